@@ -1,0 +1,2 @@
+//! The boot archive.
+#![no_std]

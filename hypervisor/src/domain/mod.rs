@@ -1,0 +1,2 @@
+//! Room: domain
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Room: emulate
+#![forbid(unsafe_code)]

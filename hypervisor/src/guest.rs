@@ -1,0 +1,30 @@
+//! The seams between the pure rules and the machine: how rules reach guest memory and guest registers.
+//!
+//! Host tests implement these traits with fakes; `arch` implements them for real.
+
+use crate::addr::GuestVa;
+use pv_abi::trap::Registers;
+
+/// A guest access faulted at this address: not mapped, not writable, or not a guest address at all.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault(pub u64);
+
+/// Copies between the hypervisor and the *current* guest address space, with the guest kernel's rights.
+///
+/// Guest memory is only ever copied, never borrowed: another vCPU may change it between two reads, so each value is
+/// read once, into our own memory, and checked there.
+pub trait GuestCopy {
+    /// Copies `buf.len()` bytes from the guest. On a fault `buf` may be partly written.
+    fn read_bytes(&mut self, from: u64, buf: &mut [u8]) -> Result<(), Fault>;
+
+    /// Copies `bytes` to the guest. On a fault the guest may see a part of them.
+    fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault>;
+}
+
+/// Checks that `len` bytes at `address` are in guest ranges; the first thing every [`GuestCopy`] does.
+pub fn check_span(address: u64, len: usize) -> Result<GuestVa, Fault> {
+    GuestVa::new(address).and_then(|va| va.span(len as u64)).ok_or(Fault(address))
+}
+
+/// The registers a guest had when it entered the hypervisor; what it will have when it goes on.
+pub type GuestRegisters = Registers;

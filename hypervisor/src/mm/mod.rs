@@ -1,0 +1,2 @@
+//! Room: mm
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Room: sched
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Room: time
+#![forbid(unsafe_code)]

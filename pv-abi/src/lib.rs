@@ -1,0 +1,2 @@
+//! The Xen PV ABI.
+#![no_std]
