@@ -1,1 +1,59 @@
-//! x
+//! A small kernel that knows it is a guest: the library that Pavise's own PV guests are built on.
+//!
+//! A binary names its main function with [`entry!`] and is linked by `guest.ld` for the target `x86_64-hv.json`. It
+//! then starts as a domain of any hypervisor that speaks the Xen PV ABI, real Xen included, with the trap table
+//! registered and a heap. One vCPU runs it; event upcalls stay masked.
+//!
+//! | room | what |
+//! |---|---|
+//! | `start` | the ELF notes, the entry point, the start info |
+//! | `hypercall` | the calls, raw and typed |
+//! | `trap` | the trap table, handlers, expected traps |
+//! | `probe` | single privileged instructions and memory accesses whose trap is a value |
+//! | `console` | `print!` and keys, through `console_io` |
+//! | `memory` | the heap, frame numbers, page tables |
+//! | `shared` | the page shared with the hypervisor, where it can be mapped |
+//! | `time` | system time and sleep |
+//! | `version`, `vcpu` | what the hypervisor is, and how many vCPUs the domain has |
+//! | `exit` | verdicts, shutdown, the panic handler |
+//!
+//! The rooms named in the code above the `target_os = "none"` line are pure and tested on the host; the others exist
+//! only in the bare-metal build.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod clock;
+pub mod cmdline;
+pub mod line;
+pub mod paging;
+pub mod verdict;
+
+#[cfg(target_os = "none")]
+pub mod console;
+#[cfg(target_os = "none")]
+pub mod exit;
+#[cfg(target_os = "none")]
+pub mod hypercall;
+#[cfg(target_os = "none")]
+pub mod memory;
+#[cfg(target_os = "none")]
+mod panic;
+#[cfg(target_os = "none")]
+pub mod probe;
+#[cfg(target_os = "none")]
+pub mod shared;
+#[cfg(target_os = "none")]
+pub mod start;
+#[cfg(target_os = "none")]
+pub mod time;
+#[cfg(target_os = "none")]
+pub mod trap;
+#[cfg(target_os = "none")]
+pub mod vcpu;
+#[cfg(target_os = "none")]
+pub mod version;
+
+#[cfg(target_os = "none")]
+pub use pv_abi::start_info::StartInfo;

@@ -3,7 +3,6 @@
 //! Host tests implement these traits with fakes; `arch` implements them for real.
 
 use crate::addr::GuestVa;
-use pv_abi::trap::Registers;
 
 /// A guest access faulted at this address: not mapped, not writable, or not a guest address at all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,5 +25,37 @@ pub fn check_span(address: u64, len: usize) -> Result<GuestVa, Fault> {
     GuestVa::new(address).and_then(|va| va.span(len as u64)).ok_or(Fault(address))
 }
 
-/// The registers a guest had when it entered the hypervisor; what it will have when it goes on.
-pub type GuestRegisters = Registers;
+/// The registers a guest had when it entered the hypervisor, and what it will have when it goes on.
+///
+/// The order is that of the ABI's `cpu_user_regs` (`xen/arch-x86/xen-x86_64.h`) and of the entry stubs' pushes.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[repr(C)]
+#[allow(missing_docs)]
+pub struct GuestRegisters {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    /// The CPU's error code, 0 for vectors without one.
+    pub error_code: u32,
+    /// The vector that entered the hypervisor, or an [`entry`] value for `syscall` entries.
+    pub vector: u32,
+    pub rip: u64,
+    pub cs: u64,
+    pub rflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+}
+
+const _: () = assert!(size_of::<GuestRegisters>() == 21 * 8);

@@ -1,0 +1,117 @@
+//! The commands that the demo understands. Pure.
+
+/// What a line asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command<'a> {
+    /// Nothing: the line is empty.
+    Nothing,
+    /// The list of commands.
+    Help,
+    /// The greeting again.
+    Info,
+    /// Time since start.
+    Uptime,
+    /// The rest of the line.
+    Echo(&'a str),
+    /// Power off.
+    Halt,
+    /// Restart.
+    Reboot,
+    /// Die, in one of several ways.
+    Crash(Crash),
+    /// `crash` with a word that names no way; the word.
+    UnknownCrash(&'a str),
+    /// No command; the first word.
+    Unknown(&'a str),
+}
+
+/// A way to die.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Crash {
+    /// Reads address 0. The kernel's own trap handler reports it.
+    Null,
+    /// Traps on a stack that isn't mapped.
+    Stack,
+    /// Returns through a frame that isn't mapped.
+    Iret,
+    /// Traps without a trap handler: what on bare hardware would be a triple fault.
+    Triple,
+    /// Executes `ud2`. The kernel's own trap handler reports it.
+    Ud,
+}
+
+/// The text of `help`.
+pub const HELP: &str = "\
+help                                 this list
+info                                 who and where this domain is
+uptime                               time since it started
+echo TEXT                            says TEXT
+halt                                 powers the domain off
+reboot                               restarts the domain
+crash [null|stack|iret|triple|ud]    kills it: by a null read, on a bad stack,
+                                     by a bad return frame, without a trap
+                                     handler, by an invalid instruction";
+
+impl<'a> Command<'a> {
+    /// Reads a line. Words after those that a command takes are ignored.
+    pub fn parse(line: &'a str) -> Command<'a> {
+        let line = line.trim_ascii();
+        let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim_ascii_start();
+        match word {
+            "" => Command::Nothing,
+            "help" | "?" => Command::Help,
+            "info" => Command::Info,
+            "uptime" => Command::Uptime,
+            "echo" => Command::Echo(rest),
+            "halt" | "poweroff" => Command::Halt,
+            "reboot" => Command::Reboot,
+            "crash" => match rest.split(' ').next() {
+                Some("" | "null") | None => Command::Crash(Crash::Null),
+                Some("stack") => Command::Crash(Crash::Stack),
+                Some("iret") => Command::Crash(Crash::Iret),
+                Some("triple") => Command::Crash(Crash::Triple),
+                Some("ud") => Command::Crash(Crash::Ud),
+                Some(other) => Command::UnknownCrash(other),
+            },
+            _ => Command::Unknown(word),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands() {
+        assert_eq!(Command::parse("help"), Command::Help);
+        assert_eq!(Command::parse("  uptime  "), Command::Uptime);
+        assert_eq!(Command::parse(""), Command::Nothing);
+        assert_eq!(Command::parse("   "), Command::Nothing);
+        assert_eq!(Command::parse("echo  two words "), Command::Echo("two words"));
+        assert_eq!(Command::parse("echo"), Command::Echo(""));
+        assert_eq!(Command::parse("hepl me"), Command::Unknown("hepl"));
+    }
+
+    #[test]
+    fn ways_to_die() {
+        assert_eq!(Command::parse("crash"), Command::Crash(Crash::Null));
+        for (word, way) in [
+            ("null", Crash::Null),
+            ("stack", Crash::Stack),
+            ("iret", Crash::Iret),
+            ("triple", Crash::Triple),
+            ("ud", Crash::Ud),
+        ] {
+            assert_eq!(Command::parse(&format!("crash {word} now")), Command::Crash(way));
+            assert!(HELP.contains(word));
+        }
+        assert_eq!(Command::parse("crash slowly"), Command::UnknownCrash("slowly"));
+    }
+
+    #[test]
+    fn the_help_fits_a_terminal() {
+        assert!(HELP.lines().all(|line| line.len() < 80));
+    }
+}

@@ -1,0 +1,83 @@
+//! The greeting and the prompt.
+
+use crate::command::{Command, HELP};
+use crate::crash;
+use guest_kernel::line::{Key, LineEditor};
+use guest_kernel::start::{command_line, start_info};
+use guest_kernel::version::Version;
+use guest_kernel::{StartInfo, cmdline, console, entry, exit, memory, print, println, time, vcpu};
+use pv_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
+
+entry!(main);
+
+/// How long to sleep between looks at the keyboard: short enough to feel immediate.
+const POLL_INTERVAL: u64 = 20_000_000;
+
+fn name() -> &'static str {
+    cmdline::option(command_line(), "name").unwrap_or("guest")
+}
+
+fn main(_info: &'static StartInfo) -> ! {
+    greet();
+    prompt();
+    let mut line = LineEditor::new();
+    loop {
+        match console::key() {
+            Some(byte) => key(&mut line, byte),
+            None => time::sleep(POLL_INTERVAL),
+        }
+    }
+}
+
+fn greet() {
+    let pages = start_info().nr_pages;
+    let (heap, _) = memory::heap_size();
+    println!("Hello from {}, a paravirtualized Rust kernel.", name());
+    println!("  hypervisor    Xen ABI {}", Version::read());
+    println!("  memory        {} MiB ({pages} pages), heap {} KiB", pages >> 8, heap >> 10);
+    println!("  vCPUs         {}", vcpu::count());
+    println!("  command line  {}", command_line());
+    println!("Type help for the commands.");
+}
+
+fn prompt() {
+    print!("{}> ", name());
+}
+
+/// Feeds one key to the editor and shows its effect on the terminal.
+fn key(line: &mut LineEditor, byte: u8) {
+    match line.key(byte) {
+        Key::Ignored => {}
+        Key::Typed(byte) => print!("{}", char::from(byte)),
+        Key::Erased(count) => (0..count).for_each(|_| print!("\u{8} \u{8}")),
+        Key::Cancelled => {
+            println!("^C");
+            prompt();
+        }
+        Key::Entered => {
+            println!();
+            line.take(|text| obey(Command::parse(text)));
+            prompt();
+        }
+    }
+}
+
+fn obey(command: Command<'_>) {
+    match command {
+        Command::Nothing => {}
+        Command::Help => println!("{HELP}"),
+        Command::Info => greet(),
+        Command::Uptime => match time::uptime() {
+            Some(nanoseconds) => {
+                println!("up {}.{:03} s", nanoseconds / 1_000_000_000, nanoseconds / 1_000_000 % 1000);
+            }
+            None => println!("there is no clock"),
+        },
+        Command::Echo(text) => println!("{text}"),
+        Command::Halt => exit::shutdown(SHUTDOWN_POWEROFF),
+        Command::Reboot => exit::shutdown(SHUTDOWN_REBOOT),
+        Command::Crash(way) => crash::die(way),
+        Command::UnknownCrash(way) => println!("crash: no way called {way}; try help"),
+        Command::Unknown(word) => println!("{word}: no such command; try help"),
+    }
+}

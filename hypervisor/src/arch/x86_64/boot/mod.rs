@@ -1,0 +1,258 @@
+//! From the boot loader's hand-over to a machine that `system` can run on.
+//!
+//! In this order, on the boot CPU:
+//! 1. [`early`], in the boot loader's page tables: console, CPU check, memory map, ACPI, TSC.
+//! 2. [`memory`]: our own page tables, frame table, frame allocator.
+//! 3. The caller names a frame source ([`super::mm::set_frame_source`]), after which the heap works; moves onto its
+//!    block's stack ([`super::smp::enter_block`]); loads its descriptor tables.
+//! 4. [`devices`]: interrupt controllers and timer.
+//! 5. [`super::smp::start_all`].
+//!
+//! Our own code and the archive stay where the boot loader put them. Nothing else of what it left is used after
+//! [`memory`] but the stack, until step 3.
+
+mod config;
+mod phases;
+
+use core::fmt;
+use core::slice;
+
+use arrayvec::ArrayVec;
+use bootloader_api::BootInfo;
+use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
+
+use super::acpi::{self, MAX_CPUS};
+use super::apic::{self, ApicId};
+use super::mm::layout::{DIRECT_MAP, DIRECT_MAP_END};
+use super::mm::{self, MapError, direct_map, m2p};
+use super::smp::TRAMPOLINE_FRAMES;
+use super::time::{self, calibrate};
+use super::{console, cpu_features, panic};
+use crate::addr::{MachineAddr, Mfn, PAGE_SIZE};
+use crate::machine::{FrameRange, MemoryMap, Ranges, RegionKind};
+use crate::mm::buddy::FrameAllocator;
+use crate::mm::frame::FrameTable;
+use crate::time::{Clock, SECOND};
+
+pub use config::BOOTLOADER_CONFIG;
+pub use phases::{Phase, phase, phases};
+
+/// The first frame above the memory of a PC that firmware and old devices have their fingers in.
+const FIRST_MIB: u64 = 0x100;
+/// The first frame above what a PC may call RAM below that.
+const LOW_MEMORY_END: Mfn = Mfn(0xa0);
+
+/// Who started the boot loader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Firmware {
+    /// A PC BIOS.
+    Bios,
+    /// UEFI.
+    Uefi,
+}
+
+impl fmt::Display for Firmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Firmware::Bios => "BIOS",
+            Firmware::Uefi => "UEFI",
+        })
+    }
+}
+
+/// What is known about the machine.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Who started the boot loader.
+    pub firmware: Firmware,
+    /// The file that came with the hypervisor; empty if none did.
+    pub archive: &'static [u8],
+    /// Its frames. Whoever has no more use for the archive may give them to the frame allocator.
+    pub archive_frames: FrameRange,
+    /// All RAM that is managed.
+    pub ram: Ranges,
+    /// The CPUs that can be used, the boot CPU first.
+    pub cpus: ArrayVec<ApicId, MAX_CPUS>,
+    /// [`TRAMPOLINE_FRAMES`] frames for [`super::smp::start_all`].
+    pub low_memory: Option<Mfn>,
+    /// Nanoseconds from 1970-01-01 00:00 UTC to the start of system time, by the CMOS clock.
+    pub wall_clock: Option<u64>,
+    /// What ACPI says.
+    pub acpi: acpi::Facts,
+}
+
+/// What is known before our own page tables are in force.
+pub struct Early {
+    facts: Facts,
+    map: MemoryMap,
+    stack: core::ops::Range<u64>,
+}
+
+/// What [`memory`] gives.
+pub struct Memory {
+    /// All about the machine.
+    pub facts: Facts,
+    /// An entry for each frame: reserved, free, or device memory.
+    pub frames: FrameTable<'static>,
+    /// All free frames.
+    pub allocator: FrameAllocator,
+}
+
+/// Opens the console, checks the CPU, and finds out about the machine.
+///
+/// A machine that can't run the hypervisor gets a message that says why, and halts.
+pub fn early(info: &'static mut BootInfo) -> Early {
+    let entry_tsc = time::tsc();
+    phase("entry");
+    console::init();
+    log::info!("Pavise {}", env!("CARGO_PKG_VERSION"));
+    if let Err(missing) = cpu_features::init() {
+        refuse(format_args!("this CPU lacks {missing}"));
+    }
+    phase("cpu");
+
+    let limit = info.memory_regions.iter().map(|region| region.end).max().unwrap_or(0).max(1 << 32);
+    let rsdp = info.rsdp_addr.into_option().map(MachineAddr);
+    // SAFETY: the boot loader's tables are in force. As `BOOTLOADER_CONFIG` asks, they map machine addresses up to
+    // the end of the highest region, or 4 GiB, in the direct map's place.
+    let acpi = unsafe { acpi::read(rsdp, MachineAddr(limit)) };
+    acpi::init_power(acpi.power);
+    phase("acpi");
+
+    let hpet = acpi.hpet.filter(|hpet| hpet.0 < limit - PAGE_SIZE as u64);
+    // SAFETY: ACPI says that it is an HPET, and it is within the boot loader's map.
+    let measured = unsafe { calibrate::tsc_hz(hpet, acpi.pm_timer) };
+    let Some((clock, source)) = measured.and_then(|(hz, source)| Some((Clock::new(hz, entry_tsc)?, source))) else {
+        refuse(format_args!("no timer to measure the time-stamp counter with"));
+    };
+    time::set_clock(clock);
+    phase("calibration");
+
+    cpu_features::report();
+    log::info!("time: TSC at {}.{:03} MHz by {source}", clock.khz() / 1000, clock.khz() % 1000);
+    let (facts, map) = gather(info, acpi);
+    report(&facts, &map);
+    phase("memory map");
+    let stack = info.kernel_stack_bottom..info.kernel_stack_bottom + info.kernel_stack_len;
+    Early { facts, map, stack }
+}
+
+fn gather(info: &BootInfo, acpi: acpi::Facts) -> (Facts, MemoryMap) {
+    let kinds = info.memory_regions.iter().map(|region| region.kind);
+    let is_uefi = kinds.clone().any(|kind| matches!(kind, MemoryRegionKind::UnknownUefi(_)));
+    let regions = info.memory_regions.iter().map(classify);
+    let mut map = MemoryMap::new(regions, MachineAddr(DIRECT_MAP_END - DIRECT_MAP).frame());
+    // Frame 0 holds the real-mode interrupt table, and is a null pointer to much code.
+    map.free.remove(FrameRange::new(Mfn(0), 1));
+    let low_memory = map.free.take(TRAMPOLINE_FRAMES, 1, LOW_MEMORY_END);
+    map.free.remove(FrameRange::new(Mfn(0), FIRST_MIB));
+    let (archive, archive_frames) = find_archive(info);
+    let facts = Facts {
+        firmware: if is_uefi { Firmware::Uefi } else { Firmware::Bios },
+        archive,
+        archive_frames,
+        ram: map.ram.clone(),
+        cpus: in_order(&acpi.cpus),
+        low_memory,
+        wall_clock: wall_clock(&acpi),
+        acpi,
+    };
+    (facts, map)
+}
+
+fn classify(region: &MemoryRegion) -> (u64, u64, RegionKind) {
+    let kind = match region.kind {
+        MemoryRegionKind::Usable => RegionKind::Free,
+        MemoryRegionKind::Bootloader => RegionKind::Loaded,
+        _ => RegionKind::Reserved,
+    };
+    (region.start, region.end, kind)
+}
+
+/// The archive, where the direct map shows it. The boot loader has loaded it in one piece.
+fn find_archive(info: &BootInfo) -> (&'static [u8], FrameRange) {
+    let none: (&[u8], _) = (&[], FrameRange::new(Mfn(0), 0));
+    let Some(frame) = info.ramdisk_addr.into_option().and_then(mm::translate) else { return none };
+    let Ok(length) = usize::try_from(info.ramdisk_len) else { return none };
+    // SAFETY: the boot loader keeps these frames out of the free regions, and they stay mapped, here and in our own
+    // direct map; nothing writes to them before their owner gives them away, and with them this reference.
+    let bytes = unsafe { slice::from_raw_parts(direct_map(frame.base()), length) };
+    (bytes, FrameRange::new(frame, length.div_ceil(PAGE_SIZE) as u64))
+}
+
+/// The boot CPU first, then the others in ACPI's order. Without ACPI the boot CPU is alone.
+fn in_order(listed: &[u32]) -> ArrayVec<ApicId, MAX_CPUS> {
+    let boot_cpu = cpu_features::apic_id();
+    let others = listed.iter().filter(|&&id| id != boot_cpu).take(MAX_CPUS - 1);
+    core::iter::once(&boot_cpu).chain(others).map(|&id| ApicId(id)).collect()
+}
+
+fn wall_clock(acpi: &acpi::Facts) -> Option<u64> {
+    let now = time::read_rtc(acpi.century_register)?.unix_seconds()?.checked_mul(SECOND)?;
+    now.checked_sub(time::now())
+}
+
+fn report(facts: &Facts, map: &MemoryMap) {
+    let mib = |frames: u64| frames >> 8;
+    log::info!(
+        "memory: {} MiB in {} ranges, {} MiB free",
+        mib(map.ram.frames()),
+        map.ram.iter().count(),
+        mib(map.free.frames())
+    );
+    for range in map.ram.iter() {
+        log::debug!("memory: {:#014x}..{:#014x}", range.start.base().0, range.end.base().0);
+    }
+    let lost = map.ram.lost() + map.free.lost();
+    if lost > 0 {
+        log::warn!("memory: too many ranges; {} MiB are not used", mib(lost));
+    }
+    log::info!("machine: {} boot, {} CPUs, {} I/O APICs", facts.firmware, facts.cpus.len(), facts.acpi.io_apics.len());
+    if facts.acpi.cpus_left_out > 0 {
+        log::warn!("machine: {} CPUs beyond {MAX_CPUS} are not used", facts.acpi.cpus_left_out);
+    }
+    if facts.wall_clock.is_none() {
+        log::warn!("time: the CMOS clock holds no date");
+    }
+}
+
+/// Makes our own page tables and loads them, and collects what memory is free.
+///
+/// A machine with too little memory gets a message that says so, and halts.
+///
+/// # Safety
+/// Called once, with nothing of the boot loader's memory but `early`, the stack and the archive in use.
+pub unsafe fn memory(early: Early) -> Memory {
+    let Early { facts, mut map, stack } = early;
+    let cpus = u32::try_from(facts.cpus.len()).unwrap_or(1);
+    // SAFETY: the boot loader's tables are in force, with its map of all memory; what is free is unused.
+    if let Err(MapError::OutOfFrames | MapError::InUse | MapError::OutOfAddresses) =
+        unsafe { mm::build(&mut map, stack, cpus) }
+    {
+        refuse(format_args!("not enough memory for the hypervisor's own tables"));
+    }
+    phase("page tables");
+    // SAFETY: the tables were just made for this RAM; the stack was kept.
+    let frames = unsafe { mm::switch(&map.ram) };
+    m2p::init(&map.ram);
+    let mut allocator = FrameAllocator::new();
+    for range in map.free.iter() {
+        allocator.add_range(&frames, range.start, range.frames());
+    }
+    phase("frame table");
+    log::info!("memory: {} MiB for domains", allocator.free_frames() >> 8);
+    Memory { facts, frames, allocator }
+}
+
+/// Sets up the interrupt controllers and the boot CPU's timer. The boot CPU has its IDT by now.
+pub fn devices(facts: &Facts) {
+    if let Err(error) = apic::init(&facts.acpi) {
+        refuse(format_args!("can't map the interrupt controllers: {error:?}"));
+    }
+    phase("interrupt controllers");
+}
+
+fn refuse(reason: fmt::Arguments<'_>) -> ! {
+    log::error!("can't run on this machine: {reason}");
+    panic::stop()
+}

@@ -1,0 +1,153 @@
+//! GDT, TSS and IDT of one CPU.
+//!
+//! The layout of the GDT is part of the guest ABI (`xen/arch-x86/xen-x86_64.h`): the first 14 pages hold the guest's
+//! own descriptors, ours start at byte 0xe000, three of them usable by guests (ring 3 code and data).
+
+use core::arch::asm;
+use core::ptr;
+
+use super::entry;
+use super::percpu::{self, BLOCK_PAGES, GDT_PAGE, IST_TOP_PAGES, TSS_PAGE};
+use crate::addr::PAGE_SIZE;
+use crate::guest::GuestRegisters;
+
+/// Hypervisor code segment. `syscall` loads the next one as SS.
+pub const HYPERVISOR_CS: u16 = 0xe008;
+/// Hypervisor data and stack segment.
+pub const HYPERVISOR_SS: u16 = 0xe010;
+/// The task-state segment: two GDT slots.
+const TSS_SELECTOR: u16 = 0xe040;
+
+/// Bytes 0xe000 up to the end of our page of the GDT.
+const GDT_LIMIT: u16 = (15 * PAGE_SIZE - 1) as u16;
+
+/// Our descriptors, from byte 0xe000 on. SDM volume 3, 3.4.5; present, accessed and S set in all.
+const SEGMENTS: [u64; 8] = [
+    0,
+    0x00af_9b00_0000_ffff, // 0xe008: ring 0 code, 64-bit
+    0x00cf_9300_0000_ffff, // 0xe010: ring 0 data
+    0,
+    0x00cf_fb00_0000_ffff, // 0xe020: ring 3 code, 32-bit (FLAT_RING3_CS32)
+    0x00cf_f300_0000_ffff, // 0xe028: ring 3 data (FLAT_RING3_SS)
+    0x00af_fb00_0000_ffff, // 0xe030: ring 3 code, 64-bit (FLAT_RING3_CS64)
+    0,
+];
+
+/// Offsets in the 64-bit task-state segment, SDM volume 3, figure 9-11.
+mod tss {
+    pub const RSP0: usize = 0x04;
+    pub const IST1: usize = 0x24;
+    pub const IO_MAP_BASE: usize = 0x66;
+    pub const SIZE: usize = 0x68;
+}
+
+/// Interrupt-stack-table numbers; the stacks are in [`IST_TOP_PAGES`] in this order.
+mod ist {
+    pub const DOUBLE_FAULT: u8 = 1;
+    pub const NMI: u8 = 2;
+    pub const MACHINE_CHECK: u8 = 3;
+    pub const DEBUG: u8 = 4;
+}
+
+#[repr(C, packed)]
+struct TablePointer {
+    limit: u16,
+    base: u64,
+}
+
+/// The interrupt descriptor table, one for all CPUs: it holds no per-CPU address.
+#[repr(C, align(4096))]
+struct Idt([[u64; 2]; 256]);
+
+static IDT: spin::Once<Idt> = spin::Once::new();
+
+/// Fills and loads this CPU's GDT, TSS and IDT. `block` is the base of its block, see [`percpu`].
+///
+/// # Safety
+/// `block` must be this CPU's own block, mapped as [`percpu::backing`] says and zeroed; no other code runs on the CPU
+/// meanwhile, and interrupts are off.
+pub unsafe fn load(block: u64) {
+    let gdt = (block + (GDT_PAGE * PAGE_SIZE) as u64) as *mut u64;
+    let tss = (block + (TSS_PAGE * PAGE_SIZE) as u64) as *mut u8;
+    let rsp0 = percpu::top_of(block)
+        + core::mem::offset_of!(percpu::CpuTop, regs) as u64
+        + size_of::<GuestRegisters>() as u64;
+    // SAFETY: both pages are ours, mapped writable and large enough for what is written.
+    unsafe {
+        tss.add(tss::RSP0).cast::<u64>().write_unaligned(rsp0);
+        for (number, page) in IST_TOP_PAGES.into_iter().enumerate() {
+            let top = block + (page * PAGE_SIZE) as u64;
+            tss.add(tss::IST1 + 8 * number).cast::<u64>().write_unaligned(top);
+        }
+        // No I/O bitmap: every port access from ring 3 faults and is decided by `emulate`.
+        tss.add(tss::IO_MAP_BASE).cast::<u16>().write_unaligned(tss::SIZE as u16);
+
+        ptr::copy_nonoverlapping(SEGMENTS.as_ptr(), gdt, SEGMENTS.len());
+        let [low, high] = tss_descriptor(tss as u64);
+        gdt.add((TSS_SELECTOR as usize - 0xe000) / 8).write(low);
+        gdt.add((TSS_SELECTOR as usize - 0xe000) / 8 + 1).write(high);
+    }
+    const { assert!(BLOCK_PAGES > TSS_PAGE) };
+    let idt = IDT.call_once(build_idt);
+    let gdt_pointer = TablePointer { limit: GDT_LIMIT, base: block };
+    let idt_pointer = TablePointer { limit: (size_of::<Idt>() - 1) as u16, base: idt as *const Idt as u64 };
+    // SAFETY: the tables are complete and stay where they are for as long as the machine runs; CS and SS name flat
+    // ring 0 segments in the new GDT, so execution goes on at the next instruction; null is legal in DS to GS.
+    unsafe {
+        asm!(
+            "lgdt [{gdt}]",
+            "push {cs}",
+            "lea {tmp}, [rip + 2f]",
+            "push {tmp}",
+            "retfq",
+            "2:",
+            "mov ss, {ss:e}",
+            "xor {tmp:e}, {tmp:e}",
+            "mov ds, {tmp:e}",
+            "mov es, {tmp:e}",
+            "mov fs, {tmp:e}",
+            "mov gs, {tmp:e}",
+            "lidt [{idt}]",
+            "ltr {tr:x}",
+            gdt = in(reg) &gdt_pointer,
+            idt = in(reg) &idt_pointer,
+            cs = in(reg) u64::from(HYPERVISOR_CS),
+            ss = in(reg) u64::from(HYPERVISOR_SS),
+            tr = in(reg) TSS_SELECTOR,
+            tmp = out(reg) _,
+        );
+    }
+}
+
+/// A present 64-bit TSS descriptor, SDM volume 3, figure 9-4.
+const fn tss_descriptor(base: u64) -> [u64; 2] {
+    let low = (tss::SIZE as u64 - 1) | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+    [low, base >> 32]
+}
+
+/// An interrupt gate, SDM volume 3, figure 7-8.
+fn gate(handler: u64, dpl: u8, ist: u8) -> [u64; 2] {
+    let low = handler & 0xffff
+        | u64::from(HYPERVISOR_CS) << 16
+        | u64::from(ist) << 32
+        | (0x8e | u64::from(dpl) << 5) << 40
+        | (handler >> 16 & 0xffff) << 48;
+    [low, handler >> 32]
+}
+
+fn build_idt() -> Idt {
+    let mut gates = [[0; 2]; 256];
+    for (vector, slot) in gates.iter_mut().enumerate() {
+        // Only `int3` and `into` may be executed by a guest; any other `int n` is a #GP that `emulate` decodes.
+        let dpl = if matches!(vector, 3 | 4) { 3 } else { 0 };
+        let ist = match vector {
+            1 => ist::DEBUG,
+            2 => ist::NMI,
+            8 => ist::DOUBLE_FAULT,
+            18 => ist::MACHINE_CHECK,
+            _ => 0,
+        };
+        *slot = gate(entry::stub_address(vector), dpl, ist);
+    }
+    Idt(gates)
+}

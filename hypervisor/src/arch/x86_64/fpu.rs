@@ -1,0 +1,130 @@
+//! FPU, SSE and AVX registers of a vCPU: saved and loaded once per vCPU switch, never in a hypercall.
+//!
+//! The hypervisor itself is built without these registers, so between two switches they are the guest's.
+//! Switching is eager: no register of one guest is ever there while another runs (XSA-267).
+
+use alloc::vec;
+use alloc::vec::Vec;
+use core::arch::asm;
+use core::arch::x86_64::__cpuid_count;
+
+use x86_64::registers::control::{Cr0, Cr0Flags};
+
+use super::cpu_features::{self, Features};
+
+/// Register sets that guests may use: x87, SSE, AVX, AVX-512 (three). SDM volume 1, 13.1.
+const OFFERED: u64 = 0b1110_0111;
+/// Size of the area of FXSAVE.
+const LEGACY_SIZE: usize = 512;
+/// MXCSR and the x87 control word after a reset.
+const MXCSR: (usize, u32) = (24, 0x1f80);
+const FCW: u32 = 0x37f;
+
+/// The register sets that XSAVE handles here, 0 if the CPU has no XSAVE. The same on all CPUs.
+pub fn offered() -> u64 {
+    if cpu_features::get().contains(Features::XSAVE) {
+        let leaf = __cpuid_count(0xd, 0);
+        (u64::from(leaf.edx) << 32 | u64::from(leaf.eax)) & OFFERED
+    } else {
+        0
+    }
+}
+
+/// Makes all offered register sets accessible; XCR0 holds them whenever no guest's choice is loaded.
+pub fn init_this_cpu() {
+    let mask = offered();
+    if mask != 0 {
+        write_xcr0(mask);
+    }
+}
+
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Line([u8; 64]);
+
+/// The saved registers of one vCPU.
+pub struct Fpu {
+    area: Vec<Line>,
+    mask: u64,
+}
+
+impl Fpu {
+    /// Registers as after a reset.
+    pub fn new() -> Fpu {
+        let mask = offered();
+        // Leaf 0xd, subleaf 0: ECX is the size for all sets that the CPU has, whatever XCR0 enables now.
+        let size = if mask == 0 { LEGACY_SIZE } else { __cpuid_count(0xd, 0).ecx as usize };
+        let mut area = vec![Line([0; 64]); size.div_ceil(64)];
+        area[0].0[..4].copy_from_slice(&FCW.to_le_bytes());
+        area[0].0[MXCSR.0..MXCSR.0 + 4].copy_from_slice(&MXCSR.1.to_le_bytes());
+        Fpu { area, mask }
+    }
+
+    /// Saves the CPU's registers.
+    pub fn save(&mut self) {
+        self.open();
+        let (low, high) = halves(self.mask);
+        let area = self.area.as_mut_ptr();
+        // SAFETY: the area is 64-byte aligned and as large as the CPU says it writes for this mask; TS is clear and
+        // XCR0 enables the mask.
+        unsafe {
+            if self.mask == 0 {
+                asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
+            } else {
+                asm!("xsave64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+            }
+        }
+    }
+
+    /// Loads them. `xcr0` is the guest's choice of register sets, a part of what is offered.
+    pub fn load(&self, xcr0: u64) {
+        self.open();
+        let (low, high) = halves(self.mask);
+        let area = self.area.as_ptr();
+        // SAFETY: the area was filled by `new` or by `save`, so its header is valid; the hypervisor uses none of the
+        // registers that change.
+        unsafe {
+            if self.mask == 0 {
+                asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags));
+            } else {
+                asm!("xrstor64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+                write_xcr0(xcr0);
+            }
+        }
+    }
+
+    /// Makes all register sets accessible to the hypervisor's own save and load.
+    fn open(&self) {
+        set_task_switched(false);
+        if self.mask != 0 {
+            write_xcr0(self.mask);
+        }
+    }
+}
+
+/// Sets or clears CR0.TS, if it isn't so already.
+pub fn set_task_switched(on: bool) {
+    let cr0 = Cr0::read();
+    if cr0.contains(Cr0Flags::TASK_SWITCHED) != on {
+        // SAFETY: TS only decides whether a use of the FPU traps, and the hypervisor doesn't use it.
+        unsafe { Cr0::write(cr0 ^ Cr0Flags::TASK_SWITCHED) };
+    }
+}
+
+/// Sets XCR0 to a part of what is [`offered`], if it isn't so already.
+pub fn write_xcr0(value: u64) {
+    let (low, high): (u32, u32);
+    let (new_low, new_high) = halves(value);
+    // SAFETY: CR4.OSXSAVE is set on every CPU with XSAVE, and callers pass valid combinations of offered sets.
+    unsafe {
+        asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags));
+        if (low, high) != (new_low, new_high) {
+            asm!("xsetbv", in("ecx") 0, in("eax") new_low, in("edx") new_high, options(nostack, preserves_flags));
+        }
+    }
+}
+
+fn halves(value: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+}

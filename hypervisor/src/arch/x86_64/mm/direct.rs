@@ -1,0 +1,96 @@
+//! The direct map: every byte of RAM at a fixed distance, and operations on whole frames through it.
+
+use core::arch::asm;
+
+use super::layout::{DIRECT_MAP, DIRECT_MAP_END};
+use crate::addr::{MachineAddr, Mfn, PAGE_SIZE};
+
+/// Where a machine address appears in the direct map. Only RAM is mapped there: see [`crate::machine::MemoryMap`].
+#[inline(always)]
+pub const fn direct_map(address: MachineAddr) -> *mut u8 {
+    debug_assert!(address.0 < DIRECT_MAP_END - DIRECT_MAP);
+    (DIRECT_MAP + address.0) as *mut u8
+}
+
+/// The machine address behind a pointer into the direct map; `None` for any other pointer.
+pub fn machine_address(pointer: *const u8) -> Option<MachineAddr> {
+    let address = pointer as u64;
+    (DIRECT_MAP..DIRECT_MAP_END).contains(&address).then(|| MachineAddr(address - DIRECT_MAP))
+}
+
+/// Fills a frame with zeros.
+///
+/// # Safety
+/// `mfn` must be RAM that nothing refers to: no reference into it may live, and no CPU may use it as a page table.
+#[inline]
+pub unsafe fn zero_page(mfn: Mfn) {
+    // SAFETY: the caller says the frame is ours to overwrite; the direct map maps all RAM writable but the image.
+    unsafe { fill(direct_map(mfn.base()).cast(), 0, PAGE_SIZE / 8) }
+}
+
+/// Copies a frame.
+///
+/// # Safety
+/// As for [`zero_page`] for `to`; `from` must be RAM and differ from `to`.
+#[inline]
+pub unsafe fn copy_page(to: Mfn, from: Mfn) {
+    // SAFETY: as above. The direction flag is clear in hypervisor code (entry stubs clear it), which also answers
+    // for the string instruction.
+    unsafe {
+        asm!(
+            "rep movsq",
+            inout("rcx") PAGE_SIZE / 8 => _,
+            inout("rdi") direct_map(to.base()) => _,
+            inout("rsi") direct_map(from.base()) => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Copies bytes to memory that is shared with a guest, which no reference may name.
+///
+/// # Safety
+/// `to` must be valid for writing `bytes.len()` bytes, none of them in `bytes` or in any Rust object.
+#[inline]
+pub unsafe fn copy_bytes(to: *mut u8, bytes: &[u8]) {
+    // SAFETY: the caller answers for the memory; the direction flag is clear in hypervisor code.
+    unsafe {
+        asm!(
+            "rep movsb",
+            inout("rcx") bytes.len() => _,
+            inout("rdi") to => _,
+            inout("rsi") bytes.as_ptr() => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// Writes `count` copies of `word`.
+///
+/// # Safety
+/// `to` must be valid for writing `count` words and 8-byte aligned.
+#[inline]
+pub(super) unsafe fn fill(to: *mut u64, word: u64, count: usize) {
+    // SAFETY: the caller answers for the memory; the direction flag is clear in hypervisor code.
+    unsafe {
+        asm!(
+            "rep stosq",
+            inout("rcx") count => _,
+            inout("rdi") to => _,
+            in("rax") word,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// The bytes of a frame.
+///
+/// # Safety
+/// `mfn` must be RAM, and for as long as the result lives nothing else may read or write the frame: no other
+/// reference, no guest mapping, no use as a page table.
+#[inline]
+pub unsafe fn frame_bytes(mfn: Mfn) -> &'static mut [u8; PAGE_SIZE] {
+    // SAFETY: the direct map maps all of RAM for as long as the machine runs; any bytes are valid `u8`s; the caller
+    // promises that there is no other access.
+    unsafe { &mut *direct_map(mfn.base()).cast() }
+}

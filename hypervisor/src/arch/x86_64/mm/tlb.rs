@@ -1,0 +1,49 @@
+//! TLB flushes of the running CPU, and the page-table root.
+
+use x86_64::instructions::tlb;
+use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
+use x86_64::structures::paging::PhysFrame;
+use x86_64::{PhysAddr, VirtAddr};
+
+use crate::addr::Mfn;
+
+/// Forgets every translation of this CPU, global ones (the hypervisor's own) included.
+///
+/// Toggling CR4.PGE does that on every CPU; SDM volume 3, 4.10.4.1.
+pub fn flush_all() {
+    let cr4 = Cr4::read();
+    // SAFETY: global pages are a property of the TLB only: no mapping changes. The old value is restored at once.
+    unsafe {
+        Cr4::write(cr4 ^ Cr4Flags::PAGE_GLOBAL);
+        Cr4::write(cr4);
+    }
+}
+
+/// Forgets every translation of this CPU but the global ones, that is, those of the guest.
+pub fn flush_guest() {
+    tlb::flush_all();
+}
+
+/// Forgets this CPU's translation of one address, global or not, and its cached upper-level entries.
+#[inline]
+pub fn flush_address(address: u64) {
+    tlb::flush(VirtAddr::new_truncate(address));
+}
+
+/// Makes `root` the L4 table of this CPU and forgets the guest translations of the old one.
+///
+/// # Safety
+/// `root` must be an L4 table whose hypervisor slots equal [`super::hypervisor_slots`] (slot 258 may differ), and
+/// stay one for as long as it is loaded.
+#[inline]
+pub unsafe fn load_root(root: Mfn) {
+    let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root.base().0));
+    // SAFETY: the caller promises an L4 table that maps the hypervisor as the current one does.
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+}
+
+/// The L4 table this CPU uses.
+#[inline]
+pub fn root() -> Mfn {
+    Mfn(Cr3::read().0.start_address().as_u64() >> 12)
+}

@@ -1,0 +1,103 @@
+//! The end of the road: stop all CPUs, say what happened, with registers and a backtrace by function names.
+
+use core::fmt::{Arguments, Write};
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use boot_archive::Symbols;
+
+use super::{apic, console, percpu};
+use crate::addr::{HYPERVISOR_END, HYPERVISOR_START};
+use crate::guest::GuestRegisters;
+
+static IN_PROGRESS: AtomicBool = AtomicBool::new(false);
+static SYMBOLS: spin::Once<Symbols<'static>> = spin::Once::new();
+
+/// Most frames printed of a backtrace.
+const MAX_FRAMES: usize = 32;
+
+/// Function names for backtraces, from the boot archive.
+pub fn set_symbols(symbols: Symbols<'static>) {
+    SYMBOLS.call_once(|| symbols);
+}
+
+/// Has some CPU started to panic?
+pub fn in_progress() -> bool {
+    IN_PROGRESS.load(Ordering::Acquire)
+}
+
+/// Halts this CPU for good.
+pub fn stop() -> ! {
+    loop {
+        x86_64::instructions::interrupts::disable();
+        x86_64::instructions::hlt();
+    }
+}
+
+/// The machine's end on a Rust panic.
+pub fn die(info: &core::panic::PanicInfo<'_>) -> ! {
+    let (rip, rbp): (u64, u64);
+    // SAFETY: reads two registers.
+    unsafe {
+        core::arch::asm!("lea {}, [rip]", "mov {}, rbp", out(reg) rip, out(reg) rbp, options(nomem, nostack));
+    }
+    begin(format_args!("{info}"));
+    backtrace(rip, rbp);
+    finish()
+}
+
+/// The machine's end on a trap the hypervisor should never take.
+pub fn die_with(reason: Arguments<'_>, regs: &GuestRegisters) -> ! {
+    begin(reason);
+    let mut out = console::Emergency;
+    let _ = writeln!(out, "{}", crate::domain::report::Registers(regs));
+    backtrace(regs.rip, regs.rbp);
+    finish()
+}
+
+/// Claims the panic for this CPU, or stops it when another one has; then stops all others.
+fn begin(reason: Arguments<'_>) {
+    if IN_PROGRESS.swap(true, Ordering::AcqRel) {
+        stop();
+    }
+    apic::nmi_all_others();
+    let mut out = console::Emergency;
+    let _ = writeln!(out, "\n*** Pavise panic on cpu{}: {reason}", percpu::this().cpu.get());
+}
+
+/// Prints return addresses by the chain of frame pointers, as long as it stays in hypervisor memory and climbs.
+fn backtrace(rip: u64, mut rbp: u64) {
+    let mut out = console::Emergency;
+    let _ = writeln!(out, "backtrace:");
+    print_frame(&mut out, rip);
+    for _ in 0..MAX_FRAMES {
+        if !(HYPERVISOR_START..HYPERVISOR_END).contains(&rbp) || !rbp.is_multiple_of(8) {
+            break;
+        }
+        // SAFETY: hypervisor code is built with frame pointers, so RBP points at a saved RBP and a return address on
+        // a mapped stack. A corrupt chain could still fault here; that nested fault only stops this CPU, because a
+        // panic is in progress.
+        let [next, back] = unsafe { (rbp as *const [u64; 2]).read() };
+        if back == 0 {
+            break;
+        }
+        print_frame(&mut out, back);
+        if next <= rbp {
+            break;
+        }
+        rbp = next;
+    }
+}
+
+fn print_frame(out: &mut impl Write, address: u64) {
+    let offset = address.checked_sub(super::mm::IMAGE_BASE).and_then(|offset| u32::try_from(offset).ok());
+    match offset.and_then(|offset| SYMBOLS.get()?.lookup(offset)) {
+        Some((name, delta)) => _ = writeln!(out, "  {address:#018x} {name}+{delta:#x}"),
+        None => _ = writeln!(out, "  {address:#018x}"),
+    }
+}
+
+fn finish() -> ! {
+    let _ = writeln!(console::Emergency, "*** all CPUs stopped");
+    super::debug_exit(super::DebugExit::Panic);
+    stop()
+}

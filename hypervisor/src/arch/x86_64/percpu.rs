@@ -1,0 +1,93 @@
+//! The block of memory that belongs to one CPU: its descriptor tables, its stacks with their guard pages, and the
+//! [`CpuTop`] at the end of the main stack.
+//!
+//! Blocks are aligned to their size, so code that runs on any of a CPU's stacks finds its [`CpuTop`] by rounding the
+//! stack pointer. The guest's GS base therefore never has to leave the register: no `swapgs` on a hypercall.
+
+use core::cell::Cell;
+
+use crate::addr::{CpuId, PAGE_SIZE};
+use crate::guest::GuestRegisters;
+
+/// Bytes in a CPU's block; also its alignment.
+pub const BLOCK_SIZE: usize = BLOCK_PAGES * PAGE_SIZE;
+/// Pages in a CPU's block.
+pub const BLOCK_PAGES: usize = 64;
+
+/// What backs one page of the block.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Backing {
+    /// Nothing: touching it is a fault. Every stack has one below it.
+    Guard,
+    /// One zeroed frame shared by all CPUs, read-only: the guest part of the GDT while no guest has set one.
+    SharedZero,
+    /// A zeroed frame of its own, read-write, no-execute.
+    Data,
+    /// A zeroed frame of its own, read-execute. Filled through the direct map before the CPU uses it.
+    Code,
+}
+
+/// What backs page `page` of a block; guard pages separate all stacks.
+pub const fn backing(page: usize) -> Backing {
+    match page {
+        0..GDT_PAGE => Backing::SharedZero,
+        GDT_PAGE => Backing::Data,
+        17 | 18 | 20 | 21 | 23 | 24 | 26 | 27 => Backing::Data, // the four interrupt-stack-table stacks
+        SYSCALL_STUB_PAGE => Backing::Code,
+        TSS_PAGE => Backing::Data,
+        MAIN_STACK_PAGE..BLOCK_PAGES => Backing::Data,
+        _ => Backing::Guard,
+    }
+}
+
+/// The GDT starts at the block's base; its first 14 pages are the guest's, this one is ours (byte 0xe000).
+pub const GDT_PAGE: usize = 14;
+/// The two entry stubs of the `syscall` instruction.
+pub const SYSCALL_STUB_PAGE: usize = 29;
+/// The task-state segment.
+pub const TSS_PAGE: usize = 31;
+/// First page of the main stack, which ends with the block.
+pub const MAIN_STACK_PAGE: usize = 48;
+/// Index of the page above each interrupt stack: #DF, NMI, #MC, #DB, in the order of their IST numbers 1..=4.
+pub const IST_TOP_PAGES: [usize; 4] = [19, 22, 25, 28];
+
+/// What lies at the top of the main stack.
+#[repr(C, align(16))]
+pub struct CpuTop {
+    /// Keeps the end of `regs` aligned to 16, which is where the CPU starts to push (TSS.RSP0).
+    _align: u64,
+    /// The registers of the guest that was interrupted last; what the next return to a guest loads.
+    pub regs: GuestRegisters,
+    /// This CPU.
+    pub cpu: Cell<u32>,
+    /// Bit per lock rank held, see [`crate::sync`].
+    pub ranks_held: Cell<u32>,
+    _pad: u64,
+}
+
+const _: () = assert!(size_of::<CpuTop>().is_multiple_of(16));
+const _: () = assert!((core::mem::offset_of!(CpuTop, regs) + size_of::<GuestRegisters>()).is_multiple_of(16));
+
+/// Address of the [`CpuTop`] of the block at `block`.
+pub const fn top_of(block: u64) -> u64 {
+    block + (BLOCK_SIZE - size_of::<CpuTop>()) as u64
+}
+
+/// The running CPU's [`CpuTop`]. Valid as soon as the CPU runs on a stack of its block.
+#[inline(always)]
+pub fn this() -> &'static CpuTop {
+    let rsp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    let top = top_of(rsp & !(BLOCK_SIZE as u64 - 1)) as *const CpuTop;
+    // SAFETY: (1) every hypervisor stack is part of a block aligned to its size, so `top` is the block's `CpuTop`:
+    // mapped, aligned, zero-initialised, never unmapped; (2) all fields that change behind a shared reference are
+    // `Cell`s, and a `CpuTop` is only ever reached from its own CPU.
+    unsafe { &*top }
+}
+
+/// The running CPU's number.
+#[inline(always)]
+pub fn cpu() -> CpuId {
+    CpuId(this().cpu.get())
+}

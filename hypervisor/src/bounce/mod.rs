@@ -1,0 +1,238 @@
+//! Entering the guest kernel: exceptions, system calls of its users, event upcalls; and its way back, `iret`.
+//!
+//! All of it is "write a frame to the guest kernel's stack and point the registers at a handler". The frame's layout
+//! is ABI (`xen/arch-x86/xen.h` and the guest contract): from low to high addresses RCX, R11, an error code for the
+//! vectors that have one, RIP, CS with the saved upcall mask in its upper half, RFLAGS, RSP, SS.
+//!
+//! What a guest may not gain here, and why it doesn't:
+//! * It names stack pointers and handlers freely; they are used only through [`GuestCopy`], which accepts guest
+//!   addresses alone, and a return never uses a selector below ring 3 ([`flat_code`]).
+//! * RFLAGS from a guest keep IF set and IOPL, VM clear ([`user_flags`]): interrupts always reach the hypervisor.
+//! * A guest that can't be entered has ended; it is never retried ([`Crash`]).
+#![forbid(unsafe_code)]
+
+mod frame;
+#[cfg(test)]
+mod tests;
+
+use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64, IretContext};
+use pv_abi::vcpu::VcpuContextFlags;
+use zerocopy::{FromZeros, IntoBytes};
+
+use crate::domain::Crash;
+use crate::domain::vcpu::{Callback, Mode, Vcpu};
+use crate::guest::{GuestCopy, GuestRegisters};
+use frame::{Frame, flags};
+
+pub use frame::user_flags;
+
+/// The machine as these rules need it.
+pub trait GuestSpace: GuestCopy {
+    /// Loads the page tables of `to` and swaps the active with the inactive GS base. Called only when the mode
+    /// changes; `vcpu.mode` still holds the old one.
+    fn switch_mode(&mut self, vcpu: &Vcpu, to: Mode);
+}
+
+/// An exception as the guest's handler is to see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Exception {
+    /// 0..=255; above 31 for software interrupts.
+    pub vector: u8,
+    /// Present for the vectors for which the CPU pushes one.
+    pub error_code: Option<u32>,
+}
+
+impl Exception {
+    /// An exception without an error code.
+    pub const fn new(vector: u8) -> Exception {
+        Exception { vector, error_code: None }
+    }
+
+    /// An exception with an error code.
+    pub const fn with_code(vector: u8, code: u32) -> Exception {
+        Exception { vector, error_code: Some(code) }
+    }
+}
+
+/// How the return to the guest may be made after a frame was built or consumed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Return {
+    /// All registers count.
+    Full,
+    /// RCX and R11 are free (they are on the guest's stack, or the guest said so).
+    RcxR11Free,
+}
+
+/// Enters the guest's handler for an exception.
+///
+/// # Errors
+/// [`Crash`] if there is no handler or no stack.
+pub fn exception(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    space: &mut impl GuestSpace,
+    exception: Exception,
+) -> Result<Return, Crash> {
+    let gate = vcpu.gates[usize::from(exception.vector)];
+    if gate.address == 0 {
+        return Err(Crash::NoHandler { vector: exception.vector });
+    }
+    let handler = Callback { address: gate.address, masks_events: gate.masks_events };
+    let code = exception.error_code.map(u64::from);
+    enter(vcpu, regs, space, handler, code, crate::domain::report::name(exception.vector))
+}
+
+/// Enters the event callback, which always masks further upcalls.
+///
+/// # Errors
+/// [`Crash`] if none is registered or there is no stack.
+pub fn upcall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl GuestSpace) -> Result<Return, Crash> {
+    let handler = Callback { masks_events: true, ..vcpu.callbacks.event };
+    if handler.address == 0 {
+        return Err(Crash::NoCallback { what: "event" });
+    }
+    enter(vcpu, regs, space, handler, None, "an event")
+}
+
+/// Which instruction a user program asked its kernel with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UserCall {
+    /// `syscall` from 64-bit code.
+    Syscall,
+    /// `syscall` from 32-bit code.
+    Syscall32,
+    /// `sysenter`.
+    Sysenter,
+}
+
+/// Hands a system call of a user program to its kernel; what the CPU would do on hardware without such an
+/// instruction if the kernel has no entry point for it.
+///
+/// # Errors
+/// [`Crash`] if the kernel can't be entered.
+pub fn user_call(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    space: &mut impl GuestSpace,
+    call: UserCall,
+) -> Result<Return, Crash> {
+    const SYSCALL_LENGTH: u64 = 2;
+    const INVALID_OPCODE: u8 = 6;
+    const GENERAL_PROTECTION: u8 = 13;
+    let handler = match call {
+        UserCall::Syscall => vcpu.callbacks.syscall,
+        UserCall::Syscall32 => vcpu.callbacks.syscall32,
+        UserCall::Sysenter => vcpu.callbacks.sysenter,
+    };
+    if call == UserCall::Sysenter {
+        // SYSENTER with NT set must reach the kernel once and with NT clear (XSA-339).
+        regs.rflags &= !flags::NT;
+    }
+    match (handler.address, call) {
+        (0, UserCall::Sysenter) => exception(vcpu, regs, space, Exception::with_code(GENERAL_PROTECTION, 0)),
+        (0, _) => {
+            regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
+            exception(vcpu, regs, space, Exception::new(INVALID_OPCODE))
+        }
+        _ => enter(vcpu, regs, space, handler, None, "a system call"),
+    }
+}
+
+/// Enters the failsafe callback: segment registers (DS, ES, FS, GS as the guest had them) couldn't be loaded.
+///
+/// # Errors
+/// [`Crash`] if none is registered or there is no stack.
+pub fn failsafe(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    space: &mut impl GuestSpace,
+    selectors: [u16; 4],
+) -> Result<Return, Crash> {
+    let handler = vcpu.callbacks.failsafe;
+    if handler.address == 0 {
+        return Err(Crash::NoCallback { what: "failsafe" });
+    }
+    let frame = Frame::failsafe(regs, vcpu, selectors);
+    deliver(vcpu, regs, space, handler, &frame, "a failsafe callback")
+}
+
+fn enter(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    space: &mut impl GuestSpace,
+    handler: Callback,
+    error_code: Option<u64>,
+    what: &'static str,
+) -> Result<Return, Crash> {
+    let frame = Frame::exception(regs, vcpu, error_code);
+    deliver(vcpu, regs, space, handler, &frame, what)
+}
+
+/// Writes the frame and points the registers at the handler.
+fn deliver(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    space: &mut impl GuestSpace,
+    handler: Callback,
+    frame: &Frame,
+    what: &'static str,
+) -> Result<Return, Crash> {
+    let stack = match vcpu.mode {
+        Mode::User => vcpu.kernel_sp,
+        Mode::Kernel => regs.rsp,
+    };
+    set_mode(vcpu, space, Mode::Kernel);
+    let bytes = frame.words().as_bytes();
+    let address = (stack & !15).wrapping_sub(bytes.len() as u64);
+    space.write_bytes(address, bytes).map_err(|_| Crash::BadStack { what, address })?;
+    if handler.masks_events {
+        vcpu.info.set_upcall_mask(true);
+    }
+    regs.rip = handler.address;
+    regs.cs = FLAT_RING3_CS64.into();
+    regs.ss = FLAT_RING3_SS64.into();
+    regs.rsp = address;
+    regs.rflags = regs.rflags & !flags::CLEARED_ON_ENTRY | flags::IF | flags::RESERVED_ONE;
+    Ok(Return::RcxR11Free)
+}
+
+/// The `iret` hypercall: loads the context that the guest kernel left at its stack pointer.
+///
+/// # Errors
+/// [`Crash`] if the frame can't be read, or if it asks for user mode and there are no user page tables.
+pub fn iret(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl GuestSpace) -> Result<Return, Crash> {
+    let mut frame = IretContext::new_zeroed();
+    space.read_bytes(regs.rsp, frame.as_mut_bytes()).map_err(|_| Crash::BadIretFrame { address: regs.rsp })?;
+    if frame.cs & 3 == 3 {
+        if vcpu.user_root.is_none() {
+            return Err(Crash::NoUserTables);
+        }
+        set_mode(vcpu, space, Mode::User);
+    }
+    let fast = frame.flags & u64::from(VcpuContextFlags::IN_SYSCALL.bits()) != 0;
+    if !fast {
+        regs.r11 = frame.r11;
+        regs.rcx = frame.rcx;
+    }
+    regs.rax = frame.rax;
+    regs.rip = frame.rip;
+    regs.cs = flat_code(frame.cs);
+    regs.ss = flat_code(frame.ss);
+    regs.rsp = frame.rsp;
+    regs.rflags = user_flags(frame.rflags);
+    vcpu.info.set_upcall_mask(frame.rflags & flags::IF == 0);
+    let flat = regs.cs == u64::from(FLAT_RING3_CS64) && regs.ss == u64::from(FLAT_RING3_SS64);
+    Ok(if fast && flat { Return::RcxR11Free } else { Return::Full })
+}
+
+/// A guest's selector, forced to ring 3. The upper bits of the word are not part of it.
+fn flat_code(selector: u64) -> u64 {
+    selector & 0xffff | 3
+}
+
+fn set_mode(vcpu: &mut Vcpu, space: &mut impl GuestSpace, to: Mode) {
+    if vcpu.mode != to {
+        space.switch_mode(vcpu, to);
+        vcpu.mode = to;
+    }
+}

@@ -1,0 +1,177 @@
+//! The shared-info page: `struct shared_info` of `xen/xen.h`, seen from our side.
+//!
+//! The guest may write every byte of it at any moment, so all fields are atomics, each decision reads a field once,
+//! and nothing read here is ever trusted for more than the guest's own affairs.
+
+use core::sync::atomic::{AtomicI8, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+
+use super::MAX_VCPUS;
+use crate::time::GuestRecord;
+
+/// `struct vcpu_info`: event flags, CR2 and the clock record of one vCPU.
+#[derive(Default)]
+#[repr(C)]
+pub struct VcpuInfo {
+    upcall_pending: AtomicU8,
+    upcall_mask: AtomicU8,
+    _pad: [AtomicU8; 6],
+    /// Selector of the words of the pending bitmap that may hold a pending event.
+    pub pending_sel: AtomicU64,
+    cr2: AtomicU64,
+    _arch: AtomicU64,
+    time: VcpuTime,
+}
+
+/// `struct vcpu_time_info`.
+#[derive(Default)]
+#[repr(C)]
+struct VcpuTime {
+    version: AtomicU32,
+    _pad: AtomicU32,
+    tsc_timestamp: AtomicU64,
+    system_time: AtomicU64,
+    tsc_to_system_mul: AtomicU32,
+    tsc_shift: AtomicI8,
+    _flags: AtomicU8,
+    _pad1: [AtomicU8; 2],
+}
+
+/// `struct shared_info`.
+#[repr(C, align(4096))]
+pub struct SharedInfo {
+    /// One for each of the first 32 vCPUs.
+    pub vcpus: [VcpuInfo; MAX_VCPUS as usize],
+    evtchn_pending: [AtomicU64; 64],
+    evtchn_mask: [AtomicU64; 64],
+    wc_version: AtomicU32,
+    wc_sec: AtomicU32,
+    wc_nsec: AtomicU32,
+    wc_sec_hi: AtomicU32,
+    _arch_and_padding: [AtomicU64; 126],
+}
+
+const _: () = assert!(size_of::<VcpuInfo>() == 64);
+const _: () = assert!(size_of::<SharedInfo>() == 4096);
+const _: () = assert!(core::mem::offset_of!(SharedInfo, wc_version) == 0xc00);
+
+impl VcpuInfo {
+    /// Is an upcall to be delivered now: pending and not masked?
+    #[inline]
+    pub fn upcall_due(&self) -> bool {
+        self.upcall_pending.load(Ordering::Acquire) != 0 && self.upcall_mask.load(Ordering::Relaxed) == 0
+    }
+
+    /// Is an upcall pending, masked or not?
+    pub fn upcall_pending(&self) -> bool {
+        self.upcall_pending.load(Ordering::Acquire) != 0
+    }
+
+    /// The guest's interrupt flag, inverted: the byte as the guest left it.
+    pub fn upcall_mask(&self) -> u8 {
+        self.upcall_mask.load(Ordering::Relaxed)
+    }
+
+    /// Masks or unmasks upcalls, as the CPU changes IF at an interrupt and at `iret`.
+    pub fn set_upcall_mask(&self, masked: bool) {
+        self.upcall_mask.store(masked.into(), Ordering::Release);
+    }
+
+    /// Leaves the address of a page fault for the guest's handler.
+    pub fn set_cr2(&self, address: u64) {
+        self.cr2.store(address, Ordering::Relaxed);
+    }
+
+    /// The address of the guest's latest page fault, or what it wrote there since.
+    pub fn cr2(&self) -> u64 {
+        self.cr2.load(Ordering::Relaxed)
+    }
+
+    /// Publishes a clock record under its version protocol: odd while it changes.
+    pub fn set_time(&self, record: &GuestRecord) {
+        let time = &self.time;
+        let version = time.version.load(Ordering::Relaxed) | 1;
+        time.version.store(version, Ordering::Relaxed);
+        fence(Ordering::Release);
+        time.tsc_timestamp.store(record.tsc_timestamp, Ordering::Relaxed);
+        time.system_time.store(record.system_time, Ordering::Relaxed);
+        time.tsc_to_system_mul.store(record.scale.mul, Ordering::Relaxed);
+        time.tsc_shift.store(record.scale.shift, Ordering::Relaxed);
+        time.version.store(version.wrapping_add(1), Ordering::Release);
+    }
+}
+
+impl SharedInfo {
+    /// A page of zeros, for tests.
+    #[cfg(test)]
+    pub fn zeroed() -> std::boxed::Box<SharedInfo> {
+        std::boxed::Box::new(SharedInfo {
+            vcpus: core::array::from_fn(|_| VcpuInfo::default()),
+            evtchn_pending: core::array::from_fn(|_| AtomicU64::new(0)),
+            evtchn_mask: core::array::from_fn(|_| AtomicU64::new(0)),
+            wc_version: AtomicU32::new(0),
+            wc_sec: AtomicU32::new(0),
+            wc_nsec: AtomicU32::new(0),
+            wc_sec_hi: AtomicU32::new(0),
+            _arch_and_padding: core::array::from_fn(|_| AtomicU64::new(0)),
+        })
+    }
+
+    /// Publishes the wall clock: UTC at system time 0, in seconds and nanoseconds.
+    pub fn set_wall_clock(&self, seconds: u64, nanoseconds: u32) {
+        let version = self.wc_version.load(Ordering::Relaxed) | 1;
+        self.wc_version.store(version, Ordering::Relaxed);
+        fence(Ordering::Release);
+        let [low, high] = halves(seconds);
+        self.wc_sec.store(low, Ordering::Relaxed);
+        self.wc_sec_hi.store(high, Ordering::Relaxed);
+        self.wc_nsec.store(nanoseconds, Ordering::Relaxed);
+        self.wc_version.store(version.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Is this event port pending? `None` for a port that the 2-level ABI doesn't have.
+    pub fn is_pending(&self, port: u32) -> Option<bool> {
+        let word = self.evtchn_pending.get(port as usize / 64)?;
+        Some(word.load(Ordering::Acquire) >> (port % 64) & 1 != 0)
+    }
+}
+
+/// Low and high half.
+fn halves(value: u64) -> [u32; 2] {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_end_even_even_if_the_guest_left_them_odd() {
+        let page = SharedInfo::zeroed();
+        page.wc_version.store(7, Ordering::Relaxed);
+        page.set_wall_clock(0x1_0000_0002, 3);
+        assert_eq!(page.wc_version.load(Ordering::Relaxed), 8);
+        assert_eq!(page.wc_sec.load(Ordering::Relaxed), 2);
+        assert_eq!(page.wc_sec_hi.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn ports_beyond_the_bitmap_do_not_exist() {
+        let page = SharedInfo::zeroed();
+        page.evtchn_pending[63].store(1 << 63, Ordering::Relaxed);
+        assert_eq!(page.is_pending(4095), Some(true));
+        assert_eq!(page.is_pending(0), Some(false));
+        assert_eq!(page.is_pending(4096), None);
+    }
+
+    #[test]
+    fn an_upcall_is_due_only_when_pending_and_unmasked() {
+        let info = VcpuInfo::default();
+        assert!(!info.upcall_due());
+        info.upcall_pending.store(1, Ordering::Relaxed);
+        assert!(info.upcall_due());
+        info.set_upcall_mask(true);
+        assert!(!info.upcall_due());
+        assert!(info.upcall_pending());
+    }
+}

@@ -1,0 +1,51 @@
+//! Reading arguments: structs by copy, words by checked narrowing.
+
+use pv_abi::errno::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+use super::{Call, Failure, Platform};
+
+impl<P: Platform> Call<'_, P> {
+    /// Argument `index` as a 32-bit number. As in Xen, where most arguments are `unsigned int`, the upper half of the
+    /// register doesn't count.
+    pub fn u32(&self, index: usize) -> u32 {
+        let [a, b, c, d, ..] = self.word(index).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
+    }
+
+    /// Argument `index`.
+    pub fn word(&self, index: usize) -> u64 {
+        self.args.get(index).copied().unwrap_or(0)
+    }
+
+    /// Copies a struct in.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read<T: FromBytes + IntoBytes>(&mut self, address: u64) -> Result<T, Failure> {
+        let mut value = T::new_zeroed();
+        self.platform.read_bytes(address, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// Copies a struct out.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn write<T: IntoBytes + Immutable + ?Sized>(&mut self, address: u64, value: &T) -> Result<(), Failure> {
+        Ok(self.platform.write_bytes(address, value.as_bytes())?)
+    }
+}
+
+/// An entry point given by a guest must be canonical: a CPU that is sent to any other faults in ring 0.
+///
+/// # Errors
+/// `EINVAL`.
+pub(super) fn canonical(address: u64) -> Result<u64, Failure> {
+    if is_canonical(address) { Ok(address) } else { Err(Errno::EINVAL.into()) }
+}
+
+/// Are bits 63 to 47 all the same?
+pub(crate) fn is_canonical(address: u64) -> bool {
+    address.cast_signed() << 16 >> 16 == address.cast_signed()
+}

@@ -1,0 +1,49 @@
+//! `console_io`: the hypervisor's console as a domain sees it (`xen.h`).
+
+use pv_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
+use pv_abi::errno::Errno;
+
+use super::{Answer, Call, Platform, Reply};
+
+/// Bytes copied at a time, and per restart.
+const CHUNK: usize = 128;
+const BUDGET: usize = 8 * CHUNK;
+
+/// `(unsigned int cmd, unsigned int count, char *buffer)`. Write returns 0, read the number of bytes read.
+pub(super) fn console_io<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    // A count is an `int` in the ABI: one with the sign bit set is no size.
+    let count = u32::try_from(call.u32(1).cast_signed()).map_err(|_| Errno::EINVAL)?;
+    match call.u32(0) {
+        CONSOLEIO_WRITE => write(call, count),
+        CONSOLEIO_READ => read(call, count),
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+fn write<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
+    let mut at = call.word(2);
+    let mut left = count as usize;
+    let mut budget = BUDGET;
+    while left > 0 {
+        if budget == 0 {
+            return Ok(Answer::Again([u64::from(CONSOLEIO_WRITE), left as u64, at, 0, 0, 0]));
+        }
+        let mut chunk = [0; CHUNK];
+        let chunk = chunk.split_at_mut(left.min(CHUNK)).0;
+        call.platform.read_bytes(at, chunk)?;
+        call.platform.console_write(chunk);
+        at = at.wrapping_add(chunk.len() as u64);
+        left -= chunk.len();
+        budget -= CHUNK;
+    }
+    Ok(Answer::Done(0))
+}
+
+fn read<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
+    let mut chunk = [0; CHUNK];
+    let room = chunk.split_at_mut((count as usize).min(CHUNK)).0;
+    let got = call.platform.console_read(room);
+    let bytes = chunk.get(..got).unwrap_or_default();
+    call.platform.write_bytes(call.args[2], bytes)?;
+    Ok(Answer::Done(got as u64))
+}

@@ -1,0 +1,60 @@
+//! `memory_op`: what a guest may ask about its memory and the machine's (`memory.h`).
+
+use pv_abi::domid::DOMID_SELF;
+use pv_abi::errno::Errno;
+use pv_abi::memory::{
+    E820_RAM, E820Entry, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START, MachphysMapping, MemoryDomain, MemoryMap,
+    XENMEM_CURRENT_RESERVATION, XENMEM_MACHPHYS_MAPPING, XENMEM_MAXIMUM_GPFN, XENMEM_MAXIMUM_RAM_PAGE,
+    XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP,
+};
+
+use super::{Answer, Call, Failure, Platform, Reply};
+use crate::addr::PAGE_SHIFT;
+
+/// Bits of the command word above these hold a restart position.
+const COMMAND_MASK: u32 = 0x3f;
+
+/// `(unsigned int cmd, void *arg)`.
+pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    match call.u32(0) & COMMAND_MASK {
+        XENMEM_MAXIMUM_RAM_PAGE => Ok(Answer::Done(call.platform.max_mfn().0)),
+        XENMEM_CURRENT_RESERVATION => {
+            own(call)?;
+            Ok(Answer::Done(call.platform.domain().pages))
+        }
+        XENMEM_MAXIMUM_RESERVATION => {
+            own(call)?;
+            Ok(Answer::Done(call.platform.domain().max_pages))
+        }
+        XENMEM_MAXIMUM_GPFN => {
+            own(call)?;
+            Ok(Answer::Done(call.platform.domain().pages.saturating_sub(1)))
+        }
+        XENMEM_MACHPHYS_MAPPING => {
+            let max_mfn = call.platform.max_mfn().0;
+            let answer = MachphysMapping { v_start: MACH2PHYS_VIRT_START, v_end: MACH2PHYS_VIRT_END, max_mfn };
+            call.write(call.word(1), &answer)?;
+            Ok(Answer::Done(0))
+        }
+        XENMEM_MEMORY_MAP => memory_map(call),
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// Reads the domain asked about. A domain may only ask about itself.
+fn own<P: Platform>(call: &mut Call<'_, P>) -> Result<(), Failure> {
+    let request: MemoryDomain = call.read(call.word(1))?;
+    if request.domid == DOMID_SELF || request.domid == call.vcpu.domain.0 { Ok(()) } else { Err(Errno::EPERM.into()) }
+}
+
+/// One entry of RAM from 0 to the most the domain may own.
+fn memory_map<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let request: MemoryMap = call.read(call.word(1))?;
+    if request.nr_entries == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let size = call.platform.domain().max_pages << PAGE_SHIFT;
+    call.write(request.buffer, &E820Entry { addr: 0, size, kind: E820_RAM })?;
+    call.write(call.word(1), &MemoryMap { nr_entries: 1, ..request })?;
+    Ok(Answer::Done(0))
+}

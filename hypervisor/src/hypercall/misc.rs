@@ -1,0 +1,104 @@
+//! Small calls: stack, segment bases, FPU, I/O privilege, assists, vCPU state.
+
+use pv_abi::errno::Errno;
+use pv_abi::physdev::{PHYSDEVOP_SET_IOPL, PhysdevSetIopl};
+use pv_abi::trap::{
+    SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, SEGBASE_GS_USER_SEL, VMASST_CMD_DISABLE, VMASST_CMD_ENABLE,
+    VMASST_TYPE_4GB_SEGMENTS, VMASST_TYPE_4GB_SEGMENTS_NOTIFY, VMASST_TYPE_ARCHITECTURAL_IOPL, VMASST_TYPE_M2P_STRICT,
+    VMASST_TYPE_PAE_EXTENDED_CR3, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VMASST_TYPE_WRITABLE_PAGETABLES,
+};
+use pv_abi::vcpu::VCPUOP_IS_UP;
+
+use super::args::canonical;
+use super::{Answer, Call, Platform, Reply};
+use crate::emulate::SegmentBase;
+
+/// `stack_switch(unsigned long ss, unsigned long sp)`: where traps from user mode find the kernel's stack.
+///
+/// Any number is accepted: the stack is checked when a frame is written to it. The selector is of no use, since a
+/// 64-bit kernel is always entered with the flat one.
+pub(super) fn stack_switch<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    call.vcpu.kernel_sp = call.word(1);
+    Ok(Answer::Done(0))
+}
+
+/// `fpu_taskswitch(int set)`: sets or clears CR0.TS.
+pub(super) fn fpu_taskswitch<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let on = call.u32(0) != 0;
+    call.vcpu.control.task_switched = on;
+    call.platform.set_task_switched(on);
+    Ok(Answer::Done(0))
+}
+
+/// `set_segment_base(unsigned int which, unsigned long base)`.
+pub(super) fn set_segment_base<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let value = call.word(1);
+    let which = match call.u32(0) {
+        SEGBASE_FS => SegmentBase::Fs,
+        SEGBASE_GS_USER => SegmentBase::GsInactive,
+        SEGBASE_GS_KERNEL => SegmentBase::GsActive,
+        SEGBASE_GS_USER_SEL => {
+            // Guests take an error here for a bug of their own; a selector the CPU refuses becomes null.
+            let [low, high, ..] = value.to_le_bytes();
+            call.platform.load_inactive_gs(u16::from_le_bytes([low, high]));
+            return Ok(Answer::Done(0));
+        }
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    call.platform.set_segment_base(which, canonical(value)?);
+    Ok(Answer::Done(0))
+}
+
+/// `vm_assist(unsigned int cmd, unsigned int type)`.
+///
+/// The 32-bit assists mean nothing to a 64-bit guest; Xen accepts them, so kernels that enable all do not stumble.
+pub(super) fn vm_assist<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let kind = call.u32(1);
+    match kind {
+        VMASST_TYPE_4GB_SEGMENTS
+        | VMASST_TYPE_4GB_SEGMENTS_NOTIFY
+        | VMASST_TYPE_WRITABLE_PAGETABLES
+        | VMASST_TYPE_PAE_EXTENDED_CR3
+        | VMASST_TYPE_ARCHITECTURAL_IOPL
+        | VMASST_TYPE_RUNSTATE_UPDATE_FLAG
+        | VMASST_TYPE_M2P_STRICT => {}
+        _ => return Err(Errno::EINVAL.into()),
+    }
+    match call.u32(0) {
+        VMASST_CMD_ENABLE => call.vcpu.assists |= 1 << kind,
+        VMASST_CMD_DISABLE => call.vcpu.assists &= !(1 << kind),
+        _ => return Err(Errno::ENOSYS.into()),
+    }
+    Ok(Answer::Done(0))
+}
+
+/// `physdev_op(int cmd, void *arg)`, `physdev.h`: the virtual I/O privilege level. The rest is for a domain with
+/// devices.
+pub(super) fn physdev_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    const RING_3: u32 = 3;
+    match call.u32(0) {
+        PHYSDEVOP_SET_IOPL => {
+            let request: PhysdevSetIopl = call.read(call.word(1))?;
+            if request.iopl > RING_3 {
+                return Err(Errno::EINVAL.into());
+            }
+            call.vcpu.control.iopl = request.iopl.to_le_bytes()[0];
+            Ok(Answer::Done(0))
+        }
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+/// `vcpu_op(int cmd, unsigned int vcpuid, void *arg)`, `vcpu.h`. A guest counts its vCPUs with `is_up`: -ENOENT ends
+/// the count.
+pub(super) fn vcpu_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let id = call.u32(1);
+    let domain = call.platform.domain();
+    if id >= domain.vcpus {
+        return Err(Errno::ENOENT.into());
+    }
+    match call.u32(0) {
+        VCPUOP_IS_UP => Ok(Answer::Done((id < domain.online).into())),
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}

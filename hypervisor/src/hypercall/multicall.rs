@@ -1,0 +1,84 @@
+//! `multicall`: several hypercalls in one (`xen.h`, `struct multicall_entry`).
+
+use pv_abi::errno::Errno;
+use pv_abi::hypercall::{IRET, MULTICALL, MulticallEntry};
+use zerocopy::IntoBytes;
+
+use super::{Answer, Call, Failure, Next, Platform, Reply, handle};
+
+/// Entries carried out before the call is restarted.
+const BUDGET: u32 = 32;
+const ENTRY: u64 = size_of::<MulticallEntry>() as u64;
+
+/// `(struct multicall_entry *list, unsigned int count)`. Each entry gets its own result; the call itself returns 0.
+pub(super) fn multicall<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let mut at = call.word(0);
+    let mut left = call.u32(1);
+    for _ in 0..BUDGET {
+        if left == 0 {
+            return Ok(Answer::Done(0));
+        }
+        let entry: MulticallEntry = call.read(at)?;
+        let next = at.checked_add(ENTRY).ok_or(Errno::EFAULT)?;
+        match one(call, &entry)? {
+            Step::Result(value) => write_result(call, at, value)?,
+            Step::Restart(args) => {
+                // The entry itself keeps what is left of it.
+                let rest = MulticallEntry { args, ..entry };
+                call.platform.write_bytes(at, rest.as_bytes())?;
+                return Ok(Answer::Again([at, left.into(), 0, 0, 0, 0]));
+            }
+            Step::Then(what) => {
+                write_result(call, at, 0)?;
+                return after(what, next, left - 1);
+            }
+        }
+        at = next;
+        left -= 1;
+    }
+    Ok(if left == 0 { Answer::Done(0) } else { Answer::Again([at, left.into(), 0, 0, 0, 0]) })
+}
+
+enum Step {
+    Result(u64),
+    Restart([u64; 6]),
+    Then(Next),
+}
+
+fn one<P: Platform>(call: &mut Call<'_, P>, entry: &MulticallEntry) -> Result<Step, Failure> {
+    // `iret` would leave kernel mode with the rest of the list still to come (XSA-213); lists don't nest.
+    if entry.op == u64::from(IRET) {
+        return Ok(Step::Result(code(Errno::ENOSYS)));
+    }
+    if entry.op == u64::from(MULTICALL) {
+        return Ok(Step::Result(code(Errno::EINVAL)));
+    }
+    let mut inner = Call { vcpu: &mut *call.vcpu, platform: &mut *call.platform, args: entry.args };
+    match handle(&mut inner, entry.op) {
+        Ok(Answer::Done(value)) => Ok(Step::Result(value)),
+        Ok(Answer::Again(args)) => Ok(Step::Restart(args)),
+        Ok(Answer::Then(next)) => Ok(Step::Then(next)),
+        Err(Failure::Code(errno)) => Ok(Step::Result(code(errno))),
+        Err(crash) => Err(crash),
+    }
+}
+
+/// An entry yielded, waits or ended the domain. With entries still to come, a yield or a wait is over at once: a guest
+/// must expect both to return early, and the rest of its list must not be lost.
+fn after(what: Next, at: u64, left: u32) -> Reply {
+    match what {
+        Next::Resume(_) | Next::Yield | Next::Block | Next::Poll { .. } if left > 0 => {
+            Ok(Answer::Again([at, left.into(), 0, 0, 0, 0]))
+        }
+        Next::Resume(_) | Next::Yield | Next::Block | Next::Poll { .. } | Next::End(_) => Ok(Answer::Then(what)),
+    }
+}
+
+fn write_result<P: Platform>(call: &mut Call<'_, P>, entry: u64, value: u64) -> Result<(), Failure> {
+    let at = entry.wrapping_add(core::mem::offset_of!(MulticallEntry, result) as u64);
+    Ok(call.platform.write_bytes(at, value.as_bytes())?)
+}
+
+fn code(errno: Errno) -> u64 {
+    errno.code().cast_unsigned()
+}

@@ -1,0 +1,109 @@
+//! What every rule works on: the machine's frames, the domain on whose behalf, and what is left to the caller.
+
+use core::ops::Range;
+
+use arrayvec::ArrayVec;
+
+use super::error::Stop;
+use super::flush::{AtomicCpuSet, CpuSet, FlushClock};
+use super::frame::FrameTable;
+use super::validate::Pending;
+use crate::addr::{DomainId, Mfn};
+
+/// The seam to the contents of frames: page tables and descriptor pages, through the hypervisor's own mapping.
+///
+/// Frames asked for are RAM in use; indices are below [`ENTRIES`](PageTableMem::ENTRIES).
+pub trait PageTableMem {
+    /// Entries in a page. Tests use a smaller geometry, to get to the ends of tables sooner.
+    const ENTRIES: usize = 512;
+    /// The slots of an L4 table that are the hypervisor's.
+    const HYPERVISOR_SLOTS: Range<usize> = 256..272;
+
+    /// Reads one entry, with a single load.
+    fn read(&self, page: Mfn, index: usize) -> u64;
+
+    /// Writes one entry, with a single store.
+    fn write(&self, page: Mfn, index: usize, value: u64);
+
+    /// Replaces one entry with a locked instruction if it is still `old`; else returns what it is now.
+    fn compare_exchange(&self, page: Mfn, index: usize, old: u64, new: u64) -> Result<(), u64>;
+
+    /// Fills [`HYPERVISOR_SLOTS`](PageTableMem::HYPERVISOR_SLOTS) of an L4 table that is about to become usable.
+    fn write_hypervisor_slots(&self, l4: Mfn);
+
+    /// Shows or hides the machine-to-phys table (the first hypervisor slot) in an L4 table.
+    fn show_machine_to_phys(&self, l4: Mfn, visible: bool);
+}
+
+/// The machine: the same for all domains and CPUs.
+#[derive(Debug)]
+pub struct Mmu<'a, M> {
+    /// The frame table.
+    pub frames: FrameTable<'a>,
+    /// When CPUs flushed.
+    pub clock: &'a FlushClock,
+    /// The contents of frames.
+    pub memory: &'a M,
+    /// All CPUs that run guests.
+    pub online: CpuSet,
+    /// On CPUs with L1TF: the first frame above all cacheable memory. Entries that are not present must name frames
+    /// from there up, or frame 0.
+    pub l1tf_limit: Option<Mfn>,
+}
+
+/// The domain whose tables an operation works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Space<'a> {
+    /// The domain.
+    pub domain: DomainId,
+    /// The CPUs that may hold its translations; see [`AtomicCpuSet`].
+    pub cpus: &'a AtomicCpuSet,
+    /// The device frames it may map, as ranges of frame numbers. They never change while the domain lives.
+    pub devices: &'a [Range<u64>],
+}
+
+/// Frames whose last reference is gone: to be given to [`DomainFrames::retire`](super::owner::DomainFrames::retire).
+pub type Freed = ArrayVec<Mfn, 32>;
+
+/// Frames that one step may free at most: a handful of references, each its frame's last.
+const STEP_FREES: usize = 8;
+
+/// One vCPU's memory operations, in one hypercall: the rules are its methods.
+///
+/// Every method may return [`Stop::Flush`] or [`Stop::Again`] and is then to be called again with the same arguments.
+/// It goes on where it stopped: tables that are half checked or half taken apart are remembered in [`Pending`].
+#[derive(Debug)]
+pub struct Operation<'a, M> {
+    pub(super) mmu: &'a Mmu<'a, M>,
+    pub(super) space: Space<'a>,
+    pub(super) pending: &'a mut Pending,
+    /// Page-table entries that may still be looked at before [`Stop::Again`].
+    pub budget: u32,
+    /// Effect: frames to be retired after each call, whatever it returned.
+    pub freed: Freed,
+    /// Effect: an entry above L1 that was present has changed. The ABI lets guests count on a flush of the domain's
+    /// CPUs at the end of the hypercall; our own safety does not need it (see [`mm`](super)).
+    pub upper_changed: bool,
+}
+
+impl<'a, M: PageTableMem> Operation<'a, M> {
+    /// Operations for the vCPU that owns `pending`.
+    pub fn new(mmu: &'a Mmu<'a, M>, space: Space<'a>, pending: &'a mut Pending, budget: u32) -> Operation<'a, M> {
+        Operation { mmu, space, pending, budget, freed: Freed::new(), upper_changed: false }
+    }
+
+    /// The start of every operation: pays for it and finishes what an earlier one left behind.
+    pub(super) fn begin(&mut self) -> Result<(), Stop> {
+        self.spend()?;
+        self.drain()
+    }
+
+    /// Pays for one step.
+    pub(super) fn spend(&mut self) -> Result<(), Stop> {
+        if self.freed.remaining_capacity() < STEP_FREES {
+            return Err(Stop::Again);
+        }
+        self.budget = self.budget.checked_sub(1).ok_or(Stop::Again)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,287 @@
+//! Checking whole tables and taking them apart: one loop, an explicit stack, a cursor per table.
+//!
+//! A table under work is *building* (entries below the cursor hold their references; the cursor goes up) or *closing*
+//! (the same, and the cursor goes down). Work can stop at any entry and go on later, because stack and cursors are all
+//! the state there is; and a check that fails is undone by turning every table on the stack from building to closing
+//! where it stands. The half-built table is nobody else's: its one type reference, not validated, is this stack's.
+//!
+//! There are no cycles to fall into. An entry takes a table of exactly the level below, so the stack descends; a table
+//! that names itself or one above it is refused, because that one already has another type (XSA-182, XSA-240).
+//!
+//! A vCPU that needs a table another vCPU is checking gets [`Stop::Again`]. These waits end: who waits has only tables
+//! of higher levels under work than the one it waits for, and closing never waits.
+
+use arrayvec::ArrayVec;
+
+use super::entry::Entry;
+use super::error::{EntryAt, Refusal, Refused, Stop};
+use super::operation::{Operation, PageTableMem};
+use super::state::{FrameType, Level};
+use super::types::Taken;
+use crate::addr::{DomainId, Mfn};
+
+/// A table whose entries are being taken or dropped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Table {
+    mfn: Mfn,
+    level: Level,
+    /// Entries below hold their references, those from here up do not.
+    cursor: usize,
+    building: bool,
+}
+
+impl Table {
+    const fn building(mfn: Mfn, level: Level) -> Table {
+        Table { mfn, level, cursor: 0, building: true }
+    }
+
+    /// A complete table whose last type reference was dropped.
+    pub(super) const fn closing(mfn: Mfn, level: Level, entries: usize) -> Table {
+        Table { mfn, level, cursor: entries, building: false }
+    }
+}
+
+/// How the check of a table ended, kept for the caller that comes back for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Outcome {
+    /// Checked; the reference is held here until it is fetched.
+    Held,
+    /// Refused, and everything undone.
+    Failed(Refused),
+}
+
+/// Work on tables that one vCPU has begun and not finished. Belongs to the vCPU; empty most of the time.
+///
+/// Before a vCPU goes away, [`Operation::give_up`] must have emptied it.
+#[derive(Default, Debug)]
+pub struct Pending {
+    /// At most three tables dropped by one operation, and four levels below the last of them.
+    stack: ArrayVec<Table, 8>,
+    outcome: Option<(Mfn, Level, Outcome)>,
+}
+
+impl Pending {
+    /// Nothing to do.
+    pub const fn new() -> Pending {
+        Pending { stack: ArrayVec::new_const(), outcome: None }
+    }
+
+    /// Whether there is nothing to finish and no table held.
+    pub fn is_empty(&self) -> bool {
+        self.stack.is_empty() && self.outcome.is_none()
+    }
+
+    pub(super) fn push(&mut self, table: Table) {
+        self.stack.push(table);
+    }
+
+    fn set_cursor(&mut self, cursor: usize) {
+        if let Some(top) = self.stack.last_mut() {
+            top.cursor = cursor;
+        }
+    }
+
+    /// Undoes what was built: every table on the stack loses the entries it has.
+    fn turn_around(&mut self) {
+        for table in &mut self.stack {
+            table.building = false;
+        }
+    }
+
+    /// The tables under work, for tests that count references: frame, level, entries that hold references.
+    #[cfg(test)]
+    pub(super) fn tables(&self) -> impl Iterator<Item = (Mfn, Level, usize)> {
+        self.stack.iter().map(|table| (table.mfn, table.level, table.cursor))
+    }
+
+    /// The table that is held for a caller to come back for.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> Option<(Mfn, Level)> {
+        self.outcome.filter(|(.., outcome)| *outcome == Outcome::Held).map(|(mfn, level, _)| (mfn, level))
+    }
+}
+
+impl<M: PageTableMem> Operation<'_, M> {
+    /// Finishes the work that earlier operations began.
+    ///
+    /// A hypercall calls this last and reports success only after it returned `Ok`, so that a guest finds the tables
+    /// it dropped untyped.
+    pub fn drain(&mut self) -> Result<(), Stop> {
+        while let Some(&top) = self.pending.stack.last() {
+            if top.building { self.build(top)? } else { self.close(top)? }
+        }
+        Ok(())
+    }
+
+    /// Drops whatever this vCPU has begun: a dying domain's first step. [`Operation::drain`] finishes it.
+    pub fn give_up(&mut self) -> Result<(), Stop> {
+        self.pending.turn_around();
+        self.begin()?;
+        self.drop_outcome();
+        self.drain()
+    }
+
+    /// Takes a type reference to a table of the domain, checking it and all below it if nobody did.
+    ///
+    /// Called again after [`Stop::Again`], it finds the table checked and fetches the reference.
+    pub(super) fn acquire_table(&mut self, mfn: Mfn, level: Level) -> Result<(), Stop> {
+        self.drain()?;
+        match self.pending.outcome {
+            Some((m, l, outcome)) if (m, l) == (mfn, level) => return self.fetch(outcome),
+            _ => self.drop_outcome(),
+        }
+        self.drain()?;
+        if self.take(mfn, self.space.domain, level.frame_type())? == Taken::First {
+            self.pending.push(Table::building(mfn, level));
+            self.drain()?;
+            if let Some((.., outcome)) = self.pending.outcome {
+                return self.fetch(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    fn fetch(&mut self, outcome: Outcome) -> Result<(), Stop> {
+        self.pending.outcome = None;
+        match outcome {
+            Outcome::Held => Ok(()),
+            Outcome::Failed(refused) => Err(Stop::Refused(refused)),
+        }
+    }
+
+    /// Forgets a result nobody came back for: the guest did something else instead.
+    fn drop_outcome(&mut self) {
+        if let Some((mfn, level, Outcome::Held)) = self.pending.outcome.take() {
+            self.release(mfn, level.frame_type());
+        }
+    }
+
+    /// Takes the references of the table on top of the stack until it is complete, or a table below comes first.
+    fn build(&mut self, table: Table) -> Result<(), Stop> {
+        for index in table.cursor..M::ENTRIES {
+            self.pending.set_cursor(index);
+            if is_hypervisor_slot::<M>(table.level, index) {
+                continue;
+            }
+            self.spend()?;
+            match self.build_entry(table, index) {
+                Ok(None) => {}
+                Ok(Some(below)) => {
+                    self.pending.push(below);
+                    return Ok(());
+                }
+                Err(Stop::Refused(refused)) => {
+                    self.refuse(refused);
+                    return Ok(());
+                }
+                Err(stop) => return Err(stop),
+            }
+        }
+        self.complete(table);
+        Ok(())
+    }
+
+    /// Checks one entry, takes what it uses and writes the accepted form back.
+    fn build_entry(&mut self, table: Table, index: usize) -> Result<Option<Table>, Stop> {
+        // The guest cannot write the table: it has this type, and the flush came before this read.
+        let value = Entry(self.mmu.memory.read(table.mfn, index));
+        let at = EntryAt { table: table.mfn, level: table.level, index, value };
+        let entry = self.accept(value, table.level).map_err(|stop| stop.about(at))?;
+        if !entry.is_present() {
+            return Ok(None);
+        }
+        let below = match table.level.below() {
+            None => self.take_leaf(entry, self.space.domain).map(|()| None),
+            Some(below) => match self.take(entry.frame(), self.space.domain, below.frame_type()) {
+                Ok(Taken::First) => Ok(Some(Table::building(entry.frame(), below))),
+                Ok(Taken::Shared) => Ok(None),
+                Err(stop) => Err(stop),
+            },
+        };
+        let below = below.map_err(|stop| stop.about(at))?;
+        if entry != value {
+            self.mmu.memory.write(table.mfn, index, entry.0);
+        }
+        Ok(below)
+    }
+
+    /// Makes the table on top of the stack usable, and moves the one above it past the entry that names it.
+    fn complete(&mut self, table: Table) {
+        if table.level == Level::L4 {
+            self.mmu.memory.write_hypervisor_slots(table.mfn);
+        }
+        self.confirm(table.mfn);
+        self.pending.stack.pop();
+        match self.pending.stack.last_mut() {
+            Some(parent) => parent.cursor += 1,
+            None => self.pending.outcome = Some((table.mfn, table.level, Outcome::Held)),
+        }
+    }
+
+    fn refuse(&mut self, refused: Refused) {
+        if let Some(root) = self.pending.stack.first() {
+            self.pending.outcome = Some((root.mfn, root.level, Outcome::Failed(refused)));
+        }
+        self.pending.turn_around();
+    }
+
+    /// Drops the references of the table on top of the stack, and then its type, unless a table below comes first.
+    fn close(&mut self, table: Table) -> Result<(), Stop> {
+        let depth = self.pending.stack.len();
+        for index in (0..table.cursor).rev() {
+            if is_hypervisor_slot::<M>(table.level, index) {
+                continue;
+            }
+            self.spend()?;
+            self.pending.set_cursor(index);
+            // The entry is what was taken, up to flags that hold no reference: only checked updates wrote to the table.
+            self.drop_uses(Entry(self.mmu.memory.read(table.mfn, index)), table.level);
+            if self.pending.stack.len() > depth {
+                return Ok(());
+            }
+        }
+        self.pending.stack.pop();
+        self.abandon(table.mfn);
+        Ok(())
+    }
+
+    /// The accepted form of an entry; the rule of [`Entry::accept`] plus what depends on the machine.
+    pub(super) fn accept(&self, entry: Entry, level: Level) -> Result<Entry, Stop> {
+        if !entry.is_present() {
+            let leaks = |limit: Mfn| entry.frame() != Mfn(0) && entry.frame() < limit;
+            let refused = self.mmu.l1tf_limit.is_some_and(leaks);
+            return if refused { Err(Stop::refuse(Refusal::NotPresentNamesMemory)) } else { Ok(entry) };
+        }
+        let device = level == Level::L1 && self.mmu.frames.is_device(entry.frame());
+        entry.accept(level, device).ok_or(Stop::refuse(Refusal::Flags))
+    }
+
+    /// Takes what a present L1 entry uses: a page of `owner`, writable or not, or a device frame.
+    pub(super) fn take_leaf(&mut self, entry: Entry, owner: DomainId) -> Result<(), Stop> {
+        let mfn = entry.frame();
+        if self.mmu.frames.is_device(mfn) {
+            // Device frames are never RAM and never freed: there is nothing to count.
+            let permitted = self.space.devices.iter().any(|range| range.contains(&mfn.0));
+            return if permitted { Ok(()) } else { Err(Stop::refuse(Refusal::NotPermitted(mfn))) };
+        }
+        if entry.is_writable() { self.take_writable(mfn, owner) } else { self.reference(mfn, owner) }
+    }
+
+    /// Drops what an entry of a complete table used. The entry must not be in a table any more, or the table not in use.
+    pub(super) fn drop_uses(&mut self, entry: Entry, level: Level) {
+        if !entry.is_present() {
+            return;
+        }
+        match level.below() {
+            Some(below) => self.release(entry.frame(), below.frame_type()),
+            None if self.mmu.frames.is_device(entry.frame()) => {}
+            None if entry.is_writable() => self.release(entry.frame(), FrameType::Writable),
+            None => self.put(entry.frame()),
+        }
+    }
+}
+
+/// Whether an entry is the hypervisor's, whatever the guest has there.
+pub(super) fn is_hypervisor_slot<M: PageTableMem>(level: Level, index: usize) -> bool {
+    level == Level::L4 && M::HYPERVISOR_SLOTS.contains(&index)
+}

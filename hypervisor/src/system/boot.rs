@@ -1,0 +1,133 @@
+//! From the machine as `arch` found it to the first guest.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use alloc::vec::Vec;
+
+use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped};
+use log::{LevelFilter, error, info};
+
+use super::console::Input;
+use super::cpu::Cpu;
+use super::{Inbox, MACHINE, Machine, all_stopped, create, machine};
+use crate::addr::{CpuId, Mfn};
+use crate::arch::boot::{self, Facts, Memory};
+use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
+use crate::emulate::CpuidPolicy;
+use crate::mm::buddy::FrameAllocator;
+use crate::mm::frame::FrameTable;
+use crate::sync::{Once, PerCpu, Rank, SpinLock};
+use crate::time::SECOND;
+
+/// The frames, before there is a heap for anything else.
+struct Frames {
+    table: FrameTable<'static>,
+    allocator: SpinLock<FrameAllocator>,
+    facts: Facts,
+}
+
+static FRAMES: Once<Frames> = Once::new();
+
+fn frames() -> &'static Frames {
+    FRAMES.get().expect("`start` has filled it")
+}
+
+/// Goes on where `arch` has found out what the machine is.
+pub fn start(memory: Memory) -> ! {
+    let Memory { facts, frames: table, allocator } = memory;
+    FRAMES.call_once(|| Frames { table, allocator: SpinLock::new(Rank::Frames, allocator), facts });
+    mm::set_frame_source(frame_for_hypervisor);
+    arch::enter_boot_block(boot_cpu)
+}
+
+/// A frame for the hypervisor's own tables and heap.
+fn frame_for_hypervisor() -> Option<Mfn> {
+    let frames = frames();
+    Some(frames.allocator.lock().alloc(&frames.table, 0)?.mfn)
+}
+
+extern "C" fn boot_cpu(cpu: CpuId) -> ! {
+    arch::prepare_cpu(cpu);
+    console::set_cpu_source(|| percpu::cpu().0);
+    let facts = &frames().facts;
+    boot::devices(facts);
+    let archive = match Archive::parse(facts.archive) {
+        Ok(archive) => archive,
+        Err(error) => {
+            error!("boot archive: {error}; there is nothing to run");
+            panic::stop()
+        }
+    };
+    configure(&archive);
+    boot::phase("archive");
+    make_machine(facts, archive.config().when_all_stopped);
+    start_cpus(facts);
+    boot::phase("other CPUs");
+    console::enable_receive_interrupt(vectors::SERIAL);
+    create::create_all(&archive);
+    boot::phase("domains");
+    report_phases();
+    if machine().domains.lock().is_empty() {
+        all_stopped();
+    }
+    entry::run_guests()
+}
+
+/// What the archive says about the hypervisor itself.
+fn configure(archive: &Archive<'static>) {
+    let config = archive.config();
+    console::set_level(match config.console.log_level {
+        LogLevel::Error => LevelFilter::Error,
+        LogLevel::Warn => LevelFilter::Warn,
+        LogLevel::Info => LevelFilter::Info,
+        LogLevel::Debug => LevelFilter::Debug,
+        LogLevel::Trace => LevelFilter::Trace,
+    });
+    if let WhenAllStopped::DebugExit(port) = config.when_all_stopped {
+        arch::set_debug_exit(port);
+    }
+    let symbols = config.symbols.as_ref().and_then(|blob| archive.blob(blob).ok());
+    if let Some(Ok(symbols)) = symbols.map(Symbols::parse) {
+        panic::set_symbols(symbols);
+    }
+}
+
+fn make_machine(facts: &Facts, when_all_stopped: WhenAllStopped) {
+    let frames = frames();
+    let cpus = facts.cpus.len();
+    MACHINE.call_once(|| Machine {
+        frames: frames.table,
+        allocator: &frames.allocator,
+        domains: SpinLock::new(Rank::Domains, Vec::new()),
+        cpus: PerCpu::new(cpus, |_| Cpu::default()),
+        inboxes: (0..cpus).map(|_| SpinLock::new(Rank::Inbox, Inbox::default())).collect(),
+        running: AtomicU32::new(1),
+        input: SpinLock::new(Rank::Input, Input::new()),
+        cpuid: CpuidPolicy::new(arch::cpuid),
+        wall_clock: facts.wall_clock.unwrap_or(0) / SECOND,
+        when_all_stopped,
+        any_crash: AtomicBool::new(false),
+    });
+}
+
+fn start_cpus(facts: &Facts) {
+    let running = arch::start_other_cpus(facts, other_cpu);
+    machine().running.store(running, Ordering::Relaxed);
+    info!("{running} of {} CPUs run", facts.cpus.len());
+}
+
+extern "C" fn other_cpu(cpu: CpuId) -> ! {
+    arch::prepare_cpu(cpu);
+    arch::apic::init_this_cpu(cpu);
+    entry::run_guests()
+}
+
+/// For the boot benchmark.
+fn report_phases() {
+    let phases = boot::phases();
+    for pair in phases.windows(2) {
+        if let [before, after] = pair {
+            info!("boot-phase: {} {}", after.name, after.tsc - before.tsc);
+        }
+    }
+}

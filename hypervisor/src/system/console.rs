@@ -1,0 +1,127 @@
+//! Who reads the keyboard, and whose output is whose.
+//!
+//! Keys go to the domain in focus; Ctrl-T moves the focus to the next domain. Each line of a domain's output starts
+//! with its name.
+
+use alloc::collections::VecDeque;
+
+use log::info;
+
+use super::{Domain, machine};
+use crate::addr::DomainId;
+use crate::arch::console;
+
+/// Moves the focus.
+const CTRL_T: u8 = 0x14;
+/// Keys kept for a domain that doesn't read; more are dropped.
+const KEYS: usize = 256;
+
+/// Keys that wait to be read, and for whom.
+#[derive(Default)]
+pub struct Input {
+    focus: Option<DomainId>,
+    keys: VecDeque<u8>,
+    /// Whose output the console's current line is.
+    line_of: Option<DomainId>,
+}
+
+impl Input {
+    /// No focus, no keys, and memory for all keys there may be.
+    pub fn new() -> Input {
+        Input { focus: None, keys: VecDeque::with_capacity(KEYS), line_of: None }
+    }
+}
+
+/// Reads what was typed.
+pub fn keys_arrived() {
+    while let Some(key) = console::read_byte() {
+        if key == CTRL_T {
+            move_focus();
+            continue;
+        }
+        let mut input = machine().input.lock();
+        if input.keys.len() < KEYS {
+            input.keys.push_back(key);
+        }
+    }
+}
+
+/// Takes keys typed for `domain`; returns how many.
+pub fn read(domain: DomainId, buf: &mut [u8]) -> usize {
+    let mut input = machine().input.lock();
+    if input.focus != Some(domain) {
+        return 0;
+    }
+    let count = buf.len().min(input.keys.len());
+    for (slot, key) in buf.iter_mut().zip(input.keys.drain(..count)) {
+        *slot = key;
+    }
+    count
+}
+
+/// Prints a domain's output. What could make the terminal do anything but print is left out.
+pub fn write(domain: &Domain, bytes: &[u8]) {
+    let mut input = machine().input.lock();
+    if input.line_of.is_some_and(|other| other != domain.id) {
+        console::fresh_line();
+        input.line_of = None;
+    }
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        if console::at_line_start() {
+            console::write_bytes(b"(");
+            console::write_bytes(domain.name.as_bytes());
+            console::write_bytes(b") ");
+        }
+        for part in line.split_inclusive(|&byte| !is_printable(byte)) {
+            match part {
+                [text @ .., last] if !is_printable(*last) => console::write_bytes(text),
+                text => console::write_bytes(text),
+            }
+        }
+    }
+    input.line_of = (!console::at_line_start()).then_some(domain.id);
+}
+
+/// Text, line ends, tabs, backspace and the escape character of cursor movements.
+fn is_printable(byte: u8) -> bool {
+    !matches!(byte, 0..=7 | 11 | 12 | 14..=26 | 28..=31 | 127)
+}
+
+/// Ends a line that a domain has begun.
+pub fn fresh_line() {
+    machine().input.lock().line_of = None;
+    console::fresh_line();
+}
+
+/// A domain has started: it gets the focus if nobody has it.
+pub fn domain_started(id: DomainId) {
+    let mut input = machine().input.lock();
+    if input.focus.is_none() {
+        input.focus = Some(id);
+    }
+}
+
+/// A domain is gone: the focus moves on if it had it.
+pub fn domain_gone(id: DomainId) {
+    let had_it = machine().input.lock().focus == Some(id);
+    if had_it {
+        move_focus();
+    }
+}
+
+fn move_focus() {
+    let focus = machine().input.lock().focus;
+    let next = {
+        let domains = machine().domains.lock();
+        let after = domains.iter().find(|domain| Some(domain.id) > focus).or_else(|| domains.first());
+        after.map(|domain| (domain.id, domain.name.clone()))
+    };
+    let mut input = machine().input.lock();
+    input.keys.clear();
+    input.focus = next.as_ref().map(|(id, _)| *id);
+    drop(input);
+    if let Some((id, name)) = next {
+        fresh_line();
+        info!("keys now go to {id} ({name}); Ctrl-T moves on");
+    }
+}

@@ -1,0 +1,154 @@
+//! What the entry stubs call: a guest trapped, a guest made a `syscall`, an interrupt came while the CPU was idle.
+
+use core::cell::RefMut;
+
+use log::{error, warn};
+
+use super::cpu::{self, Cpu};
+use super::runner::World;
+use super::{console, machine};
+use crate::arch::entry::{Exit, SYSCALL32, SYSENTER};
+use crate::arch::vcpu::CurrentSpace;
+use crate::arch::{apic, mm, panic, vcpu as machine_vcpu, vectors};
+use crate::bounce::{self, Exception, Return, UserCall};
+use crate::domain::vcpu::Mode;
+use crate::domain::{Crash, End};
+use crate::emulate::{self, GuestCpu, Outcome};
+use crate::guest::GuestRegisters;
+use crate::hypercall::{self, Next};
+
+/// Exceptions by vector, SDM volume 3, table 7-1.
+mod vector {
+    pub const DEBUG: u32 = 1;
+    pub const NMI: u32 = 2;
+    pub const INVALID_OPCODE: u32 = 6;
+    pub const DEVICE_NOT_AVAILABLE: u32 = 7;
+    pub const DOUBLE_FAULT: u32 = 8;
+    pub const GENERAL_PROTECTION: u32 = 13;
+    pub const PAGE_FAULT: u32 = 14;
+    pub const MACHINE_CHECK: u32 = 18;
+}
+
+/// #PF error code (SDM volume 3, 4.7): the access was from user mode.
+const FAULT_FROM_USER: u32 = 1 << 2;
+
+/// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user its kernel's affair.
+pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
+    let mut cpu = machine().cpus.borrow();
+    let runner = cpu.current.as_mut().expect("a guest that enters the hypervisor is its CPU's current one");
+    let info = runner.vcpu.info;
+    let next = match runner.vcpu.mode {
+        Mode::Kernel => hypercall::dispatch(&mut runner.vcpu, regs, &mut World { domain: &runner.domain, info }),
+        Mode::User => resume(bounce::user_call(&mut runner.vcpu, regs, &mut CurrentSpace, UserCall::Syscall)),
+    };
+    leave(cpu, regs, next)
+}
+
+/// Any other entry from a guest. `regs.vector` says which.
+pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
+    let mut cpu = machine().cpus.borrow();
+    let next = match regs.vector {
+        32..=255 => {
+            on_interrupt(&mut cpu, regs.vector);
+            Next::Resume(Return::Full)
+        }
+        vector::NMI => {
+            on_nmi();
+            Next::Resume(Return::Full)
+        }
+        vector::DOUBLE_FAULT | vector::MACHINE_CHECK => {
+            panic::die_with(format_args!("exception {} while a guest ran", regs.vector), regs)
+        }
+        _ => on_exception(&mut cpu, regs),
+    };
+    leave(cpu, regs, next)
+}
+
+/// A CPU has been set up and looks for its first guest.
+pub extern "C" fn first_guest(regs: &mut GuestRegisters) -> Exit {
+    leave(machine().cpus.borrow(), regs, Next::Resume(Return::Full))
+}
+
+/// An interrupt in the idle loop.
+pub fn interrupt(vector: u32) {
+    on_interrupt(&mut machine().cpus.borrow(), vector);
+}
+
+/// An NMI: another CPU panicked, or the machine has something to say.
+pub fn on_nmi() {
+    if panic::in_progress() {
+        panic::stop();
+    }
+    warn!("NMI of unknown cause");
+}
+
+/// Makes the current vCPU, or another one, ready to go on.
+fn leave(cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Next) -> Exit {
+    match cpu::finish(cpu, regs, next) {
+        // `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
+        Return::RcxR11Free if hypercall::is_canonical(regs.rip) => Exit::Fast,
+        Return::RcxR11Free | Return::Full => Exit::Full,
+    }
+}
+
+fn on_interrupt(cpu: &mut Cpu, vector: u32) {
+    let Ok(vector) = u8::try_from(vector) else { return };
+    match vector {
+        vectors::TIMER => cpu::timer_fired(cpu),
+        vectors::KICK => cpu.attention = true,
+        vectors::SERIAL => console::keys_arrived(),
+        vectors::SPURIOUS => return,
+        vectors::ERROR => error!("local APIC error {:#x}", apic::take_error()),
+        _ => warn!("interrupt {vector:#x} that nobody asked for"),
+    }
+    apic::end_of_interrupt();
+}
+
+fn on_exception(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Next {
+    let runner = cpu.current.as_mut().expect("a guest that enters the hypervisor is its CPU's current one");
+    let mut world = World { domain: &runner.domain, info: runner.vcpu.info };
+    let vcpu = &mut runner.vcpu;
+    let outcome = match regs.vector {
+        SYSCALL32 => return resume(bounce::user_call(vcpu, regs, &mut world, UserCall::Syscall32)),
+        SYSENTER => return resume(bounce::user_call(vcpu, regs, &mut world, UserCall::Sysenter)),
+        vector::GENERAL_PROTECTION => emulate::general_protection(vcpu, regs, &mut world),
+        vector::INVALID_OPCODE => emulate::invalid_opcode(vcpu, regs, &mut world),
+        vector::PAGE_FAULT => {
+            vcpu.info.set_cr2(mm::fault_address());
+            // Both of the guest's modes are ring 3 to the CPU; the guest wants to know which of its own it was.
+            let from_user = if vcpu.mode == Mode::User { FAULT_FROM_USER } else { 0 };
+            Outcome::Raise(Exception::with_code(14, regs.error_code & !FAULT_FROM_USER | from_user))
+        }
+        vector::DEVICE_NOT_AVAILABLE => {
+            // A guest's handler expects to find TS clear, as `clts` in it would leave it.
+            vcpu.control.task_switched = false;
+            GuestCpu::set_task_switched(&mut world, false);
+            Outcome::Raise(Exception::new(7))
+        }
+        vector::DEBUG => {
+            vcpu.control.debug[6] |= machine_vcpu::take_dr6();
+            Outcome::Raise(Exception::new(1))
+        }
+        other => Outcome::Raise(other_exception(other, regs.error_code)),
+    };
+    match outcome {
+        Outcome::Resume => Next::Resume(Return::Full),
+        Outcome::Raise(exception) => resume(bounce::exception(vcpu, regs, &mut world, exception)),
+    }
+}
+
+/// An exception that the guest gets as it is.
+fn other_exception(vector: u32, error_code: u32) -> Exception {
+    let vector = vector.to_le_bytes()[0];
+    match vector {
+        10..=12 | 17 | 21 | 29 | 30 => Exception::with_code(vector, error_code),
+        _ => Exception::new(vector),
+    }
+}
+
+fn resume(entered: Result<Return, Crash>) -> Next {
+    match entered {
+        Ok(how) => Next::Resume(how),
+        Err(crash) => Next::End(End::Crash(crash)),
+    }
+}

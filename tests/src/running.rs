@@ -1,0 +1,114 @@
+//! A machine that runs: a QEMU session, and how much of its output has been answered.
+
+use crate::{context::Context, pattern::Pattern};
+use anyhow::{Result, bail};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use xtask::{
+    machine::Machine,
+    paths,
+    qemu::{Accel, Ended, Hardware, Session},
+};
+
+/// What the hypervisor says before it stops for good. No test waits any longer then.
+const PANIC: &str = "*** Pavise panic";
+
+/// A running machine. Dropping it ends it.
+pub struct Running {
+    session: Session,
+    deadline: Instant,
+    /// Length of the output when the last key was typed.
+    mark: usize,
+    /// Deleted with it.
+    _image: TempDir,
+}
+
+impl Running {
+    /// Boots Pavise with `archive` on the hardware of `machine`. The output goes to the file `log` too; `limit` is the
+    /// time the machine has in all.
+    ///
+    /// # Errors
+    /// When the image can't be made or QEMU can't be started.
+    pub fn boot(
+        context: &Context,
+        machine: &Machine,
+        archive: &[u8],
+        log: &Path,
+        limit: Duration,
+    ) -> Result<Running> {
+        let folder = tempfile::Builder::new().prefix("pavise-test-").tempdir_in(paths::target())?;
+        let image = folder.path().join("disk.img");
+        context.pavise()?.imager.make(machine.firmware, archive, &image)?;
+        // In software on every host, so that a test means the same everywhere.
+        let qemu = Hardware::of(machine, Accel::Tcg).boot_image(&image)?;
+        Ok(Running { session: Session::start(&qemu, log, limit)?, deadline: Instant::now() + limit, mark: 0, _image: folder })
+    }
+
+    /// Waits until the output since the last key has all of `patterns`, in any order.
+    ///
+    /// # Errors
+    /// When time is up, the machine ended or the hypervisor panicked; the message has the end of the output.
+    pub fn expect(&self, patterns: &[Pattern]) -> Result<()> {
+        let verdict = self.session.watch(|output| {
+            let recent = output.get(self.mark..).unwrap_or_default();
+            if patterns.iter().all(|pattern| pattern.find(recent).is_some()) {
+                return Some(Ok(()));
+            }
+            output.contains(PANIC).then_some(Err("the hypervisor panicked"))
+        });
+        let why = match verdict {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(why)) => why,
+            None if Instant::now() >= self.deadline => "time is up",
+            None => "the machine ended",
+        };
+        bail!("no {}: {why}; {}", missing(patterns, self.recent()), self.session.last_words())
+    }
+
+    /// Types on the console. What the machine said before is no answer to it.
+    ///
+    /// # Errors
+    /// When the machine has ended.
+    pub fn type_keys(&mut self, keys: &str) -> Result<()> {
+        self.mark = self.session.text().len();
+        self.session.send(keys)
+    }
+
+    /// Waits for the machine to end by itself, with `status` of QEMU.
+    ///
+    /// # Errors
+    /// When it ends otherwise, or not in time.
+    pub fn expect_end(&mut self, status: i32) -> Result<()> {
+        match self.end() {
+            Ended::Status(found) if found == status => Ok(()),
+            other => bail!("the machine's end is {other:?}, expected status {status}; {}", self.session.last_words()),
+        }
+    }
+
+    /// Waits for the machine to end by itself. One that doesn't in time is ended.
+    pub fn end(&mut self) -> Ended {
+        self.session.wait_exit()
+    }
+
+    /// Everything said so far.
+    pub fn output(&self) -> String {
+        self.session.text()
+    }
+
+    /// The end of the output, and where all of it is, for error messages.
+    pub fn last_words(&self) -> String {
+        self.session.last_words()
+    }
+
+    fn recent(&self) -> String {
+        self.output().get(self.mark..).unwrap_or_default().to_owned()
+    }
+}
+
+fn missing(patterns: &[Pattern], output: impl AsRef<str>) -> String {
+    let missing = patterns.iter().filter(|pattern| pattern.find(output.as_ref()).is_none());
+    missing.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,130 @@
+//! Machine files: which domains a machine has, and the machine that QEMU shall be.
+//!
+//! `machines/default.toml` explains the format to its users. [`Machine::load`] reads a file, checks everything that
+//! can be checked without booting, and reports all mistakes at once, each with its line.
+
+mod mistake;
+mod parse;
+mod reader;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use mistake::{Mistake, Mistakes};
+pub use values::{Chipset, Firmware, Memory};
+
+use crate::build;
+use anyhow::{Context, Result};
+use boot_archive::{LogLevel, WhenAllStopped};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Least and most memory of a machine.
+const MACHINE_MEMORY: (Memory, Memory) = (Memory::mib(256), Memory::gib(64));
+
+/// Least memory of a domain: kernel, page tables and start-of-day frames, and something to work with.
+const LEAST_DOMAIN_MEMORY: Memory = Memory::mib(4);
+
+/// Most CPUs that the hypervisor starts.
+const MAX_CPUS: u32 = 8;
+
+/// A machine: what the hypervisor is told, and what QEMU is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Least important hypervisor message that is printed.
+    pub log_level: LogLevel,
+    /// What happens once no domain runs any more.
+    pub when_all_stopped: WhenAllStopped,
+    /// The domains, in the order in which they are built.
+    pub domains: Vec<Domain>,
+    /// QEMU's firmware, unless the command line asks for another.
+    pub firmware: Firmware,
+    /// QEMU's chipset.
+    pub chipset: Chipset,
+    /// QEMU's CPU model, as its `-cpu` takes it.
+    pub cpu: String,
+    /// Number of physical CPUs.
+    pub cpus: u32,
+    /// Physical memory.
+    pub memory: Memory,
+}
+
+/// One domain of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Domain {
+    /// Name, unique on the machine.
+    pub name: String,
+    /// The guest kernel.
+    pub kernel: Kernel,
+    /// An initial RAM disk.
+    pub ramdisk: Option<PathBuf>,
+    /// The guest kernel's command line.
+    pub command_line: String,
+    /// The domain's memory.
+    pub memory: Memory,
+    /// Number of virtual CPUs.
+    pub vcpus: u32,
+}
+
+/// Where a guest kernel comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// One of this repository's own ([`build::GUESTS`]), built before it is used.
+    Built(String),
+    /// An ELF file.
+    File(PathBuf),
+}
+
+impl Kernel {
+    /// The ELF file.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Built(name) => build::guest(name),
+            Self::File(path) => path.clone(),
+        }
+    }
+}
+
+/// What the command line says instead of the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Overrides {
+    /// Physical memory.
+    pub memory: Option<Memory>,
+    /// Number of physical CPUs.
+    pub cpus: Option<u32>,
+}
+
+impl Machine {
+    /// A machine without domains, for programs that make theirs: 512 MiB, one CPU of QEMU's fullest model, BIOS.
+    pub fn empty() -> Self {
+        Self {
+            log_level: LogLevel::Info,
+            when_all_stopped: WhenAllStopped::PowerOff,
+            domains: Vec::new(),
+            firmware: Firmware::Bios,
+            chipset: Chipset::Q35,
+            cpu: "max".to_owned(),
+            cpus: 1,
+            memory: Memory::mib(512),
+        }
+    }
+
+    /// Reads and checks a machine file.
+    ///
+    /// # Errors
+    /// [`Mistakes`] when something in the file is wrong; another error when it can't be read.
+    pub fn load(path: &Path, overrides: Overrides) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("cannot read machine file {}", path.display()))?;
+        Ok(parse::parse(path, &text, overrides)?)
+    }
+}
+
+/// What of a machine's memory the domains can't have: 24 bytes per frame for the frame table, 8 for the
+/// machine-to-physical table, and 48 MiB for the hypervisor's image, heap and stacks, firmware and boot loader.
+fn hypervisor_memory(machine: Memory) -> Memory {
+    let tables = machine.pages() * (24 + 8);
+    Memory::mib(48 + tables.div_ceil(1 << 20))
+}

@@ -1,0 +1,249 @@
+//! Every mistake that a machine file can have, and what is said about it.
+
+use super::*;
+use std::fs;
+
+const GOOD: &str = r#"
+[console]
+log_level = "debug"
+
+[machine]
+cpus = 2
+memory = "512 MiB"
+
+[[domain]]
+name = "alpha"
+kernel = "guest:demo"
+memory = "32 MiB"
+
+[[domain]]
+name = "beta"
+kernel = "guest:demo"
+command_line = "hello world"
+memory = "1 GiB"
+vcpus = 4
+"#;
+
+/// `GOOD` fits into this machine.
+const ENOUGH: Overrides = Overrides { memory: Some(Memory::gib(2)), cpus: None };
+
+fn parse(text: &str) -> Result<Machine, Mistakes> {
+    parse::parse(Path::new("machines/test.toml"), text, ENOUGH)
+}
+
+/// The mistakes in `GOOD` with `from` replaced by `to`, each as "line: field: …".
+fn mistakes(from: &str, to: &str) -> Vec<String> {
+    assert!(GOOD.contains(from));
+    let text = GOOD.replacen(from, to, 1);
+    parse(&text).unwrap_err().list.iter().map(Mistake::to_string).collect()
+}
+
+/// The only mistake.
+fn mistake(from: &str, to: &str) -> String {
+    let found = mistakes(from, to);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found[0].clone()
+}
+
+#[test]
+fn a_good_file_is_read() {
+    let machine = parse(GOOD).unwrap();
+    assert_eq!(machine.log_level, LogLevel::Debug);
+    assert_eq!((machine.cpus, machine.memory), (2, Memory::gib(2)));
+    assert_eq!(machine.firmware, Firmware::Bios);
+    let [alpha, beta] = &machine.domains[..] else { panic!("{machine:?}") };
+    assert_eq!((alpha.vcpus, alpha.command_line.as_str()), (1, ""));
+    assert_eq!(alpha.kernel, Kernel::Built("demo".to_owned()));
+    assert_eq!((beta.vcpus, beta.command_line.as_str(), beta.memory), (4, "hello world", Memory::gib(1)));
+}
+
+#[test]
+fn the_machines_that_come_with_pavise_are_good() {
+    for entry in fs::read_dir(crate::paths::root().join("machines")).unwrap() {
+        let path = entry.unwrap().path();
+        Machine::load(&path, Overrides::default()).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
+#[test]
+fn all_mistakes_are_reported_by_line_with_the_file() {
+    let text = GOOD.replacen("cpus = 2", "cpus = 9", 1).replacen("\"beta\"", "\"\"", 1);
+    let shown = parse(&text).unwrap_err().to_string();
+    assert_eq!(
+        shown,
+        "machines/test.toml:6: machine.cpus: found 9; expected a whole number from 1 to 8\n\
+         machines/test.toml:15: domain.name: found \"\"; expected 1 to 31 letters, digits, '-', '_' or '.'"
+    );
+}
+
+#[test]
+fn what_is_not_toml_is_reported() {
+    assert_eq!(mistakes("cpus = 2", "cpus = = 2")[0], "6: not TOML: extra `=`, expected nothing");
+}
+
+#[test]
+fn unknown_fields_are_reported() {
+    assert_eq!(
+        mistake("vcpus = 4", "vcpu = 4"),
+        "19: domain.vcpu: unknown field; expected one of name, kernel, ramdisk, command_line, memory, vcpus"
+    );
+    assert_eq!(
+        mistake("[console]", "[konsole]"),
+        "2: konsole: unknown field; expected one of console, machine, domain"
+    );
+    assert!(mistake("cpus = 2", "cpus = 2\nram = 3").starts_with("7: machine.ram: unknown field"));
+    assert!(mistake("log_level", "level").starts_with("3: console.level: unknown field"));
+}
+
+#[test]
+fn missing_fields_are_reported() {
+    assert_eq!(mistake("name = \"alpha\"\n", ""), "9: domain.name: missing; expected the domain's name");
+    assert!(mistake("kernel = \"guest:demo\"\n", "").starts_with("9: domain.kernel: missing"));
+    assert!(mistake("memory = \"32 MiB\"\n", "").starts_with("9: domain.memory: missing"));
+    assert!(mistake("cpus = 2\n", "").starts_with("5: machine.cpus: missing"));
+    assert!(mistake("memory = \"512 MiB\"\n", "").starts_with("5: machine.memory: missing"));
+}
+
+#[test]
+fn missing_and_malformed_sections_are_reported() {
+    let shown = |text: &str| parse(text).unwrap_err().list.iter().map(Mistake::to_string).collect::<Vec<_>>();
+    assert_eq!(
+        shown(""),
+        [
+            "1: domain: missing; expected at least one section [[domain]]",
+            "1: machine: missing; expected a section [machine]"
+        ]
+    );
+    let machine = "[machine]\ncpus = 1\nmemory = \"512 MiB\"\n";
+    assert_eq!(
+        shown(&format!("{machine}[domain]\n")),
+        ["4: domain: a single section; expected [[domain]], with double brackets"]
+    );
+    assert_eq!(
+        shown(&format!("domain = []\n{machine}")),
+        ["1: domain: an empty list; expected at least one section [[domain]]"]
+    );
+    assert_eq!(shown(&format!("domain = [1]\n{machine}")), ["1: domain: not a section; expected a section [[domain]]"]);
+}
+
+#[test]
+fn values_of_the_wrong_kind_or_size_are_reported() {
+    let cases = [
+        ("cpus = 2", "cpus = \"2\"", "6: machine.cpus: found \"2\"; expected a whole number from 1 to 8"),
+        ("cpus = 2", "cpus = 0", "6: machine.cpus: found 0; expected a whole number from 1 to 8"),
+        ("vcpus = 4", "vcpus = 33", "19: domain.vcpus: found 33; expected a whole number from 1 to 32"),
+        ("vcpus = 4", "vcpus = -1", "19: domain.vcpus: found -1; expected a whole number from 1 to 32"),
+        (
+            "vcpus = 4",
+            "vcpus = 1.5",
+            "19: domain.vcpus: found a value of type float; expected a whole number from 1 to 32",
+        ),
+        (
+            "\"512 MiB\"",
+            "512",
+            "7: machine.memory: found 512; expected an amount of memory from \"256 MiB\" to \"64 GiB\"",
+        ),
+        (
+            "\"32 MiB\"",
+            "\"1 MiB\"",
+            "12: domain.memory: found \"1 MiB\"; expected an amount of memory from \"4 MiB\" to \"64 GiB\"",
+        ),
+        (
+            "\"debug\"",
+            "\"loud\"",
+            "3: console.log_level: found \"loud\"; expected one of \"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+        ),
+        (
+            "cpus = 2",
+            "cpus = 2\nfirmware = \"coreboot\"",
+            "7: machine.firmware: found \"coreboot\"; expected one of \"bios\", \"uefi\"",
+        ),
+        ("cpus = 2", "cpus = 2\nchipset = \"x\"", "7: machine.chipset: found \"x\"; expected one of \"pc\", \"q35\""),
+        (
+            "cpus = 2",
+            "cpus = 2\nwhen_all_stopped = 1",
+            "7: machine.when_all_stopped: found 1; expected one of \"power-off\", \"stay\", \"debug-exit\"",
+        ),
+        ("cpus = 2", "cpus = 2\ncpu = 1", "7: machine.cpu: found 1; expected a text in double quotes"),
+    ];
+    for (from, to, expected) in cases {
+        assert_eq!(mistake(from, to), expected);
+    }
+}
+
+#[test]
+fn two_domains_of_one_name_are_reported() {
+    assert_eq!(
+        mistake("\"beta\"", "\"alpha\""),
+        "15: domain.name: \"alpha\" is also the name of the domain of line 10; expected another name"
+    );
+}
+
+#[test]
+fn names_have_plain_letters() {
+    assert!(mistake("\"alpha\"", "\"a b\"").starts_with("10: domain.name: found \"a b\""));
+    assert!(mistake("\"alpha\"", &format!("{:?}", "x".repeat(32))).contains("1 to 31 letters"));
+}
+
+#[test]
+fn command_lines_have_a_limit() {
+    let long = |len: usize| format!("\"{}\"", "x".repeat(len));
+    assert!(parse(&GOOD.replacen("\"hello world\"", &long(1023), 1)).is_ok());
+    assert_eq!(
+        mistake("\"hello world\"", &long(1024)),
+        "17: domain.command_line: 1024 bytes long; expected at most 1023 bytes"
+    );
+    assert!(mistake("hello world", "hello\\nworld").contains("control character"));
+}
+
+#[test]
+fn kernels_are_looked_at() {
+    let kernel = |to: &str| mistake("\"guest:demo\"", to);
+    assert_eq!(
+        kernel("\"guest:none\""),
+        "11: domain.kernel: found \"guest:none\"; expected one of guest:demo, guest:selftest"
+    );
+    assert_eq!(
+        kernel("\"/no/such\""),
+        "11: domain.kernel: /no/such does not exist; expected a 64-bit x86-64 ELF file with a Xen PV kernel"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.txt");
+    fs::write(&file, "hello").unwrap();
+    assert!(kernel(&format!("{file:?}")).contains("is not an ELF file"));
+    assert!(mistake("vcpus = 4", "ramdisk = \"/no/such\"").contains("domain.ramdisk: /no/such is missing"));
+    assert!(parse(&GOOD.replacen("vcpus = 4", &format!("ramdisk = {file:?}"), 1)).is_ok());
+}
+
+#[test]
+fn kernels_are_found_beside_the_machine_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(std::env::current_exe().unwrap(), folder.path().join("kernel")).unwrap();
+    let path = folder.path().join("machine.toml");
+    fs::write(&path, GOOD.replacen("guest:demo", "kernel", 1)).unwrap();
+    let machine = Machine::load(&path, ENOUGH).unwrap();
+    assert_eq!(machine.domains[0].kernel, Kernel::File(folder.path().join("kernel")));
+}
+
+#[test]
+fn memory_must_add_up() {
+    let found = parse::parse(Path::new("t"), GOOD, Overrides::default()).unwrap_err();
+    assert_eq!(
+        found.to_string(),
+        "t:7: machine.memory: 512 MiB is too little: the domains have 1056 MiB together, and Pavise needs 52 MiB; \
+         expected at least \"1108 MiB\", or smaller domains (from line 9 on)"
+    );
+    let small = Overrides { memory: Some(Memory::gib(1)), cpus: Some(3) };
+    assert!(parse::parse(Path::new("t"), GOOD, small).is_err());
+    assert_eq!(parse::parse(Path::new("t"), GOOD, Overrides { cpus: Some(3), ..ENOUGH }).unwrap().cpus, 3);
+}
+
+#[test]
+fn amounts_of_memory_are_read() {
+    assert_eq!("512 MiB".parse(), Ok(Memory::mib(512)));
+    assert_eq!("4GiB".parse(), Ok(Memory::gib(4)));
+    for wrong in ["", "4", "4 GB", "-4 GiB", "1.5 GiB", "99999999999999999 GiB", "GiB"] {
+        assert!(wrong.parse::<Memory>().is_err(), "{wrong}");
+    }
+    assert_eq!((Memory::gib(4).to_string(), Memory::mib(1108).to_string()), ("4 GiB".into(), "1108 MiB".into()));
+}

@@ -1,0 +1,256 @@
+//! One run of QEMU under control: its serial line is recorded and can be typed on, its time is limited, and it never
+//! outlives the program.
+
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::process::CommandExt,
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long QEMU gets past our own limit before `timeout` kills it: that happens only if we were killed ourselves.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// How QEMU ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With this exit status; the debug-exit device makes it `2 * value + 1`.
+    Status(i32),
+    /// By a signal, or not to be found out.
+    Unknown,
+    /// Not within the time limit; it has been killed.
+    TimedOut,
+}
+
+/// A running QEMU. Dropping it kills it.
+pub struct Session {
+    child: Child,
+    input: Option<ChildStdin>,
+    serial: Arc<Serial>,
+    deadline: Instant,
+    log: PathBuf,
+}
+
+/// What came over the serial line so far.
+#[derive(Default)]
+struct Serial {
+    state: Mutex<SerialState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct SerialState {
+    text: String,
+    /// The line is closed: QEMU has ended.
+    closed: bool,
+}
+
+impl Serial {
+    fn lock(&self) -> MutexGuard<'_, SerialState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `done` has an answer, the line closes, or it is `deadline`.
+    fn wait<T>(&self, deadline: Instant, mut done: impl FnMut(&SerialState) -> Option<T>) -> Option<T> {
+        let mut state = self.lock();
+        loop {
+            if let Some(answer) = done(&state) {
+                return Some(answer);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.closed {
+                return None;
+            }
+            (state, _) = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Session {
+    /// Starts QEMU with its serial line recorded in the file `log`, and its own messages in `log` with `.stderr`
+    /// appended. `limit` is the time it has in all.
+    ///
+    /// # Errors
+    /// When it can't be started or a file can't be written.
+    pub fn start(qemu: &Command, log: &Path, limit: Duration) -> Result<Self> {
+        if let Some(folder) = log.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let record = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let messages = File::create(messages_path(log))?;
+        // `timeout` ends QEMU even when this program is killed and can't.
+        let mut command = Command::new("timeout");
+        command.arg("--signal=KILL").arg((limit + GRACE).as_secs().to_string());
+        command.arg(qemu.get_program()).args(qemu.get_args()).args(["-serial", "stdio", "-monitor", "none"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(messages).process_group(0);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}: is QEMU installed?", qemu.get_program().display()))?;
+
+        let serial = Arc::new(Serial::default());
+        if let Some(output) = child.stdout.take() {
+            let serial = serial.clone();
+            thread::spawn(move || record_serial(output, record, &serial));
+        }
+        let input = child.stdin.take();
+        Ok(Self { child, input, serial, deadline: Instant::now() + limit, log: log.to_owned() })
+    }
+
+    /// As [`wait_until`](Self::wait_until), but `look` is shown the last line too while it hasn't ended: prompts don't.
+    pub fn watch<T>(&self, mut look: impl FnMut(&str) -> Option<T>) -> Option<T> {
+        self.serial.wait(self.deadline, |state| look(&state.text))
+    }
+
+    /// Waits for a line that has `text` in it, among those already there too, and returns it. The line need not have
+    /// ended: prompts don't.
+    ///
+    /// # Errors
+    /// When QEMU ends first or the time is over; the message has the end of the log.
+    pub fn wait_for(&self, text: &str) -> Result<String> {
+        let line = |state: &SerialState| state.text.lines().find(|line| line.contains(text)).map(str::to_owned);
+        match self.serial.wait(self.deadline, line) {
+            Some(line) => Ok(line),
+            None => bail!("waited in vain for \"{text}\": {}", self.last_words()),
+        }
+    }
+
+    /// Types on the serial line.
+    ///
+    /// # Errors
+    /// When QEMU has ended.
+    pub fn send(&mut self, text: &str) -> Result<()> {
+        let input = self.input.as_mut().context("the serial line is closed")?;
+        input.write_all(text.as_bytes()).and_then(|()| input.flush()).context("typing on the serial line")
+    }
+
+    /// Waits until QEMU ends by itself; kills it when its time is over.
+    pub fn wait_exit(&mut self) -> Ended {
+        let closed = self.serial.wait(self.deadline, |state| state.closed.then_some(()));
+        if closed.is_none() {
+            // The line may have closed between the last look and the end of the time.
+            let closed = self.serial.lock().closed;
+            if !closed {
+                self.kill();
+                return Ended::TimedOut;
+            }
+        }
+        match self.child.wait() {
+            Ok(status) => status.code().map_or(Ended::Unknown, Ended::Status),
+            Err(_) => Ended::Unknown,
+        }
+    }
+
+    /// Everything that came over the serial line so far.
+    pub fn text(&self) -> String {
+        self.serial.lock().text.clone()
+    }
+
+    /// The file that records the serial line.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// The last lines of the serial line, or what QEMU itself had to say, for error messages.
+    pub fn last_words(&self) -> String {
+        const LINES: usize = 12;
+        let text = self.text();
+        let text = if text.trim().is_empty() {
+            fs::read_to_string(messages_path(&self.log)).unwrap_or_default()
+        } else {
+            text
+        };
+        let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
+        format!("the log ends\n    {}\n  all of it: {}", last.join("\n    "), crate::paths::shown(&self.log))
+    }
+
+    fn kill(&mut self) {
+        if let Ok(id) = i32::try_from(self.child.id()) {
+            // It may have ended just now; `wait` finds out.
+            let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.kill();
+        }
+    }
+}
+
+fn messages_path(log: &Path) -> PathBuf {
+    let mut path = log.as_os_str().to_owned();
+    path.push(".stderr");
+    PathBuf::from(path)
+}
+
+/// Copies the serial line to the record and to memory until it closes. Firmware moves its cursor about with escape
+/// sequences; what is not text is kept in the record only.
+fn record_serial(mut output: ChildStdout, mut record: File, serial: &Serial) {
+    let mut buffer = [0; 4096];
+    while let Ok(len @ 1..) = output.read(&mut buffer) {
+        let bytes = buffer.get(..len).unwrap_or_default();
+        // A full disk must not stop the test; the record is for reading later.
+        let _ = record.write_all(bytes);
+        let text = bytes.iter().filter(|&&byte| byte == b'\n' || byte == b'\t' || (b' '..=b'~').contains(&byte));
+        serial.lock().text.extend(text.map(|&byte| char::from(byte)));
+        serial.changed.notify_all();
+    }
+    serial.lock().closed = true;
+    serial.changed.notify_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stand-in for QEMU: a shell command, which ignores the arguments added to it.
+    fn session(script: &str, limit: Duration) -> (Session, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        (Session::start(&command, &folder.path().join("serial.log"), limit).unwrap(), folder)
+    }
+
+    #[test]
+    fn output_input_and_exit_status_pass() {
+        let (mut session, _folder) = session("echo ready; read x; echo got $x; exit 33", Duration::from_secs(20));
+        assert_eq!(session.wait_for("ready").unwrap(), "ready");
+        session.send("hello\n").unwrap();
+        assert_eq!(session.wait_until(|text| text.contains("got hello").then_some(7)), Some(7));
+        assert_eq!(session.wait_exit(), Ended::Status(33));
+        assert_eq!(fs::read_to_string(session.log()).unwrap(), "ready\ngot hello\n");
+    }
+
+    #[test]
+    fn the_end_is_noticed_while_waiting_for_a_line() {
+        let (session, _folder) = session("echo only this", Duration::from_secs(20));
+        let error = session.wait_for("something else").unwrap_err().to_string();
+        assert!(error.contains("only this"), "{error}");
+    }
+
+    #[test]
+    fn time_is_limited_and_children_are_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let alive = folder.path().join("alive");
+        let script = format!("(sleep 2; touch {}) & sleep 60", alive.display());
+        let (mut session, _folder) = session(&script, Duration::from_millis(300));
+        let started = Instant::now();
+        assert_eq!(session.wait_exit(), Ended::TimedOut);
+        assert!(started.elapsed() < Duration::from_secs(2));
+        thread::sleep(Duration::from_millis(2500));
+        assert!(!alive.exists());
+    }
+}
