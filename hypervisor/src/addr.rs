@@ -78,6 +78,11 @@ impl MachineAddr {
     }
 }
 
+/// Are bits 63 to 47 of a virtual address all the same, as the CPU demands with four levels of page tables?
+pub const fn is_canonical(address: u64) -> bool {
+    address.cast_signed() << 16 >> 16 == address.cast_signed()
+}
+
 /// A canonical virtual address outside the hypervisor's range.
 ///
 /// The only way to make one checks both, so code that holds a `GuestVa` can't be aimed at the hypervisor (XSA-212).

@@ -1,66 +1,67 @@
-//! Command line of the test suites. `./x test` starts it.
+//! The test suites behind `./x test`: chooses tests, runs them, and ends with `N passed, N failed, N skipped`.
+//!
+//! A suite is a function in [`suites`] that lists [`suite::Test`]s. Most tests are a [`scenario::Scenario`]: a machine
+//! that Pavise boots on in QEMU, and what is expected and typed in it step by step.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
-use pavise_tests::{
-    run::{Place, Test, run_on_host, run_on_machines},
-    suites,
-    tally::{Outcome, Tally, report},
-    workshop::Workshop,
-};
-use std::{process::ExitCode, time::Duration};
+mod context;
+mod damage;
+mod differences;
+mod guest;
+mod libtest;
+mod pattern;
+mod report;
+mod running;
+mod scenario;
+mod suite;
+mod suites;
+mod xen;
 
-/// Run the test suites
+use anyhow::Result;
+use clap::Parser;
+use context::Context;
+use std::{num::NonZeroUsize, process::ExitCode};
+
+/// Run the test suites: all, or those named
+///
+/// The closing line is `N passed, N failed, N skipped`. What a machine said is in target/tests.
 #[derive(Parser)]
-#[command(name = "./x test")]
+#[command(name = "./x test", disable_version_flag = true)]
 struct Cli {
-    /// Suites to run: all, if none is named
+    /// Suites to run [default: all]
+    #[arg(value_name = "SUITE")]
     suites: Vec<String>,
-    /// Run the whole boot matrix
+    /// Run the whole boot matrix instead of a sensible part of it
     #[arg(long)]
     full: bool,
-    /// List the tests and run none
+    /// List the names of the tests, and run nothing
     #[arg(long)]
     list: bool,
     /// Run only tests that have this in their name
-    #[arg(long)]
+    #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Number of machines that run side by side
+    #[arg(long, value_name = "N", default_value = "2")]
+    jobs: NonZeroUsize,
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let known = suites::names();
-    if let Some(unknown) = cli.suites.iter().find(|name| !known.contains(name)) {
-        eprintln!("error: there is no suite '{unknown}'; there are {}", known.join(", "));
-        return ExitCode::FAILURE;
-    }
-    let wanted = |test: &Test| {
-        (cli.suites.is_empty() || cli.suites.contains(&test.suite))
-            && cli.only.as_ref().is_none_or(|text| test.name.contains(text.as_str()))
-    };
-    let tests: Vec<Test> = suites::all(cli.full).into_iter().filter(wanted).collect();
-    if cli.list {
-        tests.iter().for_each(|test| println!("{:<8} {}", test.suite, test.name));
-        return ExitCode::SUCCESS;
-    }
-    let tally = run(tests);
-    println!("{tally}");
-    if tally.failed == 0 && tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn run(tests: Vec<Test>) -> Tally {
-    let (on_host, on_machines): (Vec<_>, Vec<_>) =
-        tests.into_iter().partition(|test| matches!(test.place, Place::Host(_)));
-    let mut tally = run_on_host(on_host);
-    if on_machines.is_empty() {
-        return tally;
-    }
-    match Workshop::build() {
-        Ok(workshop) => tally.add(run_on_machines(on_machines, &workshop)),
+    match run(&Cli::parse()) {
+        Ok(code) => code,
         Err(error) => {
-            tally.add(report("build", "bare metal", &Outcome::Fail(format!("{error:#}")), Duration::ZERO));
-            eprintln!("{} tests on machines were not run", on_machines.len());
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
     }
-    tally
+}
+
+fn run(cli: &Cli) -> Result<ExitCode> {
+    let tests = suite::choose(suites::all(cli.full)?, &cli.suites, cli.only.as_deref())?;
+    if cli.list {
+        tests.iter().for_each(|test| println!("{}", test.full_name()));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let tally = report::run(tests, &Context::default(), cli.jobs);
+    println!("{tally}");
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -32,19 +32,18 @@ impl Running {
     ///
     /// # Errors
     /// When the image can't be made or QEMU can't be started.
-    pub fn boot(
-        context: &Context,
-        machine: &Machine,
-        archive: &[u8],
-        log: &Path,
-        limit: Duration,
-    ) -> Result<Running> {
+    pub fn boot(context: &Context, machine: &Machine, archive: &[u8], log: &Path, limit: Duration) -> Result<Running> {
         let folder = tempfile::Builder::new().prefix("pavise-test-").tempdir_in(paths::target())?;
         let image = folder.path().join("disk.img");
         context.pavise()?.imager.make(machine.firmware, archive, &image)?;
         // In software on every host, so that a test means the same everywhere.
         let qemu = Hardware::of(machine, Accel::Tcg).boot_image(&image)?;
-        Ok(Running { session: Session::start(&qemu, log, limit)?, deadline: Instant::now() + limit, mark: 0, _image: folder })
+        Ok(Running {
+            session: Session::start(&qemu, log, limit)?,
+            deadline: Instant::now() + limit,
+            mark: 0,
+            _image: folder,
+        })
     }
 
     /// Waits until the output since the last key has all of `patterns`, in any order.
@@ -52,7 +51,7 @@ impl Running {
     /// # Errors
     /// When time is up, the machine ended or the hypervisor panicked; the message has the end of the output.
     pub fn expect(&self, patterns: &[Pattern]) -> Result<()> {
-        let verdict = self.session.watch(|output| {
+        let verdict = self.session.wait_until(|output| {
             let recent = output.get(self.mark..).unwrap_or_default();
             if patterns.iter().all(|pattern| pattern.find(recent).is_some()) {
                 return Some(Ok(()));

@@ -2,13 +2,14 @@
 
 use crate::{
     context::{Context, log_file},
+    damage::Damage,
     pattern::Pattern,
     running::Running,
     suite::{Ending, Test},
 };
 use anyhow::{Context as _, Result, bail};
 use boot_archive::WhenAllStopped;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 use xtask::{
     archive,
     machine::{Domain, Kernel, Machine, Memory},
@@ -44,15 +45,12 @@ pub enum Step {
     End(End),
 }
 
-/// What is done to the boot archive before it is booted.
-pub type Tamper = fn(&mut Vec<u8>) -> Result<()>;
-
 /// A machine and its story.
 pub struct Scenario {
     /// The machine.
     pub machine: Machine,
-    /// What happens to its boot archive.
-    pub tamper: Option<Tamper>,
+    /// What is wrong with its boot archive.
+    pub damage: Option<Damage>,
     /// What happens in it, in this order. A machine that runs on at the end is switched off.
     pub steps: Vec<Step>,
 }
@@ -60,28 +58,28 @@ pub struct Scenario {
 impl Scenario {
     /// A scenario with an unspoilt archive.
     pub fn new(machine: Machine, steps: Vec<Step>) -> Scenario {
-        Scenario { machine, tamper: None, steps }
+        Scenario { machine, damage: None, steps }
     }
 
     /// Makes it a test.
     pub fn test(self, suite: &'static str, name: impl Into<String>) -> Test {
         let name = name.into();
         let log = log_file(&format!("{suite}/{name}"));
-        Test::machine(suite, name, move |context| {
-            let running = &mut self.boot(context, &log)?;
-            for step in &self.steps {
-                step.take(running)?;
-            }
-            Ok(Ending::Passed)
-        })
+        Test::machine(suite, name, move |context| self.play(context, &log))
     }
 
-    fn boot(&self, context: &Context, log: &std::path::Path) -> Result<Running> {
+    /// Plays it, with the machine's output in the file `log` too.
+    ///
+    /// # Errors
+    /// When a step fails.
+    pub fn play(&self, context: &Context, log: &Path) -> Result<Ending> {
         let mut archive = archive::make(&self.machine, &context.pavise()?.built)?;
-        if let Some(tamper) = self.tamper {
-            tamper(&mut archive).context("spoiling the archive")?;
+        if let Some(damage) = self.damage {
+            damage.apply(&mut archive).context("spoiling the archive")?;
         }
-        Running::boot(context, &self.machine, &archive, log, LIMIT)
+        let mut running = Running::boot(context, &self.machine, &archive, log, LIMIT)?;
+        self.steps.iter().try_for_each(|step| step.take(&mut running))?;
+        Ok(Ending::Passed)
     }
 }
 

@@ -167,8 +167,3 @@ impl<C: GuestCpu> Context<'_, C> {
 pub(super) const fn low(value: u64) -> u32 {
     (value & 0xffff_ffff) as u32
 }
-
-/// Are bits 63 to 47 all the same?
-pub(super) const fn is_canonical(address: u64) -> bool {
-    address.cast_signed() << 16 >> 16 == address.cast_signed()
-}

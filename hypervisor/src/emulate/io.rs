@@ -3,7 +3,8 @@
 
 use super::PAGE_FAULT;
 use super::cpu::{GuestCpu, SegmentBase};
-use super::execute::{Context, NOT_ALLOWED, Progress, is_canonical, low};
+use super::execute::{Context, NOT_ALLOWED, Progress, low};
+use crate::addr::is_canonical;
 use super::instruction::{AddressSize, Gpr, Port, Segment, Width};
 use crate::bounce::Exception;
 use crate::domain::vcpu::Mode;

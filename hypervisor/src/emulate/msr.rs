@@ -2,7 +2,8 @@
 //! expect of registers that a CPU lacks, and CPUID offers nothing whose registers are missing.
 
 use super::cpu::{GuestCpu, Refused, SegmentBase};
-use super::execute::{Context, NOT_ALLOWED, is_canonical, low};
+use super::execute::{Context, NOT_ALLOWED, low};
+use crate::addr::is_canonical;
 use crate::addr::{MachineAddr, VcpuId};
 use crate::bounce::Exception;
 

@@ -4,6 +4,7 @@ use pv_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{Call, Failure, Platform};
+use crate::addr::is_canonical;
 
 impl<P: Platform> Call<'_, P> {
     /// Argument `index` as a 32-bit number. As in Xen, where most arguments are `unsigned int`, the upper half of the
@@ -43,9 +44,4 @@ impl<P: Platform> Call<'_, P> {
 /// `EINVAL`.
 pub(super) fn canonical(address: u64) -> Result<u64, Failure> {
     if is_canonical(address) { Ok(address) } else { Err(Errno::EINVAL.into()) }
-}
-
-/// Are bits 63 to 47 all the same?
-pub(crate) fn is_canonical(address: u64) -> bool {
-    address.cast_signed() << 16 >> 16 == address.cast_signed()
 }

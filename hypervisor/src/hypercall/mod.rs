@@ -21,7 +21,6 @@ mod tests;
 mod trap;
 mod version;
 
-pub(crate) use args::is_canonical;
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 

@@ -1,7 +1,7 @@
 //! Every call against a fake machine: what it does, and what bad input gets.
 
 use super::*;
-use crate::addr::{DomainId, VcpuId};
+use crate::addr::{DomainId, VcpuId, is_canonical};
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Callbacks, Control, Gate, Mode};
 use crate::domain::{Crash, ShutdownReason};

@@ -56,15 +56,16 @@ pub(super) fn xen_version<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 
 fn get_features<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let request: FeatureInfo = call.read(call.word(1))?;
-    let mut submap = 0;
-    if request.submap_idx == 0 {
-        submap = 1 << XENFEAT_MMU_PT_UPDATE_PRESERVE_AD
-            | 1 << XENFEAT_HIGHMEM_ASSIST
-            | 1 << XENFEAT_GNTTAB_MAP_AVAIL_BITS
-            | 1 << XENFEAT_MEMORY_OP_VNODE_SUPPORTED;
-        if call.vcpu.assists & 1 << VMASST_TYPE_PAE_EXTENDED_CR3 != 0 {
-            submap |= 1 << XENFEAT_PAE_PGDIR_ABOVE_4GB;
-        }
+    // There is one word of features, whatever later versions may add.
+    if request.submap_idx != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut submap = 1 << XENFEAT_MMU_PT_UPDATE_PRESERVE_AD
+        | 1 << XENFEAT_HIGHMEM_ASSIST
+        | 1 << XENFEAT_GNTTAB_MAP_AVAIL_BITS
+        | 1 << XENFEAT_MEMORY_OP_VNODE_SUPPORTED;
+    if call.vcpu.assists & 1 << VMASST_TYPE_PAE_EXTENDED_CR3 != 0 {
+        submap |= 1 << XENFEAT_PAE_PGDIR_ABOVE_4GB;
     }
     call.write(call.word(1), &FeatureInfo { submap, ..request })?;
     Ok(Answer::Done(0))

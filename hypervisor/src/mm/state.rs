@@ -150,6 +150,11 @@ impl State {
         State(State::IN_USE.0 | ALLOCATION | REFERENCE)
     }
 
+    /// Allocated to a domain that may map it; the one reference is the hypervisor's.
+    pub const fn shared() -> State {
+        State(State::IN_USE.0 | REFERENCE)
+    }
+
     /// What the frame is used for.
     pub const fn usage(self) -> Usage {
         match self.0 >> USAGE_SHIFT {

@@ -33,7 +33,7 @@ pub(super) enum Taken {
     First,
 }
 
-impl<M: PageTableMem> Operation<'_, M> {
+impl<'a, M: PageTableMem> Operation<'a, M> {
     /// Takes a general reference to a frame of `owner`.
     pub fn reference(&mut self, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
         let frame = self.owned(mfn, owner)?;
@@ -146,7 +146,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 
     /// The metadata of a frame that `owner` owns at this moment.
-    fn owned(&self, mfn: Mfn, owner: DomainId) -> Result<&'_ Frame, Stop> {
+    fn owned(&self, mfn: Mfn, owner: DomainId) -> Result<&'a Frame, Stop> {
         let frame = self.mmu.frames.get(mfn).filter(|frame| frame.owner() == Some(owner));
         frame.ok_or(Stop::refuse(Refusal::NotOwned(mfn)))
     }
@@ -174,7 +174,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 
     /// Applies a transition that can't fail, and notes the frame if it dropped the last reference.
-    fn change(&mut self, frame: &Frame, mfn: Mfn, transition: impl Fn(State) -> State) -> State {
+    pub(super) fn change(&mut self, frame: &Frame, mfn: Mfn, transition: impl Fn(State) -> State) -> State {
         let mut old = frame.state();
         loop {
             let new = transition(old);

@@ -213,6 +213,16 @@ impl DomainMemory for Memory {
         block.mfn.offset(pfn.0 - block.pfn)
     }
 
+    fn mfns(&self, first: Pfn, into: &mut [u64]) {
+        let mut index = self.blocks.partition_point(|block| block.pfn <= first.0) - 1;
+        for (pfn, slot) in (first.0..).zip(into) {
+            if pfn - self.blocks[index].pfn >= 1 << self.blocks[index].order {
+                index += 1;
+            }
+            *slot = self.blocks[index].mfn.0 + (pfn - self.blocks[index].pfn);
+        }
+    }
+
     fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) {
         guest_frames::write(&machine().frames, self.mfn(pfn), offset, bytes);
     }

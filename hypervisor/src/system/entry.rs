@@ -7,6 +7,7 @@ use log::{error, warn};
 use super::cpu::{self, Cpu};
 use super::runner::World;
 use super::{console, machine};
+use crate::addr::is_canonical;
 use crate::arch::entry::{Exit, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
 use crate::arch::{apic, mm, panic, vcpu as machine_vcpu, vectors};
@@ -86,7 +87,7 @@ pub fn on_nmi() {
 fn leave(cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Next) -> Exit {
     match cpu::finish(cpu, regs, next) {
         // `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
-        Return::RcxR11Free if hypercall::is_canonical(regs.rip) => Exit::Fast,
+        Return::RcxR11Free if is_canonical(regs.rip) => Exit::Fast,
         Return::RcxR11Free | Return::Full => Exit::Full,
     }
 }

@@ -82,18 +82,17 @@ impl Remains {
 
 /// Takes a domain that owns nothing any more off the list.
 fn forget(domain: &Arc<Domain>) {
-    machine().allocator.lock().free(&machine().frames, domain.shared_mfn, 0, true);
+    let (free, total) = {
+        let mut allocator = machine().allocator.lock();
+        allocator.free(&machine().frames, domain.shared_mfn, 0, true);
+        (allocator.free_frames(), allocator.total_frames())
+    };
     let left = {
         let mut domains = machine().domains.lock();
         domains.retain(|other| other.id != domain.id);
         domains.len()
     };
-    info!(
-        "{}: removed; {} MiB of {} MiB free",
-        domain.id,
-        machine().allocator.lock().free_frames() >> 8,
-        machine().allocator.lock().total_frames() >> 8,
-    );
+    info!("{}: removed; {} MiB of {} MiB free", domain.id, free >> 8, total >> 8);
     console::domain_gone(domain.id);
     if left == 0 {
         all_stopped();

@@ -105,8 +105,13 @@ impl GuestCpu for World<'_> {
         machine_vcpu::set_task_switched(on);
     }
 
-    fn load_kernel_root(&mut self, _vcpu: &mut Vcpu, _root: Mfn) -> Result<(), Refused> {
-        Err(Refused)
+    fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<(), Refused> {
+        // There is no other root that a guest could have yet; loading the same one flushes the TLB.
+        if root != vcpu.kernel_root {
+            return Err(Refused);
+        }
+        machine_vcpu::enter_guest_space(vcpu);
+        Ok(())
     }
 
     fn load_cr4(&mut self, cr4: u64) {

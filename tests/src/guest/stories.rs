@@ -32,12 +32,25 @@ mod tests {
 
     #[test]
     fn a_story_is_a_name_and_a_suite() {
-        assert_eq!(parse("poll abi
+        assert_eq!(
+            parse(
+                "poll abi
 crash-iret crash
-").unwrap(), [("poll", "abi"), ("crash-iret", "crash")]);
-        assert_eq!(parse("poll abi
+"
+            )
+            .unwrap(),
+            [("poll", "abi"), ("crash-iret", "crash")]
+        );
+        assert_eq!(
+            parse(
+                "poll abi
 
-").unwrap_err().to_string(), "'' is not NAME SUITE");
+"
+            )
+            .unwrap_err()
+            .to_string(),
+            "'' is not NAME SUITE"
+        );
         assert!(parse("poll").is_err());
         assert!(parse("poll abi x").is_err());
     }

@@ -24,7 +24,10 @@ pub const CPU: &str = "max";
 /// When the list of stories can't be read.
 pub fn tests() -> Result<Vec<Test>> {
     let stories = stories::of_suite(SUITE)?;
-    Ok(stories.into_iter().map(|story| Test::machine(SUITE, story.clone(), move |context| test(&story, context))).collect())
+    Ok(stories
+        .into_iter()
+        .map(|story| Test::machine(SUITE, story.clone(), move |context| test(&story, context)))
+        .collect())
 }
 
 fn test(story: &str, context: &Context) -> Result<Ending> {

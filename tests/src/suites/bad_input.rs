@@ -3,100 +3,85 @@
 
 use super::boot::{SUITE, greeting};
 use crate::{
-    context::log_file,
+    context::{Context, log_file},
+    damage::Damage,
     pattern::{Pattern, logged},
-    running::Running,
-    scenario::{End, LIMIT, Scenario, Step, Tamper, domain, machine},
+    scenario::{End, Scenario, Step, domain, machine},
     suite::{Ending, Test},
 };
-use anyhow::{Context, Result, ensure};
-use boot_archive::{Archive, MAX_VCPUS};
+use anyhow::{Context as _, Result};
+use boot_archive::MAX_VCPUS;
 use std::fs;
 use xtask::{
-    archive, build,
+    build,
     machine::{Domain, Kernel, Machine, Memory},
 };
 
-/// A domain that is to be refused: its name, what is done to the demo's ELF file to make its kernel, and what the
-/// refusal says (a regular expression).
-type BadKernel = (&'static str, fn(&mut Vec<u8>) -> Result<()>, &'static str);
+/// A domain that is to be refused: its name, what is wrong with its copy of the demo, and what the refusal says (a regular
+/// expression).
+type BadKernel = (&'static str, Damage, &'static str);
 
 const BAD_KERNELS: [BadKernel; 5] = [
-    ("no-elf", |elf| replace(elf, b"\x7fELF", b"\x7fELK"), "kernel: not an ELF file"),
-    ("cut-short", |elf| Ok(elf.truncate(0x1000)), "kernel: ELF .*"),
-    ("32-bit", |elf| Ok(elf[4] = 1), "kernel: ELF file is not 64-bit"),
-    ("old-xen", |elf| replace(elf, b"xen-3.0", b"xen-2.0"), "kernel: ELF note XEN_VERSION is 'xen-2.0', need 'xen-3.0'"),
-    ("no-notes", |elf| replace(elf, b"Xen\0", b"Zen\0"), "kernel: ELF file has no Xen notes"),
+    ("no-elf", Damage::Byte(1), "kernel: not an ELF file"),
+    ("half", Damage::Half, "kernel: ELF .* (leaves the file|cut off)"),
+    ("32-bit", Damage::Text(b"\x7fELF\x02", b"\x7fELF\x01"), "kernel: ELF file is not 64-bit"),
+    ("old-xen", Damage::Text(b"xen-3.0", b"xen-2.0"), "kernel: ELF note XEN_VERSION is 'xen-2.0', need 'xen-3.0'"),
+    ("no-notes", Damage::Text(b"Xen\0", b"Zen\0"), "kernel: ELF file has no Xen notes"),
 ];
 
 /// The tests.
 pub fn tests() -> Vec<Test> {
-    let mut tests = vec![
-        bad_archive("archive-cut-short", |archive| Ok(archive.truncate(archive.len() - 1000)), "cut short: .* bytes of"),
-        bad_archive("archive-without-magic", |archive| Ok(archive[0] ^= 0xff), "not a boot archive: wrong magic"),
-        bad_archive("archive-header-damaged", |archive| Ok(archive[40] ^= 1), "damaged: checksum of header"),
+    vec![
+        bad_archive("archive-half", Damage::Half, r"cut short: \d+ bytes of \d+"),
+        bad_archive("archive-without-magic", Damage::Byte(0), "not a boot archive: wrong magic"),
+        bad_archive("archive-header-damaged", Damage::Byte(40), "damaged: checksum of header"),
         damaged_kernel(),
         Test::machine(SUITE, "bad-kernels", bad_kernels),
         bad_settings(),
         nothing_to_run(),
-    ];
-    // The boot loader marks pages no-execute before it starts us.
-    tests.extend([lacking("qemu64,-nx", "NX"), lacking("qemu64,-syscall", "SYSCALL"), lacking("max,-pge", "PGE")]);
-    tests
+        lacking("qemu64,-nx", "NX"),
+        lacking("qemu64,-syscall", "SYSCALL"),
+        lacking("max,-pge", "PGE"),
+    ]
 }
 
 /// The hypervisor says what is wrong with its archive, and stops.
-fn bad_archive(name: &'static str, tamper: Tamper, says: &str) -> Test {
+fn bad_archive(name: &str, damage: Damage, says: &str) -> Test {
     let steps = vec![Step::Expect(vec![logged(&format!("boot archive: {says}"))])];
-    Scenario { tamper: Some(tamper), ..Scenario::new(machine(vec![good()]), steps) }.test(SUITE, name)
+    Scenario { damage: Some(damage), ..Scenario::new(machine(vec![good()]), steps) }.test(SUITE, name)
 }
 
 /// A CPU without something that is required is told so.
 fn lacking(cpu: &str, feature: &str) -> Test {
     let machine = Machine { cpu: cpu.to_owned(), ..machine(vec![good()]) };
-    let says = regex_for_missing(feature);
+    let says = logged(&format!(r"can't run on this machine: this CPU lacks ([A-Z0-9]+, )*{feature}\b"));
     Scenario::new(machine, vec![Step::Expect(vec![says])]).test(SUITE, format!("cpu-without-{feature}"))
 }
 
-fn regex_for_missing(feature: &str) -> Pattern {
-    logged(&format!(r"can't run on this machine: this CPU lacks ([A-Z0-9]+, )*{feature}\b"))
-}
-
-/// A byte in the archive's copy of one kernel is not what it was.
+/// A bit in the archive's copy of one kernel is not what it was.
 fn damaged_kernel() -> Test {
-    fn damage(archive: &mut Vec<u8>) -> Result<()> {
-        let parsed = Archive::parse(archive)?;
-        let bad = parsed.config().domains.iter().find(|domain| domain.name == "bad").context("domain")?;
-        let middle = usize::try_from(bad.kernel.offset + bad.kernel.len / 2)?;
-        archive[middle] ^= 1;
-        Ok(())
-    }
-    // Equal files are stored once: the good domain has another kernel.
+    // Equal files are stored once: the good domain must have another kernel.
     let bad = domain("bad", "selftest", "", Memory::mib(32));
-    let scenario = Scenario::new(machine(vec![bad, good()]), refused_beside_good(&[("bad", "kernel: damaged: checksum is")]));
-    Scenario { tamper: Some(damage), ..scenario }.test(SUITE, "kernel-damaged")
+    let steps = refused_beside_good(&[("bad", "kernel: damaged: checksum is")]);
+    let scenario = Scenario::new(machine(vec![bad, good()]), steps);
+    Scenario { damage: Some(Damage::KernelOf("bad")), ..scenario }.test(SUITE, "kernel-damaged")
 }
 
 /// Kernels that can't be started, all in one machine.
-fn bad_kernels(context: &crate::context::Context) -> Result<Ending> {
+fn bad_kernels(context: &Context) -> Result<Ending> {
     let folder = tempfile::tempdir()?;
+    context.pavise()?;
     let demo = fs::read(build::guest("demo"))?;
     let mut domains = Vec::new();
-    for (name, spoil, _) in BAD_KERNELS {
+    for (name, damage, _) in BAD_KERNELS {
         let (mut elf, path) = (demo.clone(), folder.path().join(name));
-        spoil(&mut elf).context(name)?;
+        damage.apply(&mut elf).context(name)?;
         fs::write(&path, elf)?;
         domains.push(Domain { kernel: Kernel::File(path), ..domain(name, "demo", "", Memory::mib(16)) });
     }
     domains.push(good());
-    let machine = machine(domains);
-    let archive = archive::make(&machine, &context.pavise()?.built)?;
-    let log = log_file(&format!("{SUITE}/bad-kernels"));
-    let mut running = Running::boot(context, &machine, &archive, &log, LIMIT)?;
-    for step in refused_beside_good(&BAD_KERNELS.map(|(name, _, says)| (name, says))) {
-        step.take(&mut running)?;
-    }
-    Ok(Ending::Passed)
+    let steps = refused_beside_good(&BAD_KERNELS.map(|(name, _, says)| (name, says)));
+    Scenario::new(machine(domains), steps).play(context, &log_file(&format!("{SUITE}/bad-kernels")))
 }
 
 /// Settings that can't be met. The check of machine files finds them too; this is for an archive from elsewhere.
@@ -149,12 +134,4 @@ fn refused_beside_good(bad: &[(&str, &str)]) -> Vec<Step> {
         Step::Expect(vec![logged(r"d\d+ \(good\) shut down: power-off")]),
         Step::End(End::Clean),
     ]
-}
-
-/// Replaces the only place where `bytes` has `old`.
-fn replace(bytes: &mut [u8], old: &[u8], new: &[u8]) -> Result<()> {
-    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(old)).collect();
-    ensure!(!places.is_empty() && old.len() == new.len(), "{} has no place here", old.escape_ascii());
-    places.into_iter().for_each(|at| bytes[at..at + new.len()].copy_from_slice(new));
-    Ok(())
 }

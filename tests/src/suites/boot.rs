@@ -1,91 +1,156 @@
-//! Suite `boot`, first part: two domains come up, answer and leave, on machines of many kinds.
+//! Suite `boot`: two demo domains on many kinds of machines, each greeted, talked to and halted; and the ways in which
+//! a machine can be left.
 
-use super::prompt::{CLEAN, answers, ends_with, greeted, halt, has_keys};
 use crate::{
-    run::Test,
-    tally::Outcome,
-    workshop::{self, Workshop},
+    pattern::{Pattern, logged, said_by},
+    scenario::{End, Scenario, Step, domain, machine},
+    suite::Test,
 };
-use anyhow::Result;
-use xtask::machine::{Chipset, Firmware, Machine, Memory};
+use boot_archive::WhenAllStopped;
+use xtask::machine::{Chipset, Domain, Firmware, Machine, Memory};
 
-/// CPU models, old to new.
-const CPUS: [&str; 5] = ["qemu64", "Nehalem", "Skylake-Server", "EPYC", "max"];
+/// The suite.
+pub const SUITE: &str = "boot";
 
-/// One kind of machine.
-#[derive(Clone, Copy)]
-struct Kind(Firmware, Chipset, &'static str, u32, Memory);
+/// Moves the console's focus to the next domain (Ctrl-T).
+const NEXT_DOMAIN: &str = "\x14";
 
-/// Each value of the whole matrix at least once, and the pairs most likely to quarrel.
-const SENSIBLE: [Kind; 8] = [
-    Kind(Firmware::Bios, Chipset::Q35, "max", 2, Memory::mib(512)),
-    Kind(Firmware::Bios, Chipset::Pc, "qemu64", 1, Memory::mib(256)),
-    Kind(Firmware::Bios, Chipset::Q35, "Nehalem", 4, Memory::gib(4)),
-    Kind(Firmware::Bios, Chipset::Pc, "EPYC", 8, Memory::mib(512)),
-    Kind(Firmware::Uefi, Chipset::Q35, "max", 4, Memory::mib(512)),
-    Kind(Firmware::Uefi, Chipset::Pc, "Skylake-Server", 1, Memory::mib(256)),
-    Kind(Firmware::Uefi, Chipset::Q35, "EPYC", 2, Memory::gib(4)),
-    Kind(Firmware::Uefi, Chipset::Pc, "qemu64", 2, Memory::gib(4)),
-];
+const CPU_MODELS: [&str; 5] = ["qemu64", "Nehalem", "Skylake-Server", "EPYC", "max"];
+const SMALL: Memory = Memory::mib(256);
+const LARGE: Memory = Memory::gib(4);
 
-/// The tests.
-pub fn tests(full: bool) -> Vec<Test> {
-    let kinds = if full { whole_matrix() } else { SENSIBLE.to_vec() };
-    let mut tests: Vec<_> = kinds
-        .into_iter()
-        .map(|kind| Test::on_machine("boot", kind.name(), move |workshop| two_domains(workshop, kind)))
-        .collect();
-    tests.push(Test::on_machine("boot", "a CPU without SYSCALL is told so", lacks_syscall));
-    tests
+/// A kind of machine.
+type Kind = (Firmware, Chipset, u32, &'static str, Memory);
+
+/// Each firmware with every board, number of CPUs, CPU model and size, in different company.
+fn sample() -> Vec<Kind> {
+    use Chipset::{Pc, Q35};
+    use Firmware::{Bios, Uefi};
+    vec![
+        (Bios, Pc, 1, "qemu64", SMALL),
+        (Uefi, Q35, 1, "qemu64", SMALL),
+        (Bios, Q35, 2, "Nehalem", SMALL),
+        (Uefi, Pc, 2, "Nehalem", LARGE),
+        (Bios, Pc, 4, "Skylake-Server", LARGE),
+        (Uefi, Q35, 4, "Skylake-Server", SMALL),
+        (Bios, Q35, 2, "EPYC", LARGE),
+        (Uefi, Pc, 1, "EPYC", SMALL),
+        (Bios, Pc, 4, "max", SMALL),
+        (Uefi, Q35, 4, "max", LARGE),
+    ]
 }
 
+/// All combinations, with eight CPUs too.
 fn whole_matrix() -> Vec<Kind> {
     let mut kinds = Vec::new();
     for firmware in Firmware::ALL {
         for chipset in Chipset::ALL {
-            for cpu in CPUS {
-                for cpus in [1, 2, 4, 8] {
-                    let memories = [Memory::mib(256), Memory::gib(4)];
-                    kinds.extend(memories.map(|memory| Kind(firmware, chipset, cpu, cpus, memory)));
-                }
+            for cpus in [1, 2, 4, 8] {
+                let models = CPU_MODELS.into_iter();
+                kinds
+                    .extend(models.flat_map(|cpu| [SMALL, LARGE].map(|memory| (firmware, chipset, cpus, cpu, memory))));
             }
         }
     }
     kinds
 }
 
-impl Kind {
-    fn name(&self) -> String {
-        let Self(firmware, chipset, cpu, cpus, memory) = self;
-        format!("{} {} {cpu} {cpus} CPUs {memory}", firmware.word(), chipset.word())
-    }
-
-    fn machine(&self) -> Machine {
-        let Self(firmware, chipset, cpu, cpus, memory) = *self;
-        let domains = vec![workshop::demo("alpha", 1), workshop::demo("beta", 2)];
-        Machine { firmware, chipset, cpu: cpu.to_owned(), cpus, memory, ..workshop::machine(domains) }
-    }
+/// The matrix, in full or a part of it, and the ends of a machine.
+pub fn tests(full: bool) -> Vec<Test> {
+    let kinds = if full { whole_matrix() } else { sample() };
+    kinds.into_iter().map(two_domains).chain(ends()).collect()
 }
 
-fn two_domains(workshop: &Workshop, kind: Kind) -> Result<Outcome> {
-    let mut session = workshop.boot(&format!("boot {}", kind.name()), &kind.machine())?;
-    greeted(&session, "alpha")?;
-    greeted(&session, "beta")?;
-    answers(&mut session, "alpha")?;
-    halt(&mut session)?;
-    has_keys(&session, "beta")?;
-    answers(&mut session, "beta")?;
-    halt(&mut session)?;
-    ends_with(&mut session, CLEAN)?;
-    Ok(Outcome::Pass)
+fn two_domains((firmware, chipset, cpus, cpu, memory): Kind) -> Test {
+    let name = format!("{}-{}-{cpus}cpu-{cpu}-{}MiB", firmware.word(), chipset.word(), memory.as_mib());
+    let domains = vec![
+        Domain { vcpus: 2, ..domain("alpha", "demo", "name=alpha colour=red", Memory::mib(48)) },
+        domain("beta", "demo", "name=beta", Memory::mib(32)),
+    ];
+    let machine = Machine { firmware, chipset, cpus, cpu: cpu.to_owned(), memory, ..machine(domains) };
+    let booted_by = if firmware == Firmware::Uefi { "UEFI" } else { "BIOS" };
+    let mut expected =
+        vec![logged(&format!("machine: {booted_by} boot, {cpus} CPUs")), logged(&format!("{cpus} of {cpus} CPUs run"))];
+    expected.extend(greeting("alpha", 48, 2, "name=alpha colour=red"));
+    expected.extend(greeting("beta", 32, 1, "name=beta"));
+    let mut steps = vec![Step::Expect(expected)];
+    steps.extend(talk_and_halt());
+    Scenario::new(machine, steps).test(SUITE, name)
 }
 
-fn lacks_syscall(workshop: &Workshop) -> Result<Outcome> {
-    let machine = Machine { cpu: "qemu64,-syscall".to_owned(), ..workshop::machine(vec![workshop::demo("alpha", 1)]) };
-    let session = workshop.boot("boot without syscall", &machine)?;
-    let line = session.wait_until(|log| log.lines().find(|line| line.contains("SYSCALL")).map(str::to_owned));
-    match line {
-        Some(_) => Ok(Outcome::Pass),
-        None => Ok(Outcome::Fail(format!("no line names SYSCALL: {}", session.last_words()))),
+/// Asks alpha, which has the focus first, then beta, and stops both.
+fn talk_and_halt() -> [Step; 10] {
+    [
+        Step::Type("uptime\r".to_owned()),
+        Step::Expect(vec![said_by("alpha", r"up \d+\.\d{3} s")]),
+        Step::Type(NEXT_DOMAIN.to_owned()),
+        Step::Expect(vec![logged(r"keys now go to d2 \(beta\)")]),
+        Step::Type("echo and this is the other\rhalt\r".to_owned()),
+        Step::Expect(vec![
+            said_by("beta", "and this is the other"),
+            logged(r"d2 \(beta\) shut down: power-off"),
+            logged("d2: removed"),
+            logged(r"keys now go to d1 \(alpha\)"),
+        ]),
+        Step::Type("halt\r".to_owned()),
+        Step::Expect(vec![logged(r"d1 \(alpha\) shut down: power-off"), logged("all domains have stopped")]),
+        Step::Absent(logged("interrupt .* that nobody asked for")),
+        Step::End(End::Clean),
+    ]
+}
+
+/// What a demo domain says of itself, and its prompt.
+pub fn greeting(name: &str, mib: u64, vcpus: u32, command_line: &str) -> Vec<Pattern> {
+    vec![
+        said_by(name, &format!(r"Hello from {name}, a paravirtualized Rust kernel\.")),
+        said_by(name, r"  hypervisor    Xen ABI 4\.17\S*"),
+        said_by(name, &format!(r"  memory        {mib} MiB \({} pages\), heap \d+ KiB", mib << 8)),
+        said_by(name, &format!("  vCPUs         {vcpus}")),
+        said_by(name, &format!("  command line  {command_line}")),
+        format!("{name}> ").into(),
+    ]
+}
+
+/// What `when_all_stopped` can ask for, and a domain that asks for a restart.
+fn ends() -> impl Iterator<Item = Test> {
+    let ending = |when_all_stopped, chipset| {
+        let alpha = domain("alpha", "demo", "name=alpha", Memory::mib(32));
+        Machine { when_all_stopped, chipset, ..machine(vec![alpha]) }
+    };
+    let powers_off = Chipset::ALL.map(|chipset| {
+        let steps = vec![
+            Step::Expect(vec!["alpha> ".into()]),
+            Step::Type("halt\r".to_owned()),
+            Step::Expect(vec![logged("all domains have stopped")]),
+            Step::End(End::PowerOff),
+        ];
+        let machine = ending(WhenAllStopped::PowerOff, chipset);
+        Scenario::new(machine, steps).test(SUITE, format!("power-off-{}", chipset.word()))
+    });
+    let stays = vec![
+        Step::Expect(vec!["alpha> ".into()]),
+        Step::Type("reboot\r".to_owned()),
+        Step::Expect(vec![logged(r"d1 \(alpha\) shut down: reboot"), logged("all domains have stopped")]),
+    ];
+    let stays = Scenario::new(ending(WhenAllStopped::Stay, Chipset::Q35), stays).test(SUITE, "stay");
+    powers_off.into_iter().chain([stays])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_sample_has_every_value_with_both_firmwares() {
+        for firmware in Firmware::ALL {
+            let kinds: Vec<Kind> = sample().into_iter().filter(|kind| kind.0 == firmware).collect();
+            let distinct = |value: fn(&Kind) -> String| kinds.iter().map(value).collect::<BTreeSet<_>>().len();
+            assert_eq!(distinct(|kind| kind.1.word().to_owned()), Chipset::ALL.len());
+            assert_eq!(distinct(|kind| kind.2.to_string()), 3);
+            assert_eq!(distinct(|kind| kind.3.to_owned()), CPU_MODELS.len());
+            assert_eq!(distinct(|kind| kind.4.to_string()), 2);
+        }
+        assert_eq!(whole_matrix().len(), 160);
     }
 }

@@ -49,7 +49,8 @@ pub fn tests() -> Result<Vec<Test>> {
 }
 
 fn test(story: &str) -> Result<Test> {
-    let (_, reason) = REASONS.iter().find(|(name, _)| *name == story).with_context(|| format!("how does {story} end?"))?;
+    let (_, reason) =
+        REASONS.iter().find(|(name, _)| *name == story).with_context(|| format!("how does {story} end?"))?;
     let domains = vec![
         domain("neighbour", "demo", "name=neighbour", NEIGHBOUR),
         domain("victim", "selftest", &format!("story={story}"), VICTIM),

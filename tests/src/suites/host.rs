@@ -1,48 +1,55 @@
-//! Suite `host`: `cargo test` of every crate, counted by its own tests.
+//! Suite `host`: unit and property tests of everything that runs on the host, by `cargo test`.
 
 use crate::{
-    run::Test,
-    tally::{Outcome, Tally},
+    context::log_file,
+    libtest,
+    suite::{Ending, Test},
 };
 use anyhow::{Context, Result};
-use std::process::Stdio;
-use xtask::build::cargo;
+use std::fs;
+use xtask::{build, paths, step};
 
-/// The crates with tests that run on the host.
-const CRATES: [&str; 6] = ["pv-abi", "boot-archive", "pavise", "guest-kernel", "xtask", "pavise-tests"];
+/// What is tested: packages, and for those of bare-metal programs the part that compiles for the host.
+const PARTS: [(&str, &[&str]); 6] = [
+    ("pv-abi", &[]),
+    ("boot-archive", &[]),
+    ("pavise", &["--lib"]),
+    ("guest-kernel", &[]),
+    ("xtask", &[]),
+    ("pavise-tests", &[]),
+];
 
-/// The tests.
+/// Lines shown of a failure.
+const SHOWN: usize = 60;
+
+/// One test for each package, which counts as many as it has.
 pub fn tests() -> Vec<Test> {
-    CRATES.iter().map(|name| Test::on_host("host", *name, || cargo_test(name))).collect()
+    PARTS.iter().map(|(package, args)| Test::host("host", *package, |_| cargo_test(package, args))).collect()
 }
 
-fn cargo_test(name: &str) -> Result<Outcome> {
-    eprintln!("- cargo test -p {name}");
-    let mut command = cargo();
-    command.args(["test", "-p", name, "--no-fail-fast"]).stdin(Stdio::null());
-    let output = command.output().context("cannot run cargo")?;
-    let stdout = String::from_utf8_lossy(&output.stdout);
-    let tally = sum(&stdout);
-    if output.status.success() {
-        return Ok(Outcome::Many { tally, failures: String::new() });
-    }
-    // A test that doesn't build has counted nothing.
-    let tally = Tally { failed: tally.failed.max(1), ..tally };
-    let failures = format!("{stdout}{}", String::from_utf8_lossy(&output.stderr));
-    Ok(Outcome::Many { tally, failures })
+fn cargo_test(package: &str, args: &[&str]) -> Result<Ending> {
+    let mut command = build::cargo();
+    command.args(["test", "--no-fail-fast", "-p", package]).args(args);
+    let output = command.output().with_context(|| format!("cannot run {}", step::shown(&command)))?;
+    let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
+    let log = log_file(&format!("host/{package}"));
+    fs::create_dir_all(log.parent().unwrap_or(&log))?;
+    fs::write(&log, text.as_bytes()).with_context(|| format!("cannot write {}", log.display()))?;
+
+    let results = libtest::count(&text, output.status.success());
+    Ok(Ending::Counted(results.tally, details(&results, &text, &paths::shown(&log))))
 }
 
-/// The sum of the lines `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
-fn sum(stdout: &str) -> Tally {
-    let mut tally = Tally::default();
-    for line in stdout.lines().filter(|line| line.starts_with("test result: ")) {
-        let count = |word: &str| {
-            let numbered = line.split(['.', ';']).find_map(|part| part.trim().strip_suffix(word));
-            numbered.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
-        };
-        tally.add(Tally { passed: count("passed"), failed: count("failed"), skipped: count("ignored") });
-    }
-    tally
+/// Names of the failed tests and what they, or the compiler, had to say.
+fn details(results: &libtest::Results, output: &str, log: &str) -> String {
+    let said: Vec<&str> = output.lines().skip_while(|line| !is_complaint(line)).take(SHOWN).collect();
+    let failed: String = results.failed.iter().map(|name| format!("failed: {name}\n")).collect();
+    format!("{failed}{}\nall of it: {log}", said.join("\n"))
+}
+
+/// Where a failed test's output, or the compiler's first error, begins.
+fn is_complaint(line: &str) -> bool {
+    line == "failures:" || line.starts_with("error")
 }
 
 #[cfg(test)]
@@ -50,10 +57,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn results_are_summed() {
-        let stdout = "running 3 tests\n\
-            test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.5s\n\
-            test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.5s\n";
-        assert_eq!(sum(stdout), Tally { passed: 13, failed: 2, skipped: 1 });
+    fn a_failure_shows_what_was_said() {
+        let output = "running 1 test\ntest a ... FAILED\n\nfailures:\n\n---- a stdout ----\nboom\n";
+        let details = details(&libtest::count(output, false), output, "x.log");
+        assert_eq!(details, "failed: a\nfailures:\n\n---- a stdout ----\nboom\nall of it: x.log");
     }
 }

@@ -17,19 +17,22 @@ type Mistake = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 const MISTAKES: [Mistake; 8] = [
     ("unknown-field", &[DOMAIN, "colour = \"red\"\n"], &[":8: domain.colour: "]),
-    ("kernel-missing", &[DOMAIN, "[[domain]]\nname = \"b\"\nmemory = \"8 MiB\"\nkernel = \"no-such\"\n"], &[
-        ":11: domain.kernel: ",
-        "no-such does not exist",
-    ]),
-    ("kernel-no-elf", &["[[domain]]\nname = \"a\"\nmemory = \"8 MiB\"\nkernel = \"machine.toml\"\n"], &[
-        ":7: domain.kernel: ",
-        "is not an ELF file",
-    ]),
+    (
+        "kernel-missing",
+        &[DOMAIN, "[[domain]]\nname = \"b\"\nmemory = \"8 MiB\"\nkernel = \"no-such\"\n"],
+        &[":11: domain.kernel: ", "no-such does not exist"],
+    ),
+    (
+        "kernel-no-elf",
+        &["[[domain]]\nname = \"a\"\nmemory = \"8 MiB\"\nkernel = \"machine.toml\"\n"],
+        &[":7: domain.kernel: ", "is not an ELF file"],
+    ),
     ("two-names", &[DOMAIN, DOMAIN], &[":9: domain.name: ", "line 4"]),
-    ("too-much-memory", &["[[domain]]\nname = \"a\"\nkernel = \"guest:demo\"\nmemory = \"255 MiB\"\n"], &[
-        ":2: machine.memory: ",
-        "256 MiB",
-    ]),
+    (
+        "too-much-memory",
+        &["[[domain]]\nname = \"a\"\nkernel = \"guest:demo\"\nmemory = \"255 MiB\"\n"],
+        &[":2: machine.memory: ", "256 MiB"],
+    ),
     ("wrong-type", &[DOMAIN, "vcpus = \"two\"\n"], &[":8: domain.vcpus: ", "expected"]),
     ("no-domain", &[], &["domain: missing", "expected"]),
     ("no-toml", &["[[domain]\n"], &[":4: "]),

@@ -1,40 +1,30 @@
-//! The suites, a file each.
+//! The suites, in the order in which they run. A new one is a file with a function that lists its tests, and a line in
+//! [`all`].
 
+mod abi;
+mod bad_input;
 mod boot;
-mod differences;
+mod crash;
 mod host;
 mod lint;
+mod machine_files;
 mod oracle;
-mod prompt;
-mod refused;
-mod story;
 
-use crate::{
-    run::Test,
-    stories::{self, CRASH_SUITE},
-};
+use crate::suite::Test;
+use anyhow::Result;
 
-/// All tests of all suites. `full` has the whole boot matrix.
-pub fn all(full: bool) -> Vec<Test> {
-    let stories = stories::all();
+/// All tests; with `full`, the boot matrix has no holes.
+///
+/// # Errors
+/// When a file that names tests can't be read.
+pub fn all(full: bool) -> Result<Vec<Test>> {
     let mut tests = lint::tests();
     tests.extend(host::tests());
+    tests.extend(machine_files::tests());
     tests.extend(boot::tests(full));
-    tests.extend(refused::tests());
-    let (crash, verdict): (Vec<_>, Vec<_>) = stories.iter().cloned().partition(|story| story.suite == CRASH_SUITE);
-    tests.extend(crash.into_iter().map(story::crash_test));
-    tests.extend(verdict.into_iter().map(story::verdict_test));
-    tests.extend(oracle::tests(stories));
-    tests
-}
-
-/// The suites' names, in the order in which they run.
-pub fn names() -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for test in all(false) {
-        if !names.contains(&test.suite) {
-            names.push(test.suite);
-        }
-    }
-    names
+    tests.extend(bad_input::tests());
+    tests.extend(crash::tests()?);
+    tests.extend(abi::tests()?);
+    tests.extend(oracle::tests()?);
+    Ok(tests)
 }

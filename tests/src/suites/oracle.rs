@@ -1,115 +1,46 @@
-//! Suite `oracle`: Debian's Xen boots the same self-test as its first domain, and must tell each story alike.
-//!
-//! A difference that is not listed in `docs/differences-from-xen.md` fails, and so does one that is listed and gone.
+//! Suite `oracle`: the stories of suite `abi` on Debian's Xen, the same ELF file as its first domain. The verdicts agree
+//! with those on Pavise, or the difference is in `docs/differences-from-xen.md` with its reason.
 
-use super::{
-    differences::{self, Difference},
-    story,
-};
+use super::abi;
 use crate::{
-    ending::{self, Ending},
-    run::Test,
-    stories::{CRASH_SUITE, Story},
-    tally::Outcome,
-    workshop::{self, LIMIT, Workshop},
+    context::{Context, log_file},
+    differences,
+    guest::stories,
+    suite::{Ending, Test},
+    xen,
 };
-use anyhow::{Context, Result, bail};
-use std::{path::PathBuf, process::Command, sync::OnceLock};
-use xtask::{
-    build, paths,
-    qemu::{Accel, Hardware, Session},
-};
+use anyhow::{Context as _, Result, ensure};
 
-/// Xen's command line: console, a small first domain, and the only boot of the machine.
-const XEN_COMMAND_LINE: &str = "console=com1 com1=115200,8n1 dom0_mem=64M,max:64M loglvl=warning guest_loglvl=none";
+const SUITE: &str = "oracle";
 
-/// The tests: one per story.
-pub fn tests(stories: Vec<Story>) -> Vec<Test> {
-    let test = |story: Story| {
-        Test::on_machine("oracle", story.name.clone(), move |workshop| match xen() {
-            Ok(xen) => compare(workshop, &story, xen),
-            Err(why) => Ok(Outcome::Skip(why.clone())),
-        })
+/// One test for the table of differences, and one for each story.
+///
+/// # Errors
+/// When the list of stories can't be read.
+pub fn tests() -> Result<Vec<Test>> {
+    let stories = stories::of_suite(abi::SUITE)?;
+    let known = stories.clone();
+    let table = Test::host(SUITE, "table-of-differences", move |_| names_only(&known));
+    let compare = |story: String| Test::machine(SUITE, story.clone(), move |context| compare(&story, context));
+    Ok(std::iter::once(table).chain(stories.into_iter().map(compare)).collect())
+}
+
+/// Every row of the table is about a story that is there.
+fn names_only(known: &[String]) -> Result<Ending> {
+    let differences = differences::read()?;
+    let unknown: Vec<_> = differences.iter().map(|row| &row.story).filter(|story| !known.contains(story)).collect();
+    ensure!(unknown.is_empty(), "{} has rows for stories that don't exist: {unknown:?}", differences::FILE);
+    Ok(Ending::Passed)
+}
+
+fn compare(story: &str, context: &Context) -> Result<Ending> {
+    let xen = match context.xen() {
+        Ok(xen) => xen,
+        Err(reason) => return Ok(Ending::Skipped(format!("{reason:#}"))),
     };
-    stories.into_iter().map(test).chain([stale_test()]).collect()
-}
-
-/// Rows of the table that name no story.
-fn stale_test() -> Test {
-    Test::on_machine("oracle", "every listed difference names a story", |_| {
-        let stories = crate::stories::all();
-        let known = |row: &Difference| stories.iter().any(|story| story.name == row.story);
-        match differences::accepted().iter().find(|row| !known(row)) {
-            None => Ok(Outcome::Pass),
-            Some(row) => bail!("docs/differences-from-xen.md lists '{}', which is no story", row.story),
-        }
-    })
-}
-
-/// Debian's Xen, fetched by the first who asks; else why it can't be had.
-fn xen() -> Result<&'static PathBuf, &'static String> {
-    static XEN: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let fetch = || {
-        let output = Command::new(paths::root().join("scripts/fetch-xen")).output();
-        let output = output.map_err(|error| format!("scripts/fetch-xen: {error}"))?;
-        if output.status.success() {
-            Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
-        } else {
-            let messages = String::from_utf8_lossy(&output.stderr);
-            let last = messages.lines().last().unwrap_or("no message");
-            Err(format!("no Xen to compare with: {}", last.trim_start_matches("error: ")))
-        }
-    };
-    XEN.get_or_init(fetch).as_ref()
-}
-
-fn compare(workshop: &Workshop, story: &Story, xen: &PathBuf) -> Result<Outcome> {
-    let on_xen = tell_on_xen(story, xen)?;
-    let on_pavise = match workshop.remembered(&story.name) {
-        Some(ending) => ending,
-        None if story.suite == CRASH_SUITE => story::tell_beside_neighbour(workshop, story)?,
-        None => story::tell(workshop, story)?,
-    };
-    Ok(judge(&story.name, &on_pavise, &on_xen, &differences::accepted()))
-}
-
-fn judge(story: &str, on_pavise: &Ending, on_xen: &Ending, accepted: &[Difference]) -> Outcome {
-    let both = format!("Pavise: {on_pavise}\nXen: {on_xen}");
-    let listed = accepted.iter().find(|row| row.story == story);
-    let as_listed = |row: &Difference| row.pavise == on_pavise.word() && row.xen == on_xen.word();
-    match listed {
-        _ if matches!(on_xen, Ending::Nothing(_)) => Outcome::Fail(both),
-        None if on_pavise.word() == on_xen.word() => Outcome::Pass,
-        None => Outcome::Fail(format!("an unlisted difference\n{both}")),
-        Some(row) if as_listed(row) => Outcome::Pass,
-        Some(row) => Outcome::Fail(format!("listed as {} on Pavise, {} on Xen\n{both}", row.pavise, row.xen)),
-    }
-}
-
-fn tell_on_xen(story: &Story, xen: &PathBuf) -> Result<Ending> {
-    let name = &story.name;
-    let hardware = Hardware::of(&workshop::machine(Vec::new()), Accel::Tcg);
-    let kernel = build::guest("selftest");
-    let modules = format!("{} story={name}", kernel.to_str().context("the path of the self-test is not UTF-8")?);
-    let qemu = hardware.boot_kernel(xen, XEN_COMMAND_LINE, &modules)?;
-    let session = Session::start(&qemu, &workshop::file(&format!("xen {name}"), "log"), LIMIT)?;
-    let end = |log: &str| ending::verdict(log, name).or_else(|| ending::on_xen(log));
-    Ok(session.wait_until(end).unwrap_or_else(|| Ending::Nothing(session.last_words())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn differences_must_be_listed_and_real() {
-        let row = |pavise: &str, xen: &str| Difference { story: "s".into(), pavise: pavise.into(), xen: xen.into() };
-        let crashed = Ending::Crashed("why".to_owned());
-        let passes = |xen: &Ending, accepted: &[Difference]| judge("s", &Ending::Pass, xen, accepted) == Outcome::Pass;
-        assert!(passes(&Ending::Pass, &[]));
-        assert!(!passes(&crashed, &[]));
-        assert!(passes(&crashed, &[row("pass", "crashed")]));
-        assert!(!passes(&Ending::Pass, &[row("pass", "crashed")]));
-        assert!(!passes(&Ending::Nothing("log".to_owned()), &[]));
-    }
+    let on_xen = xen.tell(story, &xen::hardware(abi::CPU), &log_file(&format!("{SUITE}/{story}")))?;
+    let on_pavise = abi::verdict(story, context);
+    differences::judge(differences::of_story(story)?.as_ref(), on_pavise.outcome, on_xen.outcome)
+        .with_context(|| format!("Pavise: {on_pavise}\nXen: {on_xen}\n"))?;
+    Ok(Ending::Passed)
 }

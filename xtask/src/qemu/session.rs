@@ -17,9 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long QEMU gets past our own limit before `timeout` kills it: that happens only if we were killed ourselves.
-const GRACE: Duration = Duration::from_secs(10);
-
 /// How QEMU ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -87,14 +84,14 @@ impl Session {
         }
         let record = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
         let messages = File::create(messages_path(log))?;
-        // `timeout` ends QEMU even when this program is killed and can't.
-        let mut command = Command::new("timeout");
-        command.arg("--signal=KILL").arg((limit + GRACE).as_secs().to_string());
-        command.arg(qemu.get_program()).args(qemu.get_args()).args(["-serial", "stdio", "-monitor", "none"]);
+        // The kernel ends QEMU with the thread that started it, even when this program is killed and can't.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]).arg(qemu.get_program()).args(qemu.get_args());
+        command.args(["-serial", "stdio", "-monitor", "none"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(messages).process_group(0);
         let mut child = command
             .spawn()
-            .with_context(|| format!("cannot start {}: is QEMU installed?", qemu.get_program().display()))?;
+            .context("cannot start setpriv, of the package util-linux")?;
 
         let serial = Arc::new(Serial::default());
         if let Some(output) = child.stdout.take() {
@@ -105,8 +102,9 @@ impl Session {
         Ok(Self { child, input, serial, deadline: Instant::now() + limit, log: log.to_owned() })
     }
 
-    /// As [`wait_until`](Self::wait_until), but `look` is shown the last line too while it hasn't ended: prompts don't.
-    pub fn watch<T>(&self, mut look: impl FnMut(&str) -> Option<T>) -> Option<T> {
+    /// Waits until `look` finds what it looks for in everything that came over the serial line so far. The last line
+    /// need not have ended: prompts don't. `None` when QEMU ends first, after a last look, or the time is over.
+    pub fn wait_until<T>(&self, mut look: impl FnMut(&str) -> Option<T>) -> Option<T> {
         self.serial.wait(self.deadline, |state| look(&state.text))
     }
 
@@ -161,7 +159,7 @@ impl Session {
 
     /// The last lines of the serial line, or what QEMU itself had to say, for error messages.
     pub fn last_words(&self) -> String {
-        const LINES: usize = 12;
+        const LINES: usize = 30;
         let text = self.text();
         let text = if text.trim().is_empty() {
             fs::read_to_string(messages_path(&self.log)).unwrap_or_default()

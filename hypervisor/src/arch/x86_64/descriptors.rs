@@ -109,6 +109,8 @@ pub unsafe fn load(block: u64) {
             "mov gs, {tmp:e}",
             "lidt [{idt}]",
             "ltr {tr:x}",
+            // No LDT, whatever the firmware left.
+            "lldt {tmp:x}",
             gdt = in(reg) &gdt_pointer,
             idt = in(reg) &idt_pointer,
             cs = in(reg) u64::from(HYPERVISOR_CS),

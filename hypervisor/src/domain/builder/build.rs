@@ -21,6 +21,13 @@ const RFLAGS_ALWAYS: u64 = 1 << 1;
 pub trait DomainMemory {
     /// The machine frame behind a frame.
     fn mfn(&self, pfn: Pfn) -> Mfn;
+    /// The machine frame numbers of consecutive frames. Worth overriding where finding each of them takes a search: the
+    /// physical-to-machine table asks for every frame of the domain.
+    fn mfns(&self, first: Pfn, into: &mut [u64]) {
+        for (entry, pfn) in into.iter_mut().zip(first.0..) {
+            *entry = self.mfn(Pfn(pfn)).0;
+        }
+    }
     /// Writes bytes inside one page: `offset + bytes.len()` is at most the page size.
     fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]);
     /// Writes one entry, `index` below 512, of a frame that will be a page table.
@@ -86,9 +93,10 @@ fn copy_in<M: DomainMemory + ?Sized>(mem: &mut M, mut place: u64, mut bytes: &[u
 fn write_p2m<M: DomainMemory + ?Sized>(layout: &Layout, mem: &mut M) {
     let mut entries = [0u64; P2M_PER_PAGE];
     for (page, first) in layout.p2m.iter().zip((0..layout.nr_pages).step_by(P2M_PER_PAGE)) {
-        let pfns = first..layout.nr_pages.min(first + P2M_PER_PAGE as u64);
-        let used = entries.iter_mut().zip(pfns).map(|(entry, pfn)| *entry = mem.mfn(Pfn(pfn)).0).count();
-        mem.write(page, 0, entries[..used].as_bytes());
+        let left = usize::try_from(layout.nr_pages - first).unwrap_or(P2M_PER_PAGE);
+        let entries = &mut entries[..left.min(P2M_PER_PAGE)];
+        mem.mfns(Pfn(first), entries);
+        mem.write(page, 0, entries.as_bytes());
     }
 }
 

@@ -49,7 +49,7 @@ pub fn leaf(leaf: u32, subleaf: u32, facts: &Facts, tsc: &GuestTsc) -> Regs {
         }
         (3, 1) => {
             let [offset_low, offset_high] = halves(tsc.offset);
-            [offset_low, offset_high, tsc.mul, tsc.shift.cast_unsigned().into()]
+            [offset_low, offset_high, tsc.mul, i32::from(tsc.shift).cast_unsigned()]
         }
         (3, 2) => [tsc.khz, 0, 0, 0],
         (5, 0) => [0, facts.address_width, 0, 0],

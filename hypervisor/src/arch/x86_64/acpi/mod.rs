@@ -15,6 +15,7 @@ use arrayvec::ArrayVec;
 
 use self::handler::LoaderMap;
 use crate::addr::MachineAddr;
+use crate::arch::mm::to_usize;
 
 pub(super) use power::init as init_power;
 pub use power::{PowerFacts, ResetRegister, power_off, reset};
@@ -113,7 +114,7 @@ pub unsafe fn read(rsdp: Option<MachineAddr>, limit: MachineAddr) -> Facts {
     };
     let map = LoaderMap { limit };
     // SAFETY: the caller promises the map; the boot loader found a root pointer there.
-    let tables = match unsafe { AcpiTables::from_rsdp(map, to_usize(rsdp)) } {
+    let tables = match unsafe { AcpiTables::from_rsdp(map, to_usize(rsdp.0)) } {
         Ok(tables) => tables,
         Err(error) => {
             log::warn!("acpi: no tables: {error:?}; running with one CPU");
@@ -132,11 +133,6 @@ pub unsafe fn read(rsdp: Option<MachineAddr>, limit: MachineAddr) -> Facts {
         }
     }
     facts
-}
-
-fn to_usize(address: MachineAddr) -> usize {
-    // `usize` has 64 bits here.
-    address.0 as usize
 }
 
 fn read_madt(tables: &AcpiTables<LoaderMap>, facts: &mut Facts) -> Result<(), AcpiError> {

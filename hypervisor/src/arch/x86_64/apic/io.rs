@@ -7,8 +7,9 @@ use super::{ApicId, RouteError};
 use crate::arch::acpi::{IoApicEntry, Override};
 use crate::arch::mm::{MapError, device};
 
-const INDEX: usize = 0x00 / 4;
-const WINDOW: usize = 0x10 / 4;
+/// The two registers in memory, in words.
+const INDEX: usize = 0;
+const WINDOW: usize = 4;
 
 const VERSION: u32 = 0x01;
 /// Two registers per pin from here on.

@@ -24,7 +24,7 @@ use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use super::acpi::{self, MAX_CPUS};
 use super::apic::{self, ApicId};
 use super::mm::layout::{DIRECT_MAP, DIRECT_MAP_END};
-use super::mm::{self, MapError, direct_map, m2p};
+use super::mm::{self, direct_map, m2p};
 use super::smp::TRAMPOLINE_FRAMES;
 use super::time::{self, calibrate};
 use super::{console, cpu_features, panic};
@@ -226,10 +226,9 @@ pub unsafe fn memory(early: Early) -> Memory {
     let Early { facts, mut map, stack } = early;
     let cpus = u32::try_from(facts.cpus.len()).unwrap_or(1);
     // SAFETY: the boot loader's tables are in force, with its map of all memory; what is free is unused.
-    if let Err(MapError::OutOfFrames | MapError::InUse | MapError::OutOfAddresses) =
-        unsafe { mm::build(&mut map, stack, cpus) }
-    {
-        refuse(format_args!("not enough memory for the hypervisor's own tables"));
+    let built = unsafe { mm::build(&mut map, stack, cpus) };
+    if let Err(error) = built {
+        refuse(format_args!("no room for the hypervisor's own tables: {error:?}"));
     }
     phase("page tables");
     // SAFETY: the tables were just made for this RAM; the stack was kept.

@@ -5,6 +5,16 @@ use core::arch::asm;
 use super::layout::{DIRECT_MAP, DIRECT_MAP_END};
 use crate::addr::{MachineAddr, Mfn, PAGE_SIZE};
 
+/// A number as an index or a size, which on this machine have as many bits.
+#[inline(always)]
+pub(in crate::arch) const fn to_usize(number: u64) -> usize {
+    const { assert!(size_of::<usize>() == size_of::<u64>()) };
+    #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+    {
+        number as usize
+    }
+}
+
 /// Where a machine address appears in the direct map. Only RAM is mapped there: see [`crate::machine::MemoryMap`].
 #[inline(always)]
 pub const fn direct_map(address: MachineAddr) -> *mut u8 {

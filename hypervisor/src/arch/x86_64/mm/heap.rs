@@ -15,7 +15,7 @@ use spin::mutex::SpinMutex;
 
 use super::layout::{HEAP, HEAP_END};
 use super::table::take_frame;
-use super::{PageFlags, map_hypervisor_page};
+use super::{PageFlags, map_hypervisor_page, to_usize};
 use crate::addr::PAGE_SIZE;
 
 /// Pages added at a time, at least.
@@ -54,7 +54,7 @@ impl Heap {
             }
             *end += PAGE_SIZE as u64;
         }
-        let grown = (*end - start) as usize;
+        let grown = to_usize(*end - start);
         let mut free = self.free.lock();
         if grown > 0 {
             // SAFETY: `start..end` was just mapped, adjoins what the list had before, and belongs to the heap alone.

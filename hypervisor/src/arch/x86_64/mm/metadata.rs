@@ -9,7 +9,7 @@ use core::slice;
 use super::layout::{FRAME_TABLE, M2P, M2P_WRITABLE};
 use super::pool::Pool;
 use super::table::{Level, Tables};
-use super::{MapError, PageFlags, direct_map, m2p};
+use super::{MapError, PageFlags, direct_map, m2p, to_usize};
 use crate::addr::{Mfn, PAGE_SIZE};
 use crate::machine::{FrameRange, Ranges};
 use crate::mm::frame::{Frame, FrameTable};
@@ -88,7 +88,7 @@ unsafe fn map_table(
             Some(frame) => (frame, Level::Large),
             None => (pool.take().ok_or(MapError::OutOfFrames)?, Level::Page),
         };
-        let words = (level.frames() * PAGE / 8) as usize;
+        let words = to_usize(level.frames() * PAGE / 8);
         // SAFETY: fresh RAM in the direct map; the views are the caller's promise.
         unsafe {
             super::direct::fill(direct_map(frame.base()).cast(), word, words);
@@ -111,8 +111,8 @@ unsafe fn device_pattern(pool: &mut Pool<'_>) -> Result<Mfn, MapError> {
     // SAFETY: fresh RAM in the direct map, zeroed first: zeroed memory is a valid frame-table entry.
     let entries = unsafe {
         let start = direct_map(frames.base());
-        super::direct::fill(start.cast(), 0, bytes as usize / 8);
-        slice::from_raw_parts(start.cast::<Frame>(), (bytes / ENTRY) as usize)
+        super::direct::fill(start.cast(), 0, to_usize(bytes / 8));
+        slice::from_raw_parts(start.cast::<Frame>(), to_usize(bytes / ENTRY))
     };
     FrameTable::new(entries, Mfn(0)).mark_device(Mfn(0), bytes / ENTRY);
     Ok(frames)
@@ -125,7 +125,7 @@ unsafe fn device_pattern(pool: &mut Pool<'_>) -> Result<Mfn, MapError> {
 pub(super) unsafe fn frame_table(ram: &Ranges) -> FrameTable<'static> {
     // SAFETY: every page of the table is mapped, in memory of its own or the read-only pattern, and stays so; all of
     // it was initialised; entries change by atomic operations only.
-    let entries = unsafe { slice::from_raw_parts(FRAME_TABLE as *const Frame, ram.end().0 as usize) };
+    let entries = unsafe { slice::from_raw_parts(FRAME_TABLE as *const Frame, to_usize(ram.end().0)) };
     let table = FrameTable::new(entries, Mfn(0));
     let mut gap_start = Mfn(0);
     for range in ram.iter() {

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use x86_64::structures::paging::PageTableFlags as Flags;
 
-use super::{direct_map, tlb, zero_page};
+use super::{direct_map, tlb, to_usize, zero_page};
 use crate::addr::{HYPERVISOR_END, HYPERVISOR_START, Mfn, PAGE_SHIFT};
 
 /// Why a page of hypervisor memory could not be mapped.
@@ -56,7 +56,7 @@ fn index(address: u64, level: u32) -> u64 {
 
 /// Where entry `index` of the table in `table` lies.
 fn slot(table: Mfn, index: u64) -> *mut u64 {
-    direct_map(table.base()).cast::<u64>().wrapping_add(index as usize)
+    direct_map(table.base()).cast::<u64>().wrapping_add(to_usize(index))
 }
 
 impl Tables {

@@ -25,6 +25,8 @@ const MICROSECOND: u64 = 1000;
 const MILLISECOND: u64 = 1000 * MICROSECOND;
 /// From INIT to startup IPI, for CPUs that need it.
 const INIT_DELAY: u64 = 10 * MILLISECOND;
+/// The same for CPUs that don't: the INIT may need a moment to arrive.
+const INIT_ARRIVAL: u64 = 10 * MICROSECOND;
 /// From the first startup IPI to the second.
 const SECOND_STARTUP: u64 = 300 * MICROSECOND;
 /// From the second startup IPI to giving up.
@@ -75,9 +77,7 @@ pub unsafe fn start_all(cpus: &[ApicId], low_memory: Option<Mfn>, entry: Entry) 
 fn start(id: ApicId, cpu: CpuId, page: u8) -> bool {
     let before = time::tsc();
     apic::send_init(id);
-    if needs_init_delay() {
-        time::spin_for(INIT_DELAY);
-    }
+    time::spin_for(if needs_init_delay() { INIT_DELAY } else { INIT_ARRIVAL });
     let answered = || ANSWERED.load(Ordering::Acquire) == cpu.0;
     apic::send_startup(id, page);
     if !time::spin_until(SECOND_STARTUP, answered) {

@@ -9,7 +9,7 @@ use core::slice;
 
 use super::{Entry, leave_trampoline, root};
 use crate::addr::{CpuId, Mfn, PAGE_SIZE};
-use crate::arch::mm::{PageFlags, direct_map, hypervisor_slots, layout, zero_page};
+use crate::arch::mm::{PageFlags, direct_map, hypervisor_slots, layout, to_usize, zero_page};
 
 /// Frames the trampoline needs: code, and one table of each level.
 pub const FRAMES: u64 = 5;
@@ -112,7 +112,7 @@ impl Trampoline {
             entry(l4, 0).write(l3.base().0 | table.bits());
             entry(l3, 0).write(l2.base().0 | table.bits());
             entry(l2, 0).write(l1.base().0 | table.bits());
-            entry(l1, code.0 as usize).write(code.base().0 | page.bits());
+            entry(l1, to_usize(code.0)).write(code.base().0 | page.bits());
             for (index, value) in (layout::FIRST_SLOT..).zip(hypervisor_slots()) {
                 entry(l4, index).write(value);
             }

@@ -14,6 +14,8 @@ use super::elf_file::{ElfFile, LoadSpec};
 use super::memory::{FakeMemory, Mapping, View};
 use crate::addr::{Mfn, PAGE_SIZE, Pfn};
 use crate::domain::builder::*;
+use crate::mm::entry::Entry;
+use crate::mm::state::Level;
 
 const LINUX_BASE: u64 = 0xffff_ffff_8000_0000;
 const LINUX_P2M: u64 = 0x80_0000_0000;
@@ -94,6 +96,9 @@ impl Case {
             assert!(!(0xffff_8000_0000_0000..0xffff_8800_0000_0000).contains(&mapping.va));
             // P, U, A and the kernel mark; RW as above; nothing else.
             assert_eq!(mapping.entry & 0xfff0_0000_0000_0ffd, 1 << 52 | 0x25);
+            // Which is what validation makes of an entry, so it changes nothing.
+            let entry = Entry(mapping.entry);
+            assert_eq!(entry.accept(Level::L1, false), Some(entry));
         }
         let separate = if layout.p2m_address < self.base { layout.p2m.count } else { 0 };
         assert_eq!(mappings.len() as u64, layout.mapped + separate);

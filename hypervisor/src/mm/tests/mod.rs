@@ -1,0 +1,36 @@
+//! The page-type rules on a made-up machine.
+//!
+//! * `machine`: memory, CPUs with TLBs that keep everything a real one may keep, and the clock.
+//! * `model`: recomputes every count from the contents of tables and from who holds what, and compares.
+//! * `world`: domains and vCPUs on that machine; carries out one action at a time and checks everything after it.
+//! * `actions`: random lists of actions (property test).
+//! * `stories`: one published attack, or one rule, per test.
+//! * `threads`: real threads on the same frame table.
+//!
+//! Random tests print their seed; `PAVISE_SEED=<number>` repeats a run, `PROPTEST_CASES=<number>` makes it longer.
+
+mod actions;
+mod machine;
+mod model;
+mod stories;
+mod threads;
+mod world;
+
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
+
+/// The seed of this run.
+fn seed() -> u64 {
+    let seed = match std::env::var("PAVISE_SEED") {
+        Ok(text) => text.parse().expect("PAVISE_SEED is a number"),
+        Err(_) => std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64),
+    };
+    std::eprintln!("PAVISE_SEED={seed}");
+    seed
+}
+
+/// A property test of so many cases, with this run's seed.
+fn config(cases: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(cases);
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(seed()), max_shrink_iters: 20_000, ..ProptestConfig::default() }
+}

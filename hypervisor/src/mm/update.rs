@@ -1,0 +1,230 @@
+//! Updates of single page-table entries, at every level, by every path: `mmu_update`, `update_va_mapping`, and the
+//! emulated store to a page-table page.
+//!
+//! No lock is taken. The table is held by a type reference, so it stays a checked table of its level for the time of
+//! the update; and each entry changes by compare-exchange, so that whoever replaces a value drops what exactly that
+//! value used, once. The references for the new value are taken before it can be seen, those of the old one are
+//! dropped after it is gone.
+
+use super::entry::Entry;
+use super::error::{EntryAt, Refusal, Stop};
+use super::operation::{Operation, PageTableMem};
+use super::state::{FrameType, Level};
+use super::validate::is_hypervisor_slot;
+use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
+
+/// Where an entry is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Slot {
+    /// The page.
+    pub page: Mfn,
+    /// The entry's number in it.
+    pub index: usize,
+}
+
+impl Slot {
+    /// The entry at a machine address (`mmu_update`'s `ptr`, command bits cleared).
+    pub fn at(address: MachineAddr) -> Result<Slot, Stop> {
+        if !address.0.is_multiple_of(8) {
+            return Err(Stop::refuse(Refusal::Misaligned));
+        }
+        Ok(Slot { page: address.frame(), index: address.page_offset() / 8 })
+    }
+}
+
+/// How an entry is changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Whatever is there is replaced. ABI: `MMU_NORMAL_PT_UPDATE`.
+    Set,
+    /// The accessed and dirty bits of what is there are kept. ABI: `MMU_PT_UPDATE_PRESERVE_AD`.
+    KeepAccessedDirty,
+    /// Only this value is replaced; for emulated read-modify-write instructions.
+    IfEqual(u64),
+}
+
+/// What became of a [`Change`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Changed {
+    /// The new value is in place.
+    Yes,
+    /// The entry was not what [`Change::IfEqual`] asked for, but this.
+    No(u64),
+}
+
+impl<M: PageTableMem> Operation<'_, M> {
+    /// Stores `value` in a page of the domain, as `mmu_update` does: checked by the rules of what the page is now.
+    ///
+    /// `page_owner` owns the pages that L1 entries may map; the caller has checked that it may name it.
+    pub fn update(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
+        self.begin()?;
+        match self.level_of(slot.page)? {
+            Some(level) => self.update_table(slot, level, Entry(value), change, page_owner),
+            None => {
+                self.take_writable(slot.page, self.space.domain)?;
+                let changed = self.store(slot, value, change);
+                self.put_writable(slot.page);
+                Ok(changed)
+            }
+        }
+    }
+
+    /// Changes an L1 entry; refuses if the page is no L1 table. For `update_va_mapping` and for emulated stores.
+    pub fn update_l1(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
+        self.begin()?;
+        match self.level_of(slot.page)? {
+            Some(Level::L1) => self.update_table(slot, Level::L1, Entry(value), change, page_owner),
+            Some(_) | None => Err(Stop::refuse(Refusal::NotMapped)),
+        }
+    }
+
+    /// The L1 entry that maps `address` in the address space of `root`, an L4 table the caller holds.
+    ///
+    /// The tables on the way are only looked at: another vCPU may take them apart meanwhile. So what is found may be no
+    /// L1 table any more, or another one of the domain's. [`Operation::update_l1`] takes a reference and sees.
+    pub fn find_l1(&self, root: Mfn, address: GuestVa) -> Result<Slot, Stop> {
+        let mut page = root;
+        for level in [Level::L4, Level::L3, Level::L2] {
+            let entry = Entry(self.mmu.memory.read(page, index_of(address, level)));
+            page = entry.frame();
+            if !entry.is_present() || self.level_of(page)? != level.below() {
+                return Err(Stop::refuse(Refusal::NotMapped));
+            }
+        }
+        Ok(Slot { page, index: index_of(address, Level::L1) })
+    }
+
+    /// The level of a table of the domain; `None` for a page that may be written without checks.
+    fn level_of(&self, page: Mfn) -> Result<Option<Level>, Stop> {
+        let frame = self.mmu.frames.get(page).filter(|frame| frame.owner() == Some(self.space.domain));
+        let state = frame.ok_or(Stop::refuse(Refusal::NotOwned(page)))?.state();
+        let is = state.frame_type();
+        match (state.type_references(), is) {
+            (0, _) | (_, FrameType::Writable | FrameType::None) => Ok(None),
+            (_, FrameType::Descriptors) => {
+                Err(Stop::refuse(Refusal::InUse { mfn: page, is, wanted: FrameType::Writable }))
+            }
+            _ => Ok(is.level()),
+        }
+    }
+
+    fn update_table(
+        &mut self,
+        slot: Slot,
+        level: Level,
+        value: Entry,
+        change: Change,
+        page_owner: DomainId,
+    ) -> Result<Changed, Stop> {
+        let at = EntryAt { table: slot.page, level, index: slot.index, value };
+        let entry = self.check_entry(slot, level, value, page_owner).map_err(|stop| stop.about(at))?;
+        self.hold(slot.page, self.space.domain, level.frame_type())?;
+        let result = self.replace(slot, level, entry, change, page_owner).map_err(|stop| stop.about(at));
+        self.release(slot.page, level.frame_type());
+        result
+    }
+
+    fn check_entry(&self, slot: Slot, level: Level, value: Entry, page_owner: DomainId) -> Result<Entry, Stop> {
+        if is_hypervisor_slot::<M>(level, slot.index) {
+            return Err(Stop::refuse(Refusal::HypervisorSlot));
+        }
+        if level != Level::L1 && page_owner != self.space.domain {
+            return Err(Stop::refuse(Refusal::ForeignTable));
+        }
+        self.accept(value, level)
+    }
+
+    /// Puts `entry`, which is in accepted form, in the place of what is there, in a table that is held.
+    fn replace(
+        &mut self,
+        slot: Slot,
+        level: Level,
+        entry: Entry,
+        change: Change,
+        page_owner: DomainId,
+    ) -> Result<Changed, Stop> {
+        let old = Entry(self.mmu.memory.read(slot.page, slot.index));
+        if old.same_uses(entry, level) {
+            // Only flags change: the references that the old value held are the new one's.
+            match self.exchange(slot, old, entry, change) {
+                Exchange::Replaced => {
+                    self.note_upper_change(level, old);
+                    return Ok(Changed::Yes);
+                }
+                Exchange::NotEqual(now) => return Ok(Changed::No(now)),
+                Exchange::Raced(_) => {}
+            }
+        }
+        self.take_uses(entry, level, page_owner)?;
+        let mut old = old;
+        loop {
+            match self.exchange(slot, old, entry, change) {
+                Exchange::Replaced => {
+                    self.note_upper_change(level, old);
+                    self.drop_uses(old, level);
+                    return Ok(Changed::Yes);
+                }
+                Exchange::NotEqual(now) => {
+                    self.drop_uses(entry, level);
+                    return Ok(Changed::No(now));
+                }
+                Exchange::Raced(now) => old = now,
+            }
+        }
+    }
+
+    /// Takes what `entry` uses, checking a table below if it has to be.
+    fn take_uses(&mut self, entry: Entry, level: Level, page_owner: DomainId) -> Result<(), Stop> {
+        match level.below() {
+            _ if !entry.is_present() => Ok(()),
+            None => self.take_leaf(entry, page_owner),
+            Some(below) => self.acquire_table(entry.frame(), below),
+        }
+    }
+
+    /// One compare-exchange of `old` for `entry`. The CPU may set accessed and dirty bits meanwhile, and other vCPUs
+    /// may store what they like; then the caller tries again with what is there.
+    fn exchange(&self, slot: Slot, old: Entry, entry: Entry, change: Change) -> Exchange {
+        let new = match change {
+            Change::Set => entry.0,
+            Change::IfEqual(expected) if expected != old.0 => return Exchange::NotEqual(old.0),
+            Change::IfEqual(_) => entry.0,
+            Change::KeepAccessedDirty if entry.is_present() => entry.0 | old.accessed_dirty(),
+            Change::KeepAccessedDirty => entry.0,
+        };
+        match self.mmu.memory.compare_exchange(slot.page, slot.index, old.0, new) {
+            Ok(()) => Exchange::Replaced,
+            Err(now) => Exchange::Raced(Entry(now)),
+        }
+    }
+
+    fn note_upper_change(&mut self, level: Level, old: Entry) {
+        self.upper_changed |= level != Level::L1 && old.is_present();
+    }
+
+    /// A store to a page that is held as writable.
+    fn store(&self, slot: Slot, value: u64, change: Change) -> Changed {
+        match change {
+            Change::Set | Change::KeepAccessedDirty => self.mmu.memory.write(slot.page, slot.index, value),
+            Change::IfEqual(old) => {
+                if let Err(now) = self.mmu.memory.compare_exchange(slot.page, slot.index, old, value) {
+                    return Changed::No(now);
+                }
+            }
+        }
+        Changed::Yes
+    }
+}
+
+enum Exchange {
+    Replaced,
+    /// [`Change::IfEqual`] does not apply: the entry is this.
+    NotEqual(u64),
+    /// The entry has changed to this since it was read.
+    Raced(Entry),
+}
+
+const fn index_of(address: GuestVa, level: Level) -> usize {
+    (address.get() >> (12 + 9 * (level as u32 - 1)) & 511) as usize
+}
