@@ -11,7 +11,7 @@ use xtask::{
 
 /// Pavise: build, run and test the hypervisor
 #[derive(Parser)]
-#[command(name = "./x", arg_required_else_help = true, disable_version_flag = true)]
+#[command(name = "./x", bin_name = "./x", arg_required_else_help = true, disable_version_flag = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

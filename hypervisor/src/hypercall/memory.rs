@@ -9,7 +9,7 @@ use pv_abi::memory::{
 };
 
 use super::{Answer, Call, Failure, Platform, Reply};
-use crate::addr::PAGE_SHIFT;
+use crate::addr::{DomainId, PAGE_SHIFT};
 
 /// Bits of the command word above these hold a restart position.
 const COMMAND_MASK: u32 = 0x3f;
@@ -44,7 +44,11 @@ pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 /// Reads the domain asked about. A domain may only ask about itself.
 fn own<P: Platform>(call: &mut Call<'_, P>) -> Result<(), Failure> {
     let request: MemoryDomain = call.read(call.word(1))?;
-    if request.domid == DOMID_SELF || request.domid == call.vcpu.domain.0 { Ok(()) } else { Err(Errno::EPERM.into()) }
+    if request.domid == DOMID_SELF || request.domid == call.vcpu.domain.0 {
+        return Ok(());
+    }
+    let exists = call.platform.domain_exists(DomainId(request.domid));
+    Err(if exists { Errno::EPERM } else { Errno::ESRCH }.into())
 }
 
 /// One entry of RAM from 0 to the most the domain may own.

@@ -24,7 +24,7 @@ mod version;
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 
-use crate::addr::Mfn;
+use crate::addr::{DomainId, Mfn};
 use crate::bounce::{self, GuestSpace, Return};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::Vcpu;
@@ -39,6 +39,9 @@ pub trait Platform: GuestSpace {
 
     /// What is known of the calling domain.
     fn domain(&self) -> DomainView<'_>;
+
+    /// Is there a domain of this number?
+    fn domain_exists(&self, id: DomainId) -> bool;
 
     /// Machine frames are below this number.
     fn max_mfn(&self) -> Mfn;

@@ -95,6 +95,10 @@ impl Platform for Fake {
         DomainView { vcpus: 2, online: 1, pages: 100, max_pages: 200, handle: [7; 16], shared: self.shared }
     }
 
+    fn domain_exists(&self, id: DomainId) -> bool {
+        id.0 <= 2
+    }
+
     fn max_mfn(&self) -> Mfn {
         Mfn(0x8000)
     }
@@ -188,6 +192,8 @@ fn version_strings_fill_their_buffers() {
     assert_eq!(result(fake, number::XEN_VERSION, &[u64::from(XENVER_EXTRAVERSION), BASE - 1]), EFAULT);
     fake.put_words(BASE, &[0]);
     assert_eq!(result(fake, number::XEN_VERSION, &[u64::from(XENVER_GET_FEATURES), BASE]), 0);
+    fake.put_words(BASE + 64, &[1]);
+    assert_eq!(result(fake, number::XEN_VERSION, &[u64::from(XENVER_GET_FEATURES), BASE + 64]), EINVAL);
     let features = fake.word(BASE) >> 32;
     assert_eq!(features & (1 << 5 | 1 << 7), 1 << 5 | 1 << 7, "Linux panics without these");
     assert_eq!(features & (1 | 1 << 2 | 1 << 3 | 1 << 11), 0);
@@ -285,6 +291,8 @@ fn memory_queries_are_about_oneself() {
     assert_eq!(result(fake, number::MEMORY_OP, &[2, 0]), 0x8000);
     fake.put_words(BASE, &[2]);
     assert_eq!(result(fake, number::MEMORY_OP, &[3, BASE]), Errno::EPERM.code());
+    fake.put_words(BASE, &[3]);
+    assert_eq!(result(fake, number::MEMORY_OP, &[3, BASE]), Errno::ESRCH.code());
     fake.put_words(BASE, &[8, BASE + 64]);
     assert_eq!(result(fake, number::MEMORY_OP, &[9, BASE]), 0);
     assert_eq!((fake.word(BASE + 64), fake.word(BASE + 72)), (0, 200 << 12));

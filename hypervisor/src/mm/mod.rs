@@ -18,3 +18,6 @@ pub mod state;
 mod types;
 pub mod update;
 pub mod validate;
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use alloc::sync::Arc;
 
 use super::{Domain, console, machine};
-use crate::addr::Mfn;
+use crate::addr::{DomainId, Mfn};
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::time;
 use crate::bounce::GuestSpace;
@@ -61,6 +61,10 @@ impl Platform for World<'_> {
             handle: domain.handle,
             shared: domain.shared,
         }
+    }
+
+    fn domain_exists(&self, id: DomainId) -> bool {
+        machine().domains.lock().iter().any(|domain| domain.id == id)
     }
 
     fn max_mfn(&self) -> Mfn {

@@ -27,7 +27,7 @@ const MISTAKES: [Mistake; 8] = [
         &["[[domain]]\nname = \"a\"\nmemory = \"8 MiB\"\nkernel = \"machine.toml\"\n"],
         &[":7: domain.kernel: ", "is not an ELF file"],
     ),
-    ("two-names", &[DOMAIN, DOMAIN], &[":9: domain.name: ", "line 4"]),
+    ("two-names", &[DOMAIN, DOMAIN], &[":9: domain.name: ", "line 5"]),
     (
         "too-much-memory",
         &["[[domain]]\nname = \"a\"\nkernel = \"guest:demo\"\nmemory = \"255 MiB\"\n"],

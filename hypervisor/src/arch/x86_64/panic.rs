@@ -4,9 +4,11 @@ use core::fmt::{Arguments, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use boot_archive::Symbols;
+use x86_64::registers::control::{Cr2, Cr3, Cr4};
 
 use super::{apic, console, percpu};
 use crate::addr::{HYPERVISOR_END, HYPERVISOR_START};
+use crate::domain::report::Registers;
 use crate::guest::GuestRegisters;
 
 static IN_PROGRESS: AtomicBool = AtomicBool::new(false);
@@ -49,7 +51,7 @@ pub fn die(info: &core::panic::PanicInfo<'_>) -> ! {
 pub fn die_with(reason: Arguments<'_>, regs: &GuestRegisters) -> ! {
     begin(reason);
     let mut out = console::Emergency;
-    let _ = writeln!(out, "{}", crate::domain::report::Registers(regs));
+    let _ = writeln!(out, "registers of the hypervisor:\n{}", Registers(regs));
     backtrace(regs.rip, regs.rbp);
     finish()
 }
@@ -61,7 +63,13 @@ fn begin(reason: Arguments<'_>) {
     }
     apic::nmi_all_others();
     let mut out = console::Emergency;
-    let _ = writeln!(out, "\n*** Pavise panic on cpu{}: {reason}", percpu::this().cpu.get());
+    let top = percpu::try_this();
+    let _ = writeln!(out, "\n*** Pavise panic on cpu{}: {reason}", top.map_or(0, |top| top.cpu.get()));
+    let (cr2, cr3, cr4) = (Cr2::read_raw(), Cr3::read_raw().0.start_address(), Cr4::read_raw());
+    let _ = writeln!(out, "cr2 {cr2:016x} cr3 {cr3:x} cr4 {cr4:x}");
+    if let Some(top) = top {
+        let _ = writeln!(out, "registers of the last guest on this CPU:\n{}", Registers(&top.regs));
+    }
 }
 
 /// Prints return addresses by the chain of frame pointers, as long as it stays in hypervisor memory and climbs.

@@ -7,6 +7,7 @@
 use core::cell::Cell;
 
 use crate::addr::{CpuId, PAGE_SIZE};
+use super::mm::layout::{BLOCKS, HEAP};
 use crate::guest::GuestRegisters;
 
 /// Bytes in a CPU's block; also its alignment.
@@ -84,6 +85,12 @@ pub fn this() -> &'static CpuTop {
     // mapped, aligned, zero-initialised, never unmapped; (2) all fields that change behind a shared reference are
     // `Cell`s, and a `CpuTop` is only ever reached from its own CPU.
     unsafe { &*top }
+}
+
+/// As [`this`], but `None` while the boot CPU is still on the boot loader's stack.
+pub fn try_this() -> Option<&'static CpuTop> {
+    let local = 0_u8;
+    (BLOCKS..HEAP).contains(&(&raw const local as u64)).then(this)
 }
 
 /// The running CPU's number.

@@ -1,0 +1,229 @@
+//! Random lists of actions. Numbers in an action pick from what is there when its turn comes, so that most of them make
+//! sense: each frame has a part it mostly plays, and entries mostly name frames of the level below.
+
+use std::vec;
+use std::vec::Vec;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+
+use super::machine::{DEVICES, DOMAINS, Machine, Memory};
+use super::world::{Call, Manner, VCPUS, World, domain_of};
+use crate::addr::Mfn;
+use crate::mm::operation::PageTableMem;
+use crate::mm::root::Mode;
+use crate::mm::state::Level;
+use crate::mm::update::{Change, Slot};
+
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Update,
+    UpdateL1,
+    Pin,
+    Unpin,
+    SetRoot,
+    TakeDescriptors,
+    UpdateDescriptor,
+    TakeWritable,
+    Reference,
+    Put,
+    GiveBack,
+    Reclaim,
+    Populate,
+    Drain,
+    Walk,
+    Store,
+    Flush,
+    Die,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Action {
+    kind: Kind,
+    vcpu: usize,
+    page: u32,
+    index: usize,
+    value: u32,
+    odd: u8,
+    go_on: bool,
+    budget: u32,
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        30 => Just(Kind::Update),
+        8 => Just(Kind::UpdateL1),
+        12 => Just(Kind::Pin),
+        5 => Just(Kind::Unpin),
+        6 => Just(Kind::SetRoot),
+        2 => Just(Kind::TakeDescriptors),
+        1 => Just(Kind::UpdateDescriptor),
+        2 => Just(Kind::TakeWritable),
+        2 => Just(Kind::Reference),
+        4 => Just(Kind::Put),
+        2 => Just(Kind::GiveBack),
+        1 => Just(Kind::Reclaim),
+        3 => Just(Kind::Populate),
+        2 => Just(Kind::Drain),
+        16 => Just(Kind::Walk),
+        6 => Just(Kind::Store),
+        2 => Just(Kind::Flush),
+        1 => Just(Kind::Die),
+    ]
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let budget = prop_oneof![1 => 0..4u32, 2 => 4..30u32, 3 => Just(10_000)];
+    (kind(), 0..VCPUS, any::<u32>(), any::<usize>(), any::<u32>(), any::<u8>(), prop::bool::weighted(0.8), budget)
+        .prop_map(|(kind, vcpu, page, index, value, odd, go_on, budget)| {
+            Action { kind, vcpu, page, index, value, odd, go_on, budget }
+        })
+}
+
+/// The level of table that a frame mostly is; `None`: data.
+fn part(mfn: Mfn) -> Option<Level> {
+    match mfn.0 % 7 {
+        0 | 1 => Some(Level::L1),
+        2 => Some(Level::L2),
+        3 => Some(Level::L3),
+        4 => Some(Level::L4),
+        _ => None,
+    }
+}
+
+fn pick<const REAL: bool>(
+    world: &World<'_, REAL>,
+    domain: usize,
+    number: u32,
+    fits: impl Fn(Mfn) -> bool,
+) -> Option<Mfn> {
+    let fitting: Vec<_> = world.frames_of(domain).filter(|mfn| fits(*mfn)).collect();
+    fitting.get(number as usize % fitting.len().max(1)).copied()
+}
+
+impl Action {
+    /// One action in so many is not what a sane guest would do.
+    fn is_odd(&self, bit: u8) -> bool {
+        self.odd >> bit & 7 == 0
+    }
+
+    /// An entry for the table; mostly one that is good there.
+    fn entry<const REAL: bool>(&self, world: &World<'_, REAL>, table: Mfn, owner: usize) -> u64 {
+        let number = self.value >> 8;
+        let child = match part(table) {
+            Some(level) if !self.is_odd(0) => pick(world, owner, number, |mfn| part(mfn) == level.below()),
+            _ => Some(Mfn(u64::from(number) % 72)),
+        };
+        let mfn = match child {
+            Some(_) if self.value & 0xff == 0x55 => Mfn(DEVICES[number as usize % 2].start),
+            Some(mfn) => mfn,
+            None => Mfn(u64::from(number) % 72),
+        };
+        // Present, write, user, accessed, dirty, and now and then a bit that is not allowed.
+        let flags = u64::from(self.value & 0x67) | u64::from(!self.is_odd(3));
+        let bad = if self.is_odd(5) { 1 << (self.value & 63) } else { 0 };
+        mfn.0 << 12 | flags | bad
+    }
+
+    fn call<const REAL: bool>(&self, world: &World<'_, REAL>) -> Option<Call> {
+        let domain = domain_of(self.vcpu);
+        let other = if self.is_odd(1) { 1 - domain } else { domain };
+        // Only domain 0 may name pages of others, or refer to them through grants.
+        let page_owner = if domain == 0 { other } else { domain };
+        let any = |_: Mfn| true;
+        let page = pick(world, other, self.page, |mfn| self.is_odd(4) || part(mfn).is_some())?;
+        let slot = Slot { page, index: self.index % Memory::<REAL>::ENTRIES };
+        Some(match self.kind {
+            Kind::Update => {
+                let change = if self.odd & 1 == 0 { Change::Set } else { Change::KeepAccessedDirty };
+                Call::Update { slot, value: self.entry(world, page, page_owner), change, page_owner }
+            }
+            Kind::UpdateL1 => {
+                let page = pick(world, domain, self.page, |mfn| part(mfn) == Some(Level::L1))?;
+                let value = self.entry(world, page, domain);
+                Call::UpdateL1 { slot: Slot { page, ..slot }, value }
+            }
+            Kind::Pin => {
+                let level = part(page).filter(|_| !self.is_odd(2)).unwrap_or(Level::L3);
+                Call::Pin { mfn: page, level }
+            }
+            Kind::Unpin => Call::Unpin { mfn: page },
+            Kind::SetRoot => {
+                let mode = if self.value & 1 == 0 { Mode::Kernel } else { Mode::User };
+                let root = pick(world, domain, self.page, |mfn| self.is_odd(2) || part(mfn) == Some(Level::L4));
+                Call::SetRoot { mode, root: root.filter(|_| self.value & 0xe != 0) }
+            }
+            Kind::TakeDescriptors => Call::TakeDescriptors { mfn: pick(world, domain, self.page, any)? },
+            Kind::UpdateDescriptor => Call::UpdateDescriptor { slot, value: u64::from(self.value) << 16 },
+            Kind::TakeWritable => Call::TakeWritable { mfn: pick(world, other, self.page, any)?, owner: page_owner },
+            Kind::Reference => Call::Reference { mfn: pick(world, page_owner, self.page, any)?, owner: page_owner },
+            Kind::GiveBack => Call::GiveBack { mfn: pick(world, other, self.page, any)? },
+            Kind::Reclaim => Call::Reclaim { mfn: pick(world, other, self.page, any)? },
+            _ => Call::Drain,
+        })
+    }
+
+    fn perform<const REAL: bool>(&self, world: &mut World<'_, REAL>) {
+        let manner = Manner { budget: self.budget, flushes: self.odd & 15 != 0 };
+        let page = self.page as usize;
+        match self.kind {
+            Kind::Put => world.put(self.vcpu, page),
+            Kind::Populate => world.populate(domain_of(self.vcpu)),
+            Kind::Walk => world.walk(self.vcpu, page, self.index),
+            Kind::Store => world.store(self.vcpu, page, self.index, self.entry(world, Mfn(0), 0)),
+            Kind::Flush => world.flush_one(self.vcpu),
+            Kind::Die if self.is_odd(2) => world.die(domain_of(self.vcpu) % DOMAINS, manner),
+            _ => {
+                if let Some(call) = self.call(world) {
+                    world.call(self.vcpu, call, self.go_on, manner);
+                }
+            }
+        }
+    }
+}
+
+/// Carries out a list, checking after each action; returns the calls that were done and refused.
+fn carry_out<const REAL: bool>(cpus: u32, actions: &[Action]) -> (u64, u64) {
+    let machine = Machine::<REAL>::new(64, cpus);
+    let mut world = World::new(&machine);
+    for action in actions {
+        action.perform(&mut world);
+        world.check();
+    }
+    let counts = (world.calls_done, world.calls_refused);
+    world.end();
+    counts
+}
+
+proptest! {
+    #![proptest_config(super::config(300))]
+
+    /// 300 cases of 400 actions each.
+    #[test]
+    fn counts_stay_exact_and_tables_unwritable(
+        cpus in 1..5u32,
+        actions in prop::collection::vec(action(), 400),
+    ) {
+        carry_out::<false>(cpus, &actions);
+    }
+}
+
+proptest! {
+    #![proptest_config(super::config(4))]
+
+    #[test]
+    fn the_same_with_tables_of_512_entries(cpus in 1..5u32, actions in prop::collection::vec(action(), 200)) {
+        carry_out::<true>(cpus, &actions);
+    }
+}
+
+/// The random lists are no good if most calls are refused or never get anywhere.
+#[test]
+fn random_lists_get_somewhere() {
+    let strategy = prop::collection::vec(action(), 5000);
+    let mut runner = proptest::test_runner::TestRunner::new(super::config(1));
+    let actions = strategy.new_tree(&mut runner).unwrap().current();
+    let (done, refused) = carry_out::<false>(3, &actions);
+    std::eprintln!("{done} calls done, {refused} refused");
+    assert!(done > 1000 && refused > 100, "{done} calls done, {refused} refused");
+}
