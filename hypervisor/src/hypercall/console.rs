@@ -5,9 +5,8 @@ use pv_abi::errno::Errno;
 
 use super::{Answer, Call, Platform, Reply};
 
-/// Bytes copied at a time, and per restart.
+/// Bytes written before the call is restarted: a real serial line takes 11 ms for them.
 const CHUNK: usize = 128;
-const BUDGET: usize = 8 * CHUNK;
 
 /// `(unsigned int cmd, unsigned int count, char *buffer)`. Write returns 0, read the number of bytes read.
 pub(super) fn console_io<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -21,22 +20,16 @@ pub(super) fn console_io<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 fn write<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
-    let mut at = call.word(2);
-    let mut left = count as usize;
-    let mut budget = BUDGET;
-    while left > 0 {
-        if budget == 0 {
-            return Ok(Answer::Again([u64::from(CONSOLEIO_WRITE), left as u64, at, 0, 0, 0]));
-        }
-        let mut chunk = [0; CHUNK];
-        let chunk = chunk.split_at_mut(left.min(CHUNK)).0;
-        call.platform.read_bytes(at, chunk)?;
-        call.platform.console_write(chunk);
-        at = at.wrapping_add(chunk.len() as u64);
-        left -= chunk.len();
-        budget -= CHUNK;
+    let at = call.word(2);
+    let mut chunk = [0; CHUNK];
+    let chunk = chunk.split_at_mut((count as usize).min(CHUNK)).0;
+    call.platform.read_bytes(at, chunk)?;
+    call.platform.console_write(chunk);
+    let (done, left) = (chunk.len() as u64, count as usize - chunk.len());
+    if left == 0 {
+        return Ok(Answer::Done(0));
     }
-    Ok(Answer::Done(0))
+    Ok(Answer::Again([CONSOLEIO_WRITE.into(), left as u64, at.wrapping_add(done), 0, 0, 0]))
 }
 
 fn read<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {

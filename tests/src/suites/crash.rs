@@ -18,7 +18,7 @@ const VICTIM: Memory = Memory::mib(64);
 const NEIGHBOUR: Memory = Memory::mib(32);
 
 /// Memory that the hypervisor itself may use when both domains are there, in MiB.
-const OVERHEAD: u64 = 16;
+const OVERHEAD: u64 = 4;
 
 /// What the hypervisor says of a story's end (a regular expression).
 const REASONS: [(&str, &str); 15] = [
@@ -114,8 +114,8 @@ mod tests {
     fn missing_memory_is_noticed() {
         let removed = |free| format!("[    1.000000] cpu0 INFO  d2: removed; {free} MiB of 240 MiB free\n");
         assert!(memory_came_back(&removed(208)).is_ok());
-        assert!(memory_came_back(&removed(195)).is_ok());
-        assert!(memory_came_back(&removed(144)).is_err());
+        assert!(memory_came_back(&removed(204)).is_ok());
+        assert!(memory_came_back(&removed(203)).is_err());
         assert!(memory_came_back("").is_err());
     }
 }

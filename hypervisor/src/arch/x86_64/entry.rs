@@ -297,13 +297,15 @@ pub extern "C" fn sysenter() -> ! {
         "push {flat_ss}",
         "push 0",
         "pushfq",
+        // `sysenter` clears IF alone. NT would make our `iretq` fault (XSA-339), TF would step through us, AC would
+        // disarm SMAP, DF would turn string instructions round.
+        "push 2",
+        "popfq",
         "push 3",
         "push 0",
         "sub rsp, 8",
         "mov dword ptr [rsp + 4], {vector}",
         push_general!(),
-        "cld",
-        smap_site!("0xca"),
         "mov rdi, rsp",
         "jmp {from_guest}",
         flat_ss = const pv_abi::trap::FLAT_RING3_SS64,

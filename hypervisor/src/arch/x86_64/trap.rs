@@ -11,6 +11,8 @@ const DEBUG: u32 = 1;
 const NMI: u32 = 2;
 const GENERAL_PROTECTION: u32 = 13;
 const PAGE_FAULT: u32 = 14;
+/// RFLAGS.TF.
+const TRAP_FLAG: u64 = 1 << 8;
 
 /// Handles a trap in hypervisor code. Null: go on at `frame`. Else: the trap belongs to the guest whose registers the
 /// answer points at (they lie in `CpuTop`), as if it had been raised in guest mode.
@@ -22,10 +24,19 @@ pub unsafe extern "C" fn trap_from_hypervisor(frame: *mut GuestRegisters) -> *mu
     // guest registers that are rebuilt below.
     let mut regs = unsafe { frame.read() };
     match regs.vector {
-        NMI if panic::in_progress() => panic::stop(),
+        NMI => {
+            system::entry::on_nmi();
+            return core::ptr::null_mut();
+        }
         // Our own breakpoint registers are unused; what arrives here is a guest's breakpoint on `syscall` or on an
-        // address that the hypervisor copies from. It has no business in ring 0 (XSA-260).
-        DEBUG => return core::ptr::null_mut(),
+        // address that the hypervisor copies from, or its single step into `sysenter`. It has no business in ring 0
+        // (XSA-260), and stepping ends.
+        DEBUG => {
+            regs.rflags &= !TRAP_FLAG;
+            // SAFETY: as above; the frame is ours to change.
+            unsafe { frame.write(regs) };
+            return core::ptr::null_mut();
+        }
         32..=255 => {
             system::entry::interrupt(regs.vector);
             return core::ptr::null_mut();

@@ -159,11 +159,10 @@ impl Tlb {
         let dirty = if level == Level::L1 && entry.is_writable() { DIRTY } else { 0 };
         machine.memory.write(page, index, entry.0 | ACCESSED | dirty);
         let owner = machine.table().known(entry.frame()).owner();
-        match level.below() {
-            Some(below) => drop(self.tables.insert((entry.frame(), below, owner))),
-            None => {
-                drop(self.pages.insert(Cached { mfn: entry.frame(), writable: entry.is_writable(), owner }));
-            }
+        if let Some(below) = level.below() {
+            self.tables.insert((entry.frame(), below, owner));
+        } else {
+            self.pages.insert(Cached { mfn: entry.frame(), writable: entry.is_writable(), owner });
         }
     }
 

@@ -432,6 +432,9 @@ impl<'a, const REAL: bool> World<'a, REAL> {
             }
             self.check();
         }
+        for (n, frame) in self.machine.frames.iter().enumerate().filter(|(_, frame)| frame.owner().is_some()) {
+            std::eprintln!("left over: frame {n:#x} of {:?}: {:?}", frame.owner(), frame.state());
+        }
         assert_eq!(self.allocator.free_frames(), self.allocator.total_frames());
         assert!(self.vcpus.iter().all(|vcpu| vcpu.pending.is_empty()));
     }

@@ -3,12 +3,19 @@
 use bootloader_api::BootloaderConfig;
 use bootloader_api::config::{Mapping, Mappings};
 
+use crate::addr::PAGE_SIZE;
 use crate::arch::mm::layout::{DIRECT_MAP, LOADER};
+use crate::arch::percpu::BLOCK_SIZE;
 
 const GIB: u64 = 1 << 30;
 
+const _: () = assert!(LOADER.is_multiple_of(BLOCK_SIZE as u64));
+
 /// The boot loader gives every mapping without a fixed place an L4 slot of its own, low ones first. We have none to
 /// spare, so all have a fixed place: in our own slots, where our page tables have nothing else.
+///
+/// The stack, with the guard page below it, is as large as a CPU's block and aligned like one. So a panic on it that
+/// looks for the [`CpuTop`](crate::arch::percpu::CpuTop) reads nonsense at worst, and gets its message out.
 pub static BOOTLOADER_CONFIG: BootloaderConfig = {
     let mut mappings = Mappings::new_default();
     mappings.physical_memory = Some(Mapping::FixedAddress(DIRECT_MAP));
@@ -18,6 +25,6 @@ pub static BOOTLOADER_CONFIG: BootloaderConfig = {
     mappings.ramdisk_memory = Mapping::FixedAddress(LOADER + 16 * GIB);
     let mut config = BootloaderConfig::new_default();
     config.mappings = mappings;
-    config.kernel_stack_size = 64 * 1024;
+    config.kernel_stack_size = (BLOCK_SIZE - PAGE_SIZE) as u64;
     config
 };
