@@ -46,10 +46,14 @@ debian_objcopy() {
     find /usr/bin -name 'llvm-objcopy-[0-9]*' | sort --version-sort | tail -n 1
 }
 
+debian_has_release() {
+    [[ "$(apt-cache policy rustc-web 2>/dev/null)" == *"Candidate: $rust_version"* ]]
+}
+
 install_from_debian() {
     command -v apt-get >/dev/null || return 1
-    is_available rustc-web || update_lists
-    [[ "$(apt-cache policy rustc-web 2>/dev/null)" == *"Candidate: $rust_version"* ]] || return 1
+    debian_has_release || update_lists
+    debian_has_release || return 1
     local package
     for package in rustc rustup; do
         # Installing ours would remove it.

@@ -74,7 +74,7 @@ impl MachineAddr {
 
     /// The byte's offset in its frame.
     pub const fn page_offset(self) -> usize {
-        (self.0 & (PAGE_SIZE as u64 - 1)) as usize
+        (self.0 & 0xfff) as usize
     }
 }
 

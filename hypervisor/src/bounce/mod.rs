@@ -209,7 +209,7 @@ pub fn iret(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl GuestSp
         }
         set_mode(vcpu, space, Mode::User);
     }
-    let fast = frame.flags & u64::from(VcpuContextFlags::IN_SYSCALL.bits()) != 0;
+    let fast = frame.flags & VcpuContextFlags::IN_SYSCALL.bits() != 0;
     if !fast {
         regs.r11 = frame.r11;
         regs.rcx = frame.rcx;

@@ -138,10 +138,7 @@ fn iret_needs_user_tables_to_leave_the_kernel() {
     let (mut vcpu, mut regs) = (vcpu(), registers());
     let mut space = Space::default();
     regs.rsp = 0x2000;
-    assert_eq!(
-        iret(&mut vcpu, &mut regs, &mut space),
-        Err(Crash::BadIretFrame { address: 0x2000 })
-    );
+    assert_eq!(iret(&mut vcpu, &mut regs, &mut space), Err(Crash::BadIretFrame { address: 0x2000 }));
     let frame = [1, 2, 3, 0, 0x4000, 0xe033, 0x246, 0x5000, 0xe02b];
     space.words = (0..9).map(|index| 0x2000 + 8 * index).zip(frame).collect();
     assert_eq!(iret(&mut vcpu, &mut regs, &mut space), Err(Crash::NoUserTables));

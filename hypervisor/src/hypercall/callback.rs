@@ -39,8 +39,12 @@ pub(super) fn callback_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             let request: CallbackUnregister = call.read(call.word(1))?;
             match request.kind {
                 // A guest without these can't be entered at all: Xen refuses too.
-                CALLBACKTYPE_EVENT | CALLBACKTYPE_FAILSAFE | CALLBACKTYPE_SYSCALL | CALLBACKTYPE_SYSCALL32
-                | CALLBACKTYPE_SYSENTER | CALLBACKTYPE_SYSENTER_DEPRECATED => Err(Errno::EINVAL.into()),
+                CALLBACKTYPE_EVENT
+                | CALLBACKTYPE_FAILSAFE
+                | CALLBACKTYPE_SYSCALL
+                | CALLBACKTYPE_SYSCALL32
+                | CALLBACKTYPE_SYSENTER
+                | CALLBACKTYPE_SYSENTER_DEPRECATED => Err(Errno::EINVAL.into()),
                 kind => set(call.vcpu, kind, Callback::default()),
             }
         }

@@ -133,10 +133,6 @@ impl<M: PageTableMem> Operation<'_, M> {
     pub fn tear_down(&mut self, frames: &mut DomainFrames) -> Result<(), Stop> {
         while let Some(mfn) = frames.allocated.first() {
             self.begin()?;
-            if let Some(kind) = self.set_pinned(mfn, false) {
-                self.release(mfn, kind);
-                self.drain()?;
-            }
             self.drop_allocation(frames, mfn)?;
         }
         self.drain()
@@ -153,7 +149,18 @@ impl<M: PageTableMem> Operation<'_, M> {
         let frame = frame.ok_or(Stop::refuse(Refusal::NotAllocated(mfn)))?;
         frames.allocated.remove(&table, mfn);
         frames.other.push(&table, mfn);
-        self.change(frame, mfn, State::given_back);
-        Ok(())
+        loop {
+            // Another vCPU may pin it again as long as the allocation reference is there.
+            if let Some(kind) = self.clear_pin(mfn) {
+                self.release(mfn, kind);
+            }
+            let old = frame.state();
+            if !old.is_pinned() && frame.compare_exchange(old, old.given_back()).is_ok() {
+                if old.references() == 1 {
+                    self.freed.push(mfn);
+                }
+                return Ok(());
+            }
+        }
     }
 }

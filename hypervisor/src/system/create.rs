@@ -16,10 +16,10 @@ use super::{Domain, console, machine, post};
 use crate::addr::{CpuId, DomainId, Mfn, Pfn, VcpuId};
 use crate::arch::vcpu::MachineState;
 use crate::arch::{guest_frames, mm, time};
+use crate::domain::MAX_VCPUS;
 use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, build};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Callbacks, Control, Gate, Mode, Vcpu};
-use crate::domain::MAX_VCPUS;
 use crate::mm::buddy::MAX_ORDER;
 use crate::sync::{Once, Rank, SpinLock};
 
@@ -120,7 +120,7 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
         live: AtomicU32::new(1),
     });
     let vcpu = first_vcpu(&domain, state.root, state.registers);
-    Ok(Box::new(Runner { vcpu, state: MachineState::new(), domain }))
+    Ok(Box::new(Runner { vcpu, state: MachineState::default(), domain }))
 }
 
 /// Upcalls start masked, and the clock is right before the first instruction: Linux divides by its scale.

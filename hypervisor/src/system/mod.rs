@@ -100,6 +100,7 @@ impl Domain {
 #[derive(Default)]
 struct Inbox {
     /// vCPUs that now belong to it.
+    #[expect(clippy::vec_box, reason = "a vCPU stays where it is while it moves between queues")]
     adopt: Vec<Box<Runner>>,
     /// Some domain has ended: look for its vCPUs.
     reap: bool,

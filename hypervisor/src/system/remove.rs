@@ -72,8 +72,8 @@ impl Remains {
         // A larger block goes back in parts; the allocator joins them again.
         let (mut rest, end) = (mfn.offset(1 << step), mfn.offset(1 << order));
         while rest < end {
-            let part = u8::try_from(rest.0.trailing_zeros()).unwrap_or(STEP_ORDER).min((end.0 - rest.0).ilog2() as u8);
-            self.blocks.push((rest, part));
+            let part = rest.0.trailing_zeros().min((end.0 - rest.0).ilog2());
+            self.blocks.push((rest, u8::try_from(part).unwrap_or(STEP_ORDER)));
             rest = rest.offset(1 << part);
         }
         Some(self)

@@ -6,8 +6,8 @@ use alloc::sync::Arc;
 
 use super::{Domain, console, machine};
 use crate::addr::{DomainId, Mfn};
-use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::time;
+use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::bounce::GuestSpace;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};

@@ -89,9 +89,7 @@ impl Session {
         command.args(["--pdeathsig", "KILL", "--"]).arg(qemu.get_program()).args(qemu.get_args());
         command.args(["-serial", "stdio", "-monitor", "none"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(messages).process_group(0);
-        let mut child = command
-            .spawn()
-            .context("cannot start setpriv, of the package util-linux")?;
+        let mut child = command.spawn().context("cannot start setpriv, of the package util-linux")?;
 
         let serial = Arc::new(Serial::default());
         if let Some(output) = child.stdout.take() {

@@ -19,7 +19,7 @@ pub const HYPERVISOR_SS: u16 = 0xe010;
 const TSS_SELECTOR: u16 = 0xe040;
 
 /// Bytes 0xe000 up to the end of our page of the GDT.
-const GDT_LIMIT: u16 = (15 * PAGE_SIZE - 1) as u16;
+const GDT_LIMIT: u16 = 0xefff;
 
 /// Our descriptors, from byte 0xe000 on. SDM volume 3, 3.4.5; present, accessed and S set in all.
 const SEGMENTS: [u64; 8] = [
@@ -38,7 +38,7 @@ mod tss {
     pub const RSP0: usize = 0x04;
     pub const IST1: usize = 0x24;
     pub const IO_MAP_BASE: usize = 0x66;
-    pub const SIZE: usize = 0x68;
+    pub const SIZE: u16 = 0x68;
 }
 
 /// Interrupt-stack-table numbers; the stacks are in [`IST_TOP_PAGES`] in this order.
@@ -59,6 +59,10 @@ struct TablePointer {
 #[repr(C, align(4096))]
 struct Idt([[u64; 2]; 256]);
 
+/// The table's last byte.
+const IDT_LIMIT: u16 = 0xfff;
+const _: () = assert!(size_of::<Idt>() == IDT_LIMIT as usize + 1);
+
 static IDT: spin::Once<Idt> = spin::Once::new();
 
 /// Fills and loads this CPU's GDT, TSS and IDT. `block` is the base of its block, see [`percpu`].
@@ -69,9 +73,8 @@ static IDT: spin::Once<Idt> = spin::Once::new();
 pub unsafe fn load(block: u64) {
     let gdt = (block + (GDT_PAGE * PAGE_SIZE) as u64) as *mut u64;
     let tss = (block + (TSS_PAGE * PAGE_SIZE) as u64) as *mut u8;
-    let rsp0 = percpu::top_of(block)
-        + core::mem::offset_of!(percpu::CpuTop, regs) as u64
-        + size_of::<GuestRegisters>() as u64;
+    let rsp0 =
+        percpu::top_of(block) + core::mem::offset_of!(percpu::CpuTop, regs) as u64 + size_of::<GuestRegisters>() as u64;
     // SAFETY: both pages are ours, mapped writable and large enough for what is written.
     unsafe {
         tss.add(tss::RSP0).cast::<u64>().write_unaligned(rsp0);
@@ -80,7 +83,7 @@ pub unsafe fn load(block: u64) {
             tss.add(tss::IST1 + 8 * number).cast::<u64>().write_unaligned(top);
         }
         // No I/O bitmap: every port access from ring 3 faults and is decided by `emulate`.
-        tss.add(tss::IO_MAP_BASE).cast::<u16>().write_unaligned(tss::SIZE as u16);
+        tss.add(tss::IO_MAP_BASE).cast::<u16>().write_unaligned(tss::SIZE);
 
         ptr::copy_nonoverlapping(SEGMENTS.as_ptr(), gdt, SEGMENTS.len());
         let [low, high] = tss_descriptor(tss as u64);
@@ -90,7 +93,7 @@ pub unsafe fn load(block: u64) {
     const { assert!(BLOCK_PAGES > TSS_PAGE) };
     let idt = IDT.call_once(build_idt);
     let gdt_pointer = TablePointer { limit: GDT_LIMIT, base: block };
-    let idt_pointer = TablePointer { limit: (size_of::<Idt>() - 1) as u16, base: idt as *const Idt as u64 };
+    let idt_pointer = TablePointer { limit: IDT_LIMIT, base: idt as *const Idt as u64 };
     // SAFETY: the tables are complete and stay where they are for as long as the machine runs; CS and SS name flat
     // ring 0 segments in the new GDT, so execution goes on at the next instruction; null is legal in DS to GS.
     unsafe {

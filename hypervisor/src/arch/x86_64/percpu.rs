@@ -6,8 +6,8 @@
 
 use core::cell::Cell;
 
-use crate::addr::{CpuId, PAGE_SIZE};
 use super::mm::layout::{BLOCKS, HEAP};
+use crate::addr::{CpuId, PAGE_SIZE};
 use crate::guest::GuestRegisters;
 
 /// Bytes in a CPU's block; also its alignment.

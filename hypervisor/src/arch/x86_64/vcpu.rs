@@ -12,8 +12,8 @@ use super::mm::{idle_root, tlb};
 use super::uaccess::CurrentGuest;
 use crate::bounce::GuestSpace;
 use crate::domain::vcpu::{Control, Mode, Vcpu};
-use crate::guest::{Fault, GuestCopy};
 use crate::emulate::{SegmentBase, debug};
+use crate::guest::{Fault, GuestCopy};
 
 const FS_BASE: u32 = 0xc000_0100;
 const GS_BASE: u32 = 0xc000_0101;
@@ -36,12 +36,14 @@ pub struct MachineState {
     gs_base_inactive: u64,
 }
 
-impl MachineState {
+impl Default for MachineState {
     /// What a vCPU starts with: null selectors, bases of 0, the FPU as after a reset.
-    pub fn new() -> MachineState {
+    fn default() -> MachineState {
         MachineState { fpu: Fpu::new(), selectors: [0; 4], fs_base: 0, gs_base: 0, gs_base_inactive: 0 }
     }
+}
 
+impl MachineState {
     /// Takes the state off this CPU, whose current guest it is.
     pub fn save(&mut self) {
         self.fpu.save();
@@ -122,7 +124,9 @@ pub fn take_dr6() -> u64 {
     const RESET: u64 = 0xffff_0ff0;
     let dr6: u64;
     // SAFETY: DR6 is a status register.
-    unsafe { asm!("mov {}, dr6", "mov dr6, {}", out(reg) dr6, in(reg) RESET, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("mov {}, dr6", "mov dr6, {}", out(reg) dr6, in(reg) RESET, options(nomem, nostack, preserves_flags))
+    };
     dr6
 }
 
@@ -187,16 +191,28 @@ unsafe extern "C" fn selector_loads(ds: u32, es: u32, fs: u32, gs: u32) -> u32 {
         "4: mov fs, edx",
         "5: mov gs, ecx",
         "ret",
-        "12: xor edi, edi", "mov eax, 1", "jmp 2b",
-        "13: xor esi, esi", "mov eax, 1", "jmp 3b",
-        "14: xor edx, edx", "mov eax, 1", "jmp 4b",
-        "15: xor ecx, ecx", "mov eax, 1", "jmp 5b",
+        "12: xor edi, edi",
+        "mov eax, 1",
+        "jmp 2b",
+        "13: xor esi, esi",
+        "mov eax, 1",
+        "jmp 3b",
+        "14: xor edx, edx",
+        "mov eax, 1",
+        "jmp 4b",
+        "15: xor ecx, ecx",
+        "mov eax, 1",
+        "jmp 5b",
         ".pushsection .ex_table, \"a\"",
         ".balign 4",
-        ".long 2b - .", ".long 12b - .",
-        ".long 3b - .", ".long 13b - .",
-        ".long 4b - .", ".long 14b - .",
-        ".long 5b - .", ".long 15b - .",
+        ".long 2b - .",
+        ".long 12b - .",
+        ".long 3b - .",
+        ".long 13b - .",
+        ".long 4b - .",
+        ".long 14b - .",
+        ".long 5b - .",
+        ".long 15b - .",
         ".popsection",
     )
 }

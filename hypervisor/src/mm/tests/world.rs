@@ -171,7 +171,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
     /// One vCPU makes a hypercall, or goes on with the one it could not finish.
     pub fn call(&mut self, vcpu: usize, call: Call, go_on: bool, manner: Manner) {
         if self.domains[domain_of(vcpu)].dying {
-            return;
+            return self.die(domain_of(vcpu), manner);
         }
         let cpu = self.run(vcpu);
         let unfinished = self.vcpus[vcpu].unfinished;
@@ -268,6 +268,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
             Call::GiveBack { mfn } => {
                 op.give_back(&mut self.domains[domain].frames, mfn)?;
                 assert!(self.domains[domain].allocated.remove(&mfn));
+                self.domains[domain].pins.remove(&mfn);
                 Ok(())
             }
             Call::Reclaim { mfn } => {

@@ -10,6 +10,7 @@ use x86_64::instructions::{hlt, interrupts};
 
 use super::handler::LoaderMap;
 use crate::addr::MachineAddr;
+use crate::arch::console;
 use crate::arch::mm::direct_map;
 use crate::machine::{SleepType, find_s5};
 
@@ -113,6 +114,7 @@ fn wait_until(done: impl Fn() -> bool) {
 /// Switches the machine off. Where that is not possible, says so and halts this CPU.
 pub fn power_off() -> ! {
     interrupts::disable();
+    console::flush();
     if let Some(PowerFacts { pm1a_control: Some(a), pm1b_control: b, s5: Some(s5), acpi_enable, .. }) = POWER.get() {
         if let Some((port, value)) = *acpi_enable
             && in16(*a) & SCI_ENABLED == 0
@@ -135,6 +137,7 @@ pub fn power_off() -> ! {
 /// Resets the machine, by ever cruder means until one works.
 pub fn reset() -> ! {
     interrupts::disable();
+    console::flush();
     if let Some(ResetRegister { port, value }) = POWER.get().and_then(|power| power.reset) {
         out8(port, value);
         wait_until(|| false);

@@ -10,7 +10,7 @@ use core::fmt;
 
 use spin::mutex::SpinMutex;
 use uart_16550::backend::PioBackend;
-use uart_16550::spec::registers::IER;
+use uart_16550::spec::registers::{IER, LSR};
 use uart_16550::{BaudRate, Config, Uart16550};
 
 use super::apic;
@@ -85,6 +85,19 @@ impl Port {
 /// Prints bytes as they are, but for line ends.
 pub fn write_bytes(bytes: &[u8]) {
     PORT.lock().write(bytes);
+}
+
+/// Waits until all that was printed has left the machine. For its last moments: what the port still holds when the
+/// power goes is lost.
+pub fn flush() {
+    // A holder that was stopped in the middle of a line may keep the lock for good.
+    let Some(mut port) = PORT.try_lock() else { return };
+    let Some(uart) = &mut port.uart else { return };
+    for _ in 0..PATIENCE {
+        if uart.lsr().contains(LSR::TRANSMITTER_EMPTY) {
+            break;
+        }
+    }
 }
 
 /// Is the cursor at the start of a line?
