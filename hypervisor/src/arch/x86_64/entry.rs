@@ -17,6 +17,8 @@
 
 use core::arch::{global_asm, naked_asm};
 
+use pv_abi::trap::{FLAT_RING3_CS32, FLAT_RING3_CS64, FLAT_RING3_SS64};
+
 use super::percpu::{BLOCK_SIZE, CpuTop};
 use super::uaccess::smap_site;
 use crate::guest::GuestRegisters;
@@ -233,32 +235,42 @@ pub extern "C" fn run_guests() -> ! {
     )
 }
 
-/// Where the per-CPU stubs of `syscall` go. On arrival RAX is the guest's RSP, the guest's RAX lies in the SS slot of
-/// `CpuTop::regs`, and RSP points at that slot; RCX and R11 are the guest's RIP and RFLAGS.
+/// Body of a `syscall` entry: saves the registers, then goes on with `tail`, RDI pointing at them.
+///
+/// On arrival RAX is the guest's RSP, the guest's RAX lies in the SS slot of `CpuTop::regs`, and RSP points at that slot;
+/// RCX and R11 are the guest's RIP and RFLAGS.
+macro_rules! syscall_entry {
+    (cs: $cs:expr, vector: $vector:expr, tail: [$($tail:literal),*], $($operands:tt)*) => {
+        naked_asm!(
+            "push rax",
+            "push r11",
+            "push {cs}",
+            "push rcx",
+            "push 0",
+            "mov dword ptr [rsp + 4], {vector}",
+            "push rdi; push rsi; push rdx; push rcx",
+            "push qword ptr [rsp + {ss_from_rcx}]",
+            "push r8; push r9; push r10; push r11; push rbx; push rbp; push r12; push r13; push r14; push r15",
+            "mov qword ptr [rsp + {ss}], {flat_ss}",
+            "mov rdi, rsp",
+            $($tail,)*
+            cs = const $cs,
+            flat_ss = const FLAT_RING3_SS64,
+            vector = const $vector,
+            ss_from_rcx = const 9 * 8,
+            ss = const (WORDS - 1) * 8,
+            $($operands)*
+        )
+    };
+}
+
+/// Where a CPU's stub for `syscall` from 64-bit code goes.
 #[unsafe(naked)]
 pub extern "C" fn syscall() -> ! {
-    naked_asm!(
-        "push rax",
-        "push r11",
-        "push {cs64}",
-        "push rcx",
-        "sub rsp, 8",
-        "mov dword ptr [rsp + 4], {vector}",
-        "push rdi", "push rsi", "push rdx", "push rcx",
-        "push qword ptr [rsp + {ss_from_rcx}]",
-        "push r8", "push r9", "push r10", "push r11", "push rbx", "push rbp", "push r12", "push r13", "push r14",
-        "push r15",
-        "mov qword ptr [rsp + {ss}], {flat_ss}",
-        "mov rdi, rsp",
-        "sub rsp, 8",
-        "call {entry}",
-        "add rsp, 8",
-        "jmp {leave}",
-        cs64 = const pv_abi::trap::FLAT_RING3_CS64,
-        flat_ss = const pv_abi::trap::FLAT_RING3_SS64,
-        vector = const SYSCALL,
-        ss_from_rcx = const 9 * 8,
-        ss = const (WORDS - 1) * 8,
+    syscall_entry!(
+        cs: FLAT_RING3_CS64,
+        vector: SYSCALL,
+        tail: ["sub rsp, 8", "call {entry}", "add rsp, 8", "jmp {leave}"],
         entry = sym system::syscall_from_guest,
         leave = sym leave,
     )
@@ -267,25 +279,10 @@ pub extern "C" fn syscall() -> ! {
 /// As [`syscall`], for 32-bit code: always the guest's own system call, never a hypercall.
 #[unsafe(naked)]
 pub extern "C" fn syscall32() -> ! {
-    naked_asm!(
-        "push rax",
-        "push r11",
-        "push {cs32}",
-        "push rcx",
-        "sub rsp, 8",
-        "mov dword ptr [rsp + 4], {vector}",
-        "push rdi", "push rsi", "push rdx", "push rcx",
-        "push qword ptr [rsp + {ss_from_rcx}]",
-        "push r8", "push r9", "push r10", "push r11", "push rbx", "push rbp", "push r12", "push r13", "push r14",
-        "push r15",
-        "mov qword ptr [rsp + {ss}], {flat_ss}",
-        "mov rdi, rsp",
-        "jmp {from_guest}",
-        cs32 = const pv_abi::trap::FLAT_RING3_CS32,
-        flat_ss = const pv_abi::trap::FLAT_RING3_SS64,
-        vector = const SYSCALL32,
-        ss_from_rcx = const 9 * 8,
-        ss = const (WORDS - 1) * 8,
+    syscall_entry!(
+        cs: FLAT_RING3_CS32,
+        vector: SYSCALL32,
+        tail: ["jmp {from_guest}"],
         from_guest = sym from_guest,
     )
 }
@@ -308,7 +305,7 @@ pub extern "C" fn sysenter() -> ! {
         push_general!(),
         "mov rdi, rsp",
         "jmp {from_guest}",
-        flat_ss = const pv_abi::trap::FLAT_RING3_SS64,
+        flat_ss = const FLAT_RING3_SS64,
         vector = const SYSENTER,
         from_guest = sym from_guest,
     )
