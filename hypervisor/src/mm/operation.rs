@@ -92,10 +92,10 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
         Operation { mmu, space, pending, budget, freed: Freed::new(), upper_changed: false }
     }
 
-    /// The start of every operation: pays for it and finishes what an earlier one left behind.
+    /// The start of every operation: finishes what an earlier one left behind, and pays for this one.
     pub(super) fn begin(&mut self) -> Result<(), Stop> {
-        self.spend()?;
-        self.drain()
+        self.drain()?;
+        self.spend()
     }
 
     /// Pays for one step.

@@ -15,8 +15,13 @@ use xtask::{archive, machine::Machine, machine::Memory};
 /// The suite, and that of its stories.
 pub const SUITE: &str = "abi";
 
-/// The CPU that stories are told on, here and on Xen.
-pub const CPU: &str = "max";
+/// Stories that a CPU with SMAP spoils: QEMU before 9 reads the frame of an `iret` in ring 3 with the rights of ring 0.
+const WITHOUT_SMAP: [&str; 1] = ["iret-native"];
+
+/// The CPU that a story is told on, here and on Xen.
+pub fn cpu(story: &str) -> &'static str {
+    if WITHOUT_SMAP.contains(&story) { "max,-smap" } else { "max" }
+}
 
 /// One test for each story.
 ///
@@ -36,7 +41,9 @@ fn test(story: &str, context: &Context) -> Result<Ending> {
         Outcome::Pass => Ok(Ending::Passed),
         Outcome::Skip => Ok(Ending::Skipped(verdict.text)),
         Outcome::Fail | Outcome::Silence => match differences::of_story(story)? {
-            Some(row) if row.pavise == verdict.outcome => Ok(Ending::Skipped(format!("accepted: {}", row.reason))),
+            Some(row) if row.pavise.contains(&verdict.outcome) => {
+                Ok(Ending::Skipped(format!("accepted: {}", row.reason)))
+            }
             _ => bail!("{verdict}"),
         },
     }
@@ -49,7 +56,7 @@ pub fn verdict(story: &str, context: &Context) -> Verdict {
 
 fn tell(story: &str, context: &Context) -> Result<Verdict> {
     let teller = domain("selftest", "selftest", &format!("story={story}"), Memory::mib(64));
-    let machine = Machine { cpu: CPU.to_owned(), ..machine(vec![teller]) };
+    let machine = Machine { cpu: cpu(story).to_owned(), ..machine(vec![teller]) };
     let archive = archive::make(&machine, &context.pavise()?.built)?;
     let log = log_file(&format!("{SUITE}/{story}"));
     let mut running = Running::boot(context, &machine, &archive, &log, LIMIT)?;
