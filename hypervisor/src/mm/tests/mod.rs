@@ -32,5 +32,5 @@ fn seed() -> u64 {
 /// A property test of so many cases, with this run's seed.
 fn config(cases: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(cases);
-    ProptestConfig { cases, rng_seed: RngSeed::Fixed(seed()), rng_algorithm: RngAlgorithm::XorShift, max_shrink_iters: 20_000, ..ProptestConfig::default() }
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(seed()), rng_algorithm: RngAlgorithm::XorShift, ..ProptestConfig::default() }
 }

@@ -23,11 +23,12 @@ use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
 use super::acpi::{self, MAX_CPUS};
 use super::apic::{self, ApicId};
+use super::cpu_features::{self, Features};
 use super::mm::layout::{DIRECT_MAP, DIRECT_MAP_END};
 use super::mm::{self, direct_map, m2p};
 use super::smp::TRAMPOLINE_FRAMES;
 use super::time::{self, calibrate};
-use super::{console, cpu_features, panic};
+use super::{console, panic};
 use crate::addr::{MachineAddr, Mfn, PAGE_SIZE};
 use crate::machine::{FrameRange, MemoryMap, Ranges, RegionKind};
 use crate::mm::buddy::FrameAllocator;
@@ -183,7 +184,9 @@ fn find_archive(info: &BootInfo) -> (&'static [u8], FrameRange) {
 /// The boot CPU first, then the others in ACPI's order. Without ACPI the boot CPU is alone.
 fn in_order(listed: &[u32]) -> ArrayVec<ApicId, MAX_CPUS> {
     let boot_cpu = cpu_features::apic_id();
-    let others = listed.iter().filter(|&&id| id != boot_cpu).take(MAX_CPUS - 1);
+    // An xAPIC has 8 bits for an id, and 255 means all.
+    let reachable = |id: u32| id < 0xff || cpu_features::get().contains(Features::X2APIC);
+    let others = listed.iter().filter(|&&id| id != boot_cpu && reachable(id)).take(MAX_CPUS - 1);
     core::iter::once(&boot_cpu).chain(others).map(|&id| ApicId(id)).collect()
 }
 

@@ -16,19 +16,27 @@ use spin::mutex::SpinMutex;
 use super::layout::{HEAP, HEAP_END};
 use super::table::take_frame;
 use super::{PageFlags, map_hypervisor_page, to_usize};
-use crate::addr::PAGE_SIZE;
+use crate::addr::{Mfn, PAGE_SIZE};
 
 /// Pages added at a time, at least.
 const STEP: usize = 16;
 
 struct Heap {
     free: SpinMutex<FreeList>,
-    /// End of the mapped part. Its lock is held while the heap grows, so that pages are added in order.
-    end: SpinMutex<u64>,
+    /// Held while the heap grows, so that pages are added in order.
+    mapped: SpinMutex<Mapped>,
+}
+
+struct Mapped {
+    /// End of the mapped part.
+    end: u64,
+    /// A frame that could not be mapped, because there was none for a page table.
+    spare: Option<Mfn>,
 }
 
 #[global_allocator]
-static THE_HEAP: Heap = Heap { free: SpinMutex::new(FreeList::empty()), end: SpinMutex::new(HEAP) };
+static THE_HEAP: Heap =
+    Heap { free: SpinMutex::new(FreeList::empty()), mapped: SpinMutex::new(Mapped { end: HEAP, spare: None }) };
 
 impl Heap {
     fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
@@ -37,24 +45,24 @@ impl Heap {
 
     /// Adds at least `bytes`, or as much as there is; returns whether it was enough.
     fn grow(&self, bytes: usize) -> bool {
-        let mut end = self.end.lock();
-        let start = *end;
+        let mut mapped = self.mapped.lock();
+        let start = mapped.end;
         let pages = bytes.div_ceil(PAGE_SIZE).max(STEP);
         let flags = PageFlags::WRITABLE | PageFlags::NO_EXECUTE | PageFlags::GLOBAL | PageFlags::DIRTY;
         for _ in 0..pages {
-            if *end >= HEAP_END {
+            if mapped.end >= HEAP_END {
                 break;
             }
-            let Some(frame) = take_frame() else { break };
+            let Some(frame) = mapped.spare.take().or_else(take_frame) else { break };
             // SAFETY: the address is in the heap's range, above all that is mapped; the frame is the hypervisor's own,
             // and nothing else refers to it.
-            if let Err(error) = unsafe { map_hypervisor_page(*end, frame, flags) } {
-                log::warn!("heap: can't grow at {:#x}: {error:?}; frame {frame} is lost", *end);
+            if unsafe { map_hypervisor_page(mapped.end, frame, flags) }.is_err() {
+                mapped.spare = Some(frame);
                 break;
             }
-            *end += PAGE_SIZE as u64;
+            mapped.end += PAGE_SIZE as u64;
         }
-        let grown = to_usize(*end - start);
+        let grown = to_usize(mapped.end - start);
         let mut free = self.free.lock();
         if grown > 0 {
             // SAFETY: `start..end` was just mapped, adjoins what the list had before, and belongs to the heap alone.

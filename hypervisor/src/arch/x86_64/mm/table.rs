@@ -8,6 +8,7 @@ use x86_64::structures::paging::PageTableFlags as Flags;
 
 use super::{direct_map, tlb, to_usize, zero_page};
 use crate::addr::{HYPERVISOR_END, HYPERVISOR_START, Mfn, PAGE_SHIFT};
+use crate::arch::acpi::MAX_CPUS;
 
 /// Why a page of hypervisor memory could not be mapped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -149,10 +150,11 @@ impl Tables {
 /// The hypervisor's shared mappings after boot: one editor at a time, and frames for tables.
 struct Shared {
     source: Option<fn() -> Option<Mfn>>,
-    /// Frames taken but not used yet. A mapping needs two at most: an L2 and an L1 table.
-    reserve: ArrayVec<Mfn, TABLES_PER_MAPPING>,
+    /// Frames taken but not used yet. Every CPU may add one at the same time to one less than a mapping needs.
+    reserve: ArrayVec<Mfn, { TABLES_PER_MAPPING + MAX_CPUS }>,
 }
 
+/// A mapping needs two tables at most: of level 2 and level 1.
 const TABLES_PER_MAPPING: usize = 2;
 
 static SHARED: SpinMutex<Shared> = SpinMutex::new(Shared { source: None, reserve: ArrayVec::new_const() });
@@ -175,15 +177,11 @@ pub(super) fn take_frame() -> Option<Mfn> {
 fn lock_with_reserve() -> SpinMutexGuard<'static, Shared> {
     loop {
         let shared = SHARED.lock();
-        let Some(source) = shared.source.filter(|_| !shared.reserve.is_full()) else { return shared };
+        let Some(source) = shared.source.filter(|_| shared.reserve.len() < TABLES_PER_MAPPING) else { return shared };
         // The source takes locks of its own, so it is asked with ours released.
         drop(shared);
         let Some(frame) = source() else { return SHARED.lock() };
-        let mut shared = SHARED.lock();
-        if shared.reserve.try_push(frame).is_err() {
-            // Another CPU filled the reserve meanwhile; the frame is lost to that race, at most once per CPU and call.
-            log::warn!("frame {frame} left over from a race for page-table frames");
-        }
+        SHARED.lock().reserve.push(frame);
     }
 }
 

@@ -1,16 +1,22 @@
 //! TLB flushes of the running CPU, and the page-table root.
 
-use x86_64::instructions::tlb;
+use x86_64::instructions::tlb::{self, InvPcidCommand};
 use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
 use x86_64::structures::paging::PhysFrame;
 use x86_64::{PhysAddr, VirtAddr};
 
 use crate::addr::Mfn;
+use crate::arch::cpu_features::{self, Features};
 
 /// Forgets every translation of this CPU, global ones (the hypervisor's own) included.
 ///
-/// Toggling CR4.PGE does that on every CPU; SDM volume 3, 4.10.4.1.
+/// Toggling CR4.PGE does that on every CPU; `invpcid`, where present, does it faster. SDM volume 3, 4.10.4.1.
 pub fn flush_all() {
+    if cpu_features::get().contains(Features::INVPCID) {
+        // SAFETY: the CPU has the instruction.
+        unsafe { tlb::flush_pcid(InvPcidCommand::All) };
+        return;
+    }
     let cr4 = Cr4::read();
     // SAFETY: global pages are a property of the TLB only: no mapping changes. The old value is restored at once.
     unsafe {
