@@ -64,6 +64,8 @@ install_from_debian() {
         fi
     done
     install_packages "${debian_packages[@]}"
+    # rust-lld is a link to a linker whose package, lld-NN, none of these asks for.
+    [[ -x /usr/bin/rust-lld ]] || install_packages "$(readlink /usr/bin/rust-lld)"
     has_debian_toolchain
 }
 

@@ -1,9 +1,10 @@
 //! What the tests of one run share: what is built for them, and what was found out once for several.
 
 use crate::{guest::Verdict, xen::Xen};
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use std::{
     collections::HashMap,
+    fs,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -66,10 +67,21 @@ fn once<T>(cell: &OnceLock<Result<T, String>>, make: impl FnOnce() -> Result<T>)
     made.as_ref().map_err(|error| anyhow!("{error}"))
 }
 
-/// The file for what a test's machine says.
+/// The file for what a test, or its machine, says.
 pub fn log_file(test: &str) -> PathBuf {
     let name: String = test.chars().map(|c| if c == '/' || c == ' ' { '-' } else { c }).collect();
     paths::target().join("tests").join(name + ".log")
+}
+
+/// Writes what a test on the host said to its file, and returns the file's name as a person would write it.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn write_log(test: &str, text: &str) -> Result<String> {
+    let log = log_file(test);
+    fs::create_dir_all(log.parent().unwrap_or(&log))?;
+    fs::write(&log, text).with_context(|| format!("cannot write {}", log.display()))?;
+    Ok(paths::shown(&log))
 }
 
 #[cfg(test)]

@@ -17,15 +17,24 @@ impl Imager {
     /// # Errors
     /// When the build fails.
     pub fn build(built: &build::Built) -> Result<Self> {
-        let mut command = build::cargo();
-        command.args(["build", "-p", "imager"]);
         let program = paths::target().join("debug/imager");
         let what = if program.exists() {
             "building the image maker"
         } else {
             "building the boot loader (once; takes some minutes)"
         };
-        step::run(what, &mut command)?;
+        let build = || {
+            let mut command = build::cargo();
+            command.args(["build", "-p", "imager"]);
+            command
+        };
+        let first = step::run(what, &mut build());
+        // The boot loader's build installs its stages with cargo, which asks the registry even for what is there.
+        if first.as_ref().is_err_and(|error| is_for_lack_of_network(&error.to_string())) {
+            step::run("the same without the network", build().env("CARGO_NET_OFFLINE", "true")).or(first)?;
+        } else {
+            first?;
+        }
         Ok(Self { program, hypervisor: built.hypervisor_stripped.clone() })
     }
 
@@ -53,4 +62,9 @@ impl Imager {
         );
         Ok(())
     }
+}
+
+/// Does cargo's output say that it could not reach the registry?
+fn is_for_lack_of_network(output: &str) -> bool {
+    ["config.json", "failed to download", "network"].iter().any(|sign| output.contains(sign))
 }

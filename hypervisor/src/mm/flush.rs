@@ -149,9 +149,8 @@ impl FlushClock {
         if stamp == Stamp::NEVER {
             return CpuSet::EMPTY;
         }
-        let flushed_since = |cpu: &CpuId| {
-            self.last.get(cpu.0 as usize).is_some_and(|last| last.load(Ordering::SeqCst) > stamp.0)
-        };
+        let flushed_since =
+            |cpu: &CpuId| self.last.get(cpu.0 as usize).is_some_and(|last| last.load(Ordering::SeqCst) > stamp.0);
         candidates.iter().filter(|cpu| !flushed_since(cpu)).fold(CpuSet::EMPTY, |set, cpu| set.union(CpuSet::only(cpu)))
     }
 }

@@ -33,11 +33,6 @@ impl FrameList {
         as_frame(self.first)
     }
 
-    /// The frame after `mfn`, which is on this list.
-    pub fn after(&self, table: &FrameTable<'_>, mfn: Mfn) -> Option<Mfn> {
-        as_frame(table.known(mfn).next())
-    }
-
     /// Puts a frame, which is on no list, at the head.
     pub fn push(&mut self, table: &FrameTable<'_>, mfn: Mfn) {
         let frame = table.known(mfn);

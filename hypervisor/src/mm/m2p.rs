@@ -32,13 +32,7 @@ pub fn clear(m2p: &impl MachineToPhys, mfn: Mfn) {
 /// A guest's own update (`MMU_MACHPHYS_UPDATE`): `false`, and nothing stored, unless `domain` owns the frame.
 ///
 /// The caller holds a reference to the frame, so that it can't change hands in between.
-pub fn guest_set(
-    m2p: &impl MachineToPhys,
-    frames: &FrameTable<'_>,
-    domain: DomainId,
-    mfn: Mfn,
-    value: u64,
-) -> bool {
+pub fn guest_set(m2p: &impl MachineToPhys, frames: &FrameTable<'_>, domain: DomainId, mfn: Mfn, value: u64) -> bool {
     let own = frames.get(mfn).is_some_and(|f| f.state().usage() == Usage::InUse && f.owner() == Some(domain));
     if own {
         m2p.store(mfn, value);

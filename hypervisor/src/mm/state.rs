@@ -283,8 +283,7 @@ impl State {
         if self.type_references() == 1 && kind.level().is_some() {
             return State(self.0 & !VALIDATED);
         }
-        let dropped = self.0 - TYPE_REFERENCE - REFERENCE;
-        State(if self.type_references() == 1 && kind == FrameType::Descriptors { dropped & !VALIDATED } else { dropped })
+        State(self.0 - TYPE_REFERENCE - REFERENCE)
     }
 
     /// The contents were checked: others may take the type too.
@@ -318,7 +317,8 @@ impl State {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {} refs {} type refs {}", self.usage(), self.frame_type(), self.references(), self.type_references())?;
+        let (references, type_references) = (self.references(), self.type_references());
+        write!(f, "{:?} {} refs {references} type refs {type_references}", self.usage(), self.frame_type())?;
         for (set, name) in [
             (self.is_validated(), " validated"),
             (self.is_pinned(), " pinned"),

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     fn bcd(value: u64) -> u8 {
-        (value / 10 * 16 + value % 10) as u8
+        u8::try_from(value / 10 * 16 + value % 10).unwrap()
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct GuestRecord {
 impl GuestRecord {
     /// What a guest computes from the record.
     pub const fn time_at(&self, tsc: u64) -> u64 {
-        self.system_time + self.scale.apply(tsc.saturating_sub(self.tsc_timestamp))
+        self.system_time.saturating_add(self.scale.apply(tsc.saturating_sub(self.tsc_timestamp)))
     }
 }
 
@@ -100,10 +100,10 @@ mod tests {
     proptest! {
         #[test]
         fn reads_exact_nanoseconds_for_years(clock in clock(), seconds in 0u64..20 * 366 * 86400, part in 0u64..16_000_000_000) {
-            let ticks = (u128::from(seconds) * u128::from(clock.hz) + u128::from(part % clock.hz)) as u64;
+            let ticks = u128::from(seconds) * u128::from(clock.hz) + u128::from(part % clock.hz);
             prop_assume!(ticks < 1 << 62);
-            let exact = (u128::from(ticks) * u128::from(SECOND) / u128::from(clock.hz)) as u64;
-            let got = clock.at(clock.base_tsc + ticks);
+            let exact = ticks * u128::from(SECOND) / u128::from(clock.hz);
+            let got = u128::from(clock.at(clock.base_tsc + u64::try_from(ticks).unwrap()));
             prop_assert!(got == exact || got == exact + 1, "{} for {}", got, exact);
         }
 

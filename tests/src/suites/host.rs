@@ -1,13 +1,12 @@
 //! Suite `host`: unit and property tests of everything that runs on the host, by `cargo test`.
 
 use crate::{
-    context::log_file,
+    context::write_log,
     libtest,
     suite::{Ending, Test},
 };
 use anyhow::{Context, Result};
-use std::fs;
-use xtask::{build, paths, step};
+use xtask::{build, step};
 
 /// What is tested: packages, and for those of bare-metal programs the part that compiles for the host.
 const PARTS: [(&str, &[&str]); 6] = [
@@ -28,28 +27,25 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn cargo_test(package: &str, args: &[&str]) -> Result<Ending> {
+    eprintln!("- testing {package}");
     let mut command = build::cargo();
-    command.args(["test", "--no-fail-fast", "-p", package]).args(args);
+    command.args(["test", "--no-fail-fast", "-p", package]).args(args).env("RUST_BACKTRACE", "0");
     let output = command.output().with_context(|| format!("cannot run {}", step::shown(&command)))?;
     let text = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
-    let log = log_file(&format!("host/{package}"));
-    fs::create_dir_all(log.parent().unwrap_or(&log))?;
-    fs::write(&log, text.as_bytes()).with_context(|| format!("cannot write {}", log.display()))?;
-
+    let log = write_log(&format!("host/{package}"), &text)?;
     let results = libtest::count(&text, output.status.success());
-    Ok(Ending::Counted(results.tally, details(&results, &text, &paths::shown(&log))))
+    Ok(Ending::Counted(results.tally, details(&results, &text, &log)))
 }
 
-/// Names of the failed tests and what they, or the compiler, had to say.
+/// Names of the failed tests and what they said; or what the compiler said, when no test ran.
 fn details(results: &libtest::Results, output: &str, log: &str) -> String {
-    let said: Vec<&str> = output.lines().skip_while(|line| !is_complaint(line)).take(SHOWN).collect();
+    let from = |start: fn(&str) -> bool| output.lines().skip_while(move |line| !start(line)).take(SHOWN);
+    let mut said: Vec<&str> = from(|line| line == "failures:").collect();
+    if said.is_empty() {
+        said = from(|line| line.starts_with("error")).collect();
+    }
     let failed: String = results.failed.iter().map(|name| format!("failed: {name}\n")).collect();
     format!("{failed}{}\nall of it: {log}", said.join("\n"))
-}
-
-/// Where a failed test's output, or the compiler's first error, begins.
-fn is_complaint(line: &str) -> bool {
-    line == "failures:" || line.starts_with("error")
 }
 
 #[cfg(test)]
@@ -58,8 +54,15 @@ mod tests {
 
     #[test]
     fn a_failure_shows_what_was_said() {
-        let output = "running 1 test\ntest a ... FAILED\n\nfailures:\n\n---- a stdout ----\nboom\n";
+        let output = "error: test failed\ntest a ... FAILED\n\nfailures:\n\n---- a stdout ----\nboom\n";
         let details = details(&libtest::count(output, false), output, "x.log");
         assert_eq!(details, "failed: a\nfailures:\n\n---- a stdout ----\nboom\nall of it: x.log");
+    }
+
+    #[test]
+    fn without_tests_it_shows_the_compilers_error() {
+        let output = "   Compiling x\nerror[E0425]: no such thing\n --> x.rs:1:1\n";
+        let details = details(&libtest::count(output, false), output, "x.log");
+        assert_eq!(details, "error[E0425]: no such thing\n --> x.rs:1:1\nall of it: x.log");
     }
 }

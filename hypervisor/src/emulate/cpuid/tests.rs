@@ -126,7 +126,7 @@ fn hypervisor_leaves() {
     assert_eq!(leaf(0x4000_0001, 0), [0x0004_0011, 0, 0, 0]);
     assert_eq!(leaf(0x4000_0002, 0), [1, 0x4000_0000, 1, 0]);
     assert_eq!(leaf(0x4000_0003, 0), [0b110, 0, 2_500_000, 0]);
-    assert_eq!(leaf(0x4000_0003, 1), [2, 1, 0xcccc_cccc, 0xff]);
+    assert_eq!(leaf(0x4000_0003, 1), [2, 1, 0xcccc_cccc, u32::MAX]);
     assert_eq!(leaf(0x4000_0003, 2), [2_500_000, 0, 0, 0]);
     assert_eq!(leaf(0x4000_0003, 3), [0; 4]);
     assert_eq!(leaf(0x4000_0004, 0), [0; 4]);

@@ -75,16 +75,25 @@ fn a_single_step_is_reported_behind_the_instruction() {
 fn a_software_interrupt_needs_a_gate_that_is_open_to_its_ring() {
     // QEMU 7 says 0x802 where a CPU says 0x402.
     for error_code in [0x402, 0x802] {
-        let refused = Outcome::Raise(Exception::with_code(13, 0x402));
-        let mut guest = Guest::user(&[0xcd, 0x80]);
+        let refused = Outcome::Raise(Exception::with_code(13, 0x40a));
+        let mut guest = Guest::user(&[0xcd, 0x81]);
         guest.regs.error_code = error_code;
         guest.raises(refused);
-        guest.vcpu.gates[0x80] = Gate { address: 0x1234, dpl: 2, masks_events: false };
+        guest.vcpu.gates[0x81] = Gate { address: 0x1234, dpl: 2, masks_events: false };
         guest.raises(refused);
-        guest.vcpu.gates[0x80].dpl = 3;
-        assert_eq!(guest.gp(), Outcome::Raise(Exception::new(0x80)));
+        guest.vcpu.gates[0x81].dpl = 3;
+        assert_eq!(guest.gp(), Outcome::Raise(Exception::new(0x81)));
         assert_eq!(guest.regs.rip, CODE + 2);
     }
+}
+
+#[test]
+fn the_linux_system_call_is_open_to_users_once_it_has_a_handler() {
+    let mut guest = Guest::user(&[0xcd, 0x80]);
+    guest.regs.error_code = 0x402;
+    guest.raises(Outcome::Raise(Exception::with_code(13, 0x402)));
+    guest.vcpu.gates[0x80] = Gate { address: 0x1234, dpl: 0, masks_events: false };
+    assert_eq!(guest.gp(), Outcome::Raise(Exception::new(0x80)));
 }
 
 #[test]

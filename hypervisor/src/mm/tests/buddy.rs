@@ -1,4 +1,5 @@
 //! The buddy allocator against a model that is just a set of frames.
+#![allow(clippy::cast_possible_truncation, reason = "the host has 64-bit pointers")]
 
 use std::collections::BTreeMap;
 use std::vec::Vec;

@@ -8,6 +8,7 @@
 //! * `threads`: real threads on the same frame table.
 //!
 //! Random tests print their seed; `PAVISE_SEED=<number>` repeats a run, `PROPTEST_CASES=<number>` makes it longer.
+#![allow(clippy::cast_possible_truncation, reason = "tests cut random numbers to size")]
 
 mod actions;
 mod machine;
@@ -32,5 +33,10 @@ fn seed() -> u64 {
 /// A property test of so many cases, with this run's seed.
 fn config(cases: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(cases);
-    ProptestConfig { cases, rng_seed: RngSeed::Fixed(seed()), rng_algorithm: RngAlgorithm::XorShift, ..ProptestConfig::default() }
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(seed()),
+        rng_algorithm: RngAlgorithm::XorShift,
+        ..ProptestConfig::default()
+    }
 }

@@ -55,7 +55,8 @@ fn vcpu(shared: &Shared, cpu: u32, seed: u64) -> (Pending, Roots) {
         let page = Mfn(10 + random.next(FRAMES));
         let budget = if random.next(3) == 0 { random.next(20) as u32 } else { 1000 };
         let choice = random.next(16);
-        let child = Mfn(10 + (0..6).map(|_| random.next(FRAMES)).find(|n| part(Mfn(10 + n)) + 1 == part(page)).unwrap_or(0));
+        let child =
+            Mfn(10 + (0..6).map(|_| random.next(FRAMES)).find(|n| part(Mfn(10 + n)) + 1 == part(page)).unwrap_or(0));
         let value = child.0 << 12 | random.next(4);
         let slot = Slot { page, index: random.next(8) as usize };
         perform(shared, cpu, &mut pending, budget, |op| match choice {
@@ -64,7 +65,9 @@ fn vcpu(shared: &Shared, cpu: u32, seed: u64) -> (Pending, Roots) {
             11..13 => op.unpin(page),
             13 => op.drain(),
             14 => {
-                if let Some(old) = op.set_root(&mut roots, Mode::Kernel, Some(page).filter(|_| value & 1 != 0), false)? {
+                if let Some(old) =
+                    op.set_root(&mut roots, Mode::Kernel, Some(page).filter(|_| value & 1 != 0), false)?
+                {
                     op.drop_root(old);
                 }
                 Ok(())

@@ -94,7 +94,8 @@ fn a_former_table_is_flushed_before_it_is_writable() {
     bench.pin(L1, Level::L1).unwrap();
     bench.pin(SPARE, Level::L1).unwrap();
     bench.unpin(SPARE);
-    let map = |op: &mut Operation<'_, _>| op.update(Slot { page: L1, index: 0 }, entry(SPARE, P | RW), Change::Set, OWN);
+    let map =
+        |op: &mut Operation<'_, _>| op.update(Slot { page: L1, index: 0 }, entry(SPARE, P | RW), Change::Set, OWN);
     let store = |op: &mut Operation<'_, _>| op.update(Slot { page: SPARE, index: 0 }, 7, Change::Set, OWN);
     for _ in 0..3 {
         assert!(matches!(bench.once(UNLIMITED, map), Err(Stop::Flush(_))));
@@ -135,6 +136,19 @@ fn a_freed_page_is_not_reused_before_the_flush() {
     assert_eq!(bench.machine.clock.stale(block.last_use, CpuSet::first(2)), CpuSet::first(2));
 }
 
+/// A CPU may still read through a mapping that could only read: the next owner's data must not be there yet.
+#[test]
+fn a_page_that_was_only_read_is_not_reused_before_the_flush_either() {
+    let mut bench = Bench::new();
+    bench.pin(L1, Level::L1).unwrap();
+    bench.set(L1, 0, entry(SPARE, P)).unwrap();
+    bench.flush(CpuSet::first(2));
+    bench.set(L1, 0, 0).unwrap();
+    bench.give_back(SPARE).unwrap();
+    let block = bench.allocator.alloc(&bench.machine.table(), 0).unwrap();
+    assert_eq!(bench.machine.clock.stale(block.last_use, CpuSet::first(2)), CpuSet::first(2));
+}
+
 /// Nobody unpins a frame that is no longer on the list of allocations, so giving it back does.
 #[test]
 fn a_pinned_table_that_is_given_back_does_not_stay_for_ever() {
@@ -163,11 +177,12 @@ fn shared_pages_cannot_be_given_back_or_pinned() {
     assert_eq!(why(bench.pin(block.mfn, Level::L1)), Refusal::NotAllocated(block.mfn));
     bench.set(L1, 0, entry(block.mfn, P | RW)).unwrap();
     bench.set(L1, 0, 0).unwrap();
-    bench.once(UNLIMITED, |op| {
-        op.put(block.mfn);
-        Ok(())
-    })
-    .unwrap();
+    bench
+        .once(UNLIMITED, |op| {
+            op.put(block.mfn);
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(bench.allocator.free_frames(), 1);
 }
 
@@ -296,10 +311,7 @@ fn a_refusal_names_the_entry_and_the_reason() {
     bench.pin(L4, Level::L4).unwrap();
     let Err(Stop::Refused(refused)) = bench.set(L1, 2, entry(L2, P | RW)) else { panic!() };
     assert_eq!(refused.errno(), Errno::EBUSY);
-    assert_eq!(
-        refused.to_string(),
-        "L1 table 0x15 entry 2 = 0x16003: frame 0x16 is in use as L2 table, not writable"
-    );
+    assert_eq!(refused.to_string(), "L1 table 0x15 entry 2 = 0x16003: frame 0x16 is in use as L2 table, not writable");
     let Err(Stop::Refused(refused)) = bench.set(L3, 0, entry(L1, P)) else { panic!() };
     assert_eq!(refused.errno(), Errno::EINVAL);
     // The innermost entry, when a whole tree is refused.

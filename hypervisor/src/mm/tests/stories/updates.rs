@@ -105,7 +105,8 @@ fn an_address_is_found_through_four_levels_or_not_at_all() {
     let mut bench = Bench::new();
     bench.build_tree();
     bench.pin(L4, Level::L4).unwrap();
-    let address = |indices: [u64; 4]| GuestVa::new(indices.iter().fold(0, |sum, index| sum << 9 | index) << 12).unwrap();
+    let address =
+        |indices: [u64; 4]| GuestVa::new(indices.iter().fold(0, |sum, index| sum << 9 | index) << 12).unwrap();
     let find = |indices| bench.machine_find(address(indices));
     assert_eq!(find([7, 7, 7, 3]), Ok(Slot { page: L1, index: 3 }));
     for indices in [[0, 7, 7, 3], [7, 0, 7, 3], [7, 7, 0, 3]] {
