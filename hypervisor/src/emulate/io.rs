@@ -4,8 +4,8 @@
 use super::PAGE_FAULT;
 use super::cpu::{GuestCpu, SegmentBase};
 use super::execute::{Context, NOT_ALLOWED, Progress, low};
-use crate::addr::is_canonical;
 use super::instruction::{AddressSize, Gpr, Port, Segment, Width};
+use crate::addr::is_canonical;
 use crate::bounce::Exception;
 use crate::domain::vcpu::Mode;
 use crate::guest::Fault;
