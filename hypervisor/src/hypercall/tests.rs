@@ -46,7 +46,7 @@ impl Fake {
         if let Some(left) = &mut self.copies_left {
             *left = left.checked_sub(1).ok_or(Fault(at))?;
         }
-        let start = at.checked_sub(BASE).ok_or(Fault(at))? as usize;
+        let start = usize::try_from(at.checked_sub(BASE).ok_or(Fault(at))?).unwrap();
         let end = start.checked_add(len).filter(|&end| end <= self.memory.len()).ok_or(Fault(at))?;
         Ok(start..end)
     }
@@ -220,7 +220,7 @@ fn trap_tables_of_any_length() {
     let vcpu = &mut vcpu();
     for n in 0..300_u64 {
         // vector n % 256, flags 7: DPL 3, masks events
-        fake.put_words(BASE + 16 * n, &[n % 256 | 7 << 8, 0x5000 + n]);
+        fake.put_words(BASE + 16 * n, &[(n % 256) | 7 << 8, 0x5000 + n]);
     }
     assert_eq!(call(vcpu, fake, number::SET_TRAP_TABLE, &[BASE]).1, 0);
     assert_eq!(vcpu.gates[255], Gate { address: 0x5000 + 255, dpl: 3, masks_events: true });
@@ -332,10 +332,10 @@ fn multicall_carries_out_a_long_list_once_each() {
     let (vcpu, fake) = (&mut vcpu(), &mut Fake::new());
     for n in 0..500 {
         fake.put_words(BASE + 64 * n, &[number::CONSOLE_IO.into(), 9, 0, 1, BASE + 0xf000 + n, 0, 0, 0]);
-        fake.put(BASE + 0xf000 + n, &[(n % 256) as u8]);
+        fake.put(BASE + 0xf000 + n, &n.to_le_bytes()[..1]);
     }
     assert_eq!(call(vcpu, fake, number::MULTICALL, &[BASE, 500]).1, 0);
-    assert_eq!(fake.printed, (0..500).map(|n| (n % 256) as u8).collect::<Vec<_>>());
+    assert_eq!(fake.printed, (0..500_u64).map(|n| n.to_le_bytes()[0]).collect::<Vec<_>>());
     assert_eq!(call(vcpu, fake, number::MULTICALL, &[BASE, u64::from(u32::MAX)]).1, EFAULT);
 }
 
