@@ -3,13 +3,12 @@
 use crate::{context::Context, pattern::Pattern};
 use anyhow::{Result, bail};
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
-use tempfile::TempDir;
 use xtask::{
     machine::Machine,
-    paths,
     qemu::{Accel, Ended, Hardware, Session},
 };
 
@@ -22,28 +21,35 @@ pub struct Running {
     deadline: Instant,
     /// Length of the output when the last key was typed.
     mark: usize,
-    /// Deleted with it.
-    _image: TempDir,
+    _disk: Disk,
+}
+
+/// A machine's disk. Its files are deleted with it.
+struct Disk {
+    image: PathBuf,
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // What is left behind is overwritten by the next run.
+        let _ = fs::remove_file(&self.image);
+        let _ = fs::remove_file(self.image.with_extension("archive"));
+    }
 }
 
 impl Running {
-    /// Boots Pavise with `archive` on the hardware of `machine`. The output goes to the file `log` too; `limit` is the
-    /// time the machine has in all.
+    /// Boots Pavise with `archive` on the hardware of `machine`. The output goes to the file `log` too, beside which the
+    /// disk is made; `limit` is the time the machine has in all.
     ///
     /// # Errors
     /// When the image can't be made or QEMU can't be started.
     pub fn boot(context: &Context, machine: &Machine, archive: &[u8], log: &Path, limit: Duration) -> Result<Running> {
-        let folder = tempfile::Builder::new().prefix("pavise-test-").tempdir_in(paths::target())?;
-        let image = folder.path().join("disk.img");
-        context.pavise()?.imager.make(machine.firmware, archive, &image)?;
+        let disk = Disk { image: log.with_extension("img") };
+        context.pavise()?.imager.make(machine.firmware, archive, &disk.image)?;
         // In software on every host, so that a test means the same everywhere.
-        let qemu = Hardware::of(machine, Accel::Tcg).boot_image(&image)?;
-        Ok(Running {
-            session: Session::start(&qemu, log, limit)?,
-            deadline: Instant::now() + limit,
-            mark: 0,
-            _image: folder,
-        })
+        let qemu = Hardware::of(machine, Accel::Tcg).boot_image(&disk.image)?;
+        let session = Session::start(&qemu, log, limit)?;
+        Ok(Running { session, deadline: Instant::now() + limit, mark: 0, _disk: disk })
     }
 
     /// Waits until the output since the last key has all of `patterns`, in any order.

@@ -69,11 +69,11 @@ pub mod m2p;
 pub mod operation;
 pub mod owner;
 pub mod ownership;
-mod pin;
+pub mod pin;
 pub mod root;
 pub mod segdesc;
 pub mod state;
-mod types;
+pub mod types;
 pub mod update;
 pub mod validate;
 

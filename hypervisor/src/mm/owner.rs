@@ -104,8 +104,8 @@ impl<M: PageTableMem> Operation<'_, M> {
 
     /// Takes a frame away from the domain if it is in use for nothing at all. ABI: `XENMEM_exchange` input frames.
     ///
-    /// The frame is then the hypervisor's, off the domain's lists and dirty; mind [`Frame::last_use`]
-    /// (super::frame::Frame::last_use).
+    /// The frame is then the hypervisor's, off the domain's lists and dirty; its stamp says which CPUs to flush before
+    /// anybody else gets it.
     pub fn reclaim(&mut self, frames: &mut DomainFrames, mfn: Mfn) -> Result<(), Stop> {
         self.begin()?;
         let table = self.mmu.frames;

@@ -74,7 +74,7 @@ impl<M: PageTableMem> Operation<'_, M> {
         }
     }
 
-    /// Drops both roots of a vCPU that runs nowhere.
+    /// Drops both roots of a vCPU that runs nowhere: no CPU has one of them in CR3, not even an idle one.
     pub fn drop_roots(&mut self, roots: &mut Roots) -> Result<(), Stop> {
         for mode in [Mode::Kernel, Mode::User] {
             self.begin()?;
