@@ -204,7 +204,7 @@ pub fn iret(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl GuestSp
     let mut frame = IretContext::new_zeroed();
     space.read_bytes(regs.rsp, frame.as_mut_bytes()).map_err(|_| Crash::BadIretFrame { address: regs.rsp })?;
     if frame.cs & 3 == 3 {
-        if vcpu.user_root.is_none() {
+        if vcpu.roots.user.is_none() {
             return Err(Crash::NoUserTables);
         }
         set_mode(vcpu, space, Mode::User);

@@ -47,20 +47,9 @@ impl GuestSpace for Space {
 }
 
 fn vcpu() -> Vcpu {
-    Vcpu {
-        domain: DomainId(1),
-        id: VcpuId(0),
-        regs: GuestRegisters::default(),
-        mode: Mode::Kernel,
-        gates: Box::new([Gate::default(); 256]),
-        callbacks: Callbacks::default(),
-        kernel_sp: 0xffff_8800_0000_3008,
-        kernel_root: Mfn(1),
-        user_root: None,
-        assists: 0,
-        control: Control::NEW,
-        info: Box::leak(Box::new(VcpuInfo::default())),
-    }
+    let info = Box::leak(Box::new(VcpuInfo::default()));
+    let vcpu = Vcpu::new(DomainId(1), VcpuId(0), GuestRegisters::default(), info);
+    Vcpu { kernel_sp: 0xffff_8800_0000_3008, ..vcpu }
 }
 
 fn registers() -> GuestRegisters {
@@ -142,7 +131,7 @@ fn iret_needs_user_tables_to_leave_the_kernel() {
     let frame = [1, 2, 3, 0, 0x4000, 0xe033, 0x246, 0x5000, 0xe02b];
     space.words = (0..9).map(|index| 0x2000 + 8 * index).zip(frame).collect();
     assert_eq!(iret(&mut vcpu, &mut regs, &mut space), Err(Crash::NoUserTables));
-    vcpu.user_root = Some(Mfn(2));
+    vcpu.roots.user = Some(Mfn(2));
     assert_eq!(iret(&mut vcpu, &mut regs, &mut space), Ok(Return::Full));
     assert_eq!((regs.rax, regs.r11, regs.rcx, regs.rip), (1, 2, 3, 0x4000));
     assert_eq!(space.switches, [Mode::User]);
@@ -155,7 +144,7 @@ proptest! {
     fn iret_never_grants_privilege(frame in proptest::array::uniform9(any::<u64>()), user: bool) {
         let (mut vcpu, mut regs) = (vcpu(), registers());
         let mut space = Space::default();
-        vcpu.user_root = user.then_some(Mfn(2));
+        vcpu.roots.user = user.then_some(Mfn(2));
         regs.rsp = 0x2000;
         space.words = (0..9).map(|index| 0x2000 + 8 * index).zip(frame).collect();
         if iret(&mut vcpu, &mut regs, &mut space).is_ok() {

@@ -1,19 +1,15 @@
 //! A virtual CPU: what the hypervisor keeps for a guest CPU besides its registers.
 
 use alloc::boxed::Box;
+use arrayvec::ArrayVec;
 
 use super::shared::VcpuInfo;
-use crate::addr::{DomainId, Mfn, VcpuId};
+use crate::addr::{DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
 use crate::guest::GuestRegisters;
+use crate::mm::root::Roots;
+use crate::mm::validate::Pending;
 
-/// Which of a guest's two address spaces runs. Both run in ring 3; only this flag tells them apart, never a selector.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mode {
-    /// The guest kernel: `syscall` is a hypercall.
-    Kernel,
-    /// A guest user program: `syscall` goes to the guest kernel.
-    User,
-}
+pub use crate::mm::root::Mode;
 
 /// A guest's handler for one exception vector, from `set_trap_table`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -79,6 +75,27 @@ impl Control {
     };
 }
 
+/// Descriptors in a page.
+pub const DESCRIPTORS_PER_PAGE: u32 = PAGE_SIZE as u32 / 8;
+/// Pages at the start of the GDT that are the guest's.
+pub const GDT_PAGES: usize = 14;
+/// Most pages of an LDT.
+pub const LDT_PAGES: usize = 16;
+
+/// The guest's part of the GDT: the frames of its pages from the first on, each held as a descriptor page.
+pub type Gdt = ArrayVec<Mfn, GDT_PAGES>;
+
+/// A guest's LDT. Its pages are looked up in the guest's page tables and held when the CPU first reads a descriptor there.
+#[derive(Clone, Debug, Default)]
+pub struct Ldt {
+    /// Where the guest has it; page-aligned. `None`: there is no LDT.
+    pub base: Option<GuestVa>,
+    /// Descriptors in it, 1 to 8192.
+    pub entries: u32,
+    /// Frames of the pages that were read so far, each held as a descriptor page.
+    pub pages: [Option<Mfn>; LDT_PAGES],
+}
+
 /// The state of a vCPU. Exactly one place owns it at a time: the CPU that runs it, or a run queue.
 pub struct Vcpu {
     /// The domain it belongs to.
@@ -95,24 +112,51 @@ pub struct Vcpu {
     pub callbacks: Callbacks,
     /// The stack that a trap from user mode starts on (`stack_switch`).
     pub kernel_sp: u64,
-    /// Top-level page table of kernel mode.
-    pub kernel_root: Mfn,
-    /// Top-level page table of user mode, once there is one.
-    pub user_root: Option<Mfn>,
+    /// The top-level page tables of both modes.
+    pub roots: Roots,
+    /// Work on page tables that it has begun and not finished.
+    pub pending: Pending,
+    /// Its part of the GDT.
+    pub gdt: Gdt,
+    /// Its LDT.
+    pub ldt: Ldt,
     /// What `vm_assist` switched on: a bit per `VMASST_TYPE_*`.
     pub assists: u64,
     /// Control registers and the like, as the guest sees them.
     pub control: Control,
+    /// The latest page fault that the guest was not told of: RIP and address.
+    pub absorbed_fault: Option<(u64, u64)>,
     /// Its part of the shared-info page.
     pub info: &'static VcpuInfo,
 }
 
 impl Vcpu {
+    /// A vCPU in kernel mode with registers `regs`, everything else as after a reset, and no page tables yet.
+    pub fn new(domain: DomainId, id: VcpuId, regs: GuestRegisters, info: &'static VcpuInfo) -> Vcpu {
+        Vcpu {
+            domain,
+            id,
+            regs,
+            mode: Mode::Kernel,
+            gates: Box::new([Gate::default(); 256]),
+            callbacks: Callbacks::default(),
+            kernel_sp: 0,
+            roots: Roots::default(),
+            pending: Pending::new(),
+            gdt: Gdt::new(),
+            ldt: Ldt::default(),
+            assists: 0,
+            control: Control::NEW,
+            absorbed_fault: None,
+            info,
+        }
+    }
+
     /// The top-level page table that goes with the mode.
-    pub fn root(&self) -> Mfn {
-        match (self.mode, self.user_root) {
-            (Mode::User, Some(root)) => root,
-            _ => self.kernel_root,
+    pub fn root(&self) -> Option<Mfn> {
+        match self.mode {
+            Mode::Kernel => self.roots.kernel,
+            Mode::User => self.roots.user,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Control registers, debug registers and XCR0 as instructions.
 
-use super::cpu::GuestCpu;
+use super::cpu::{GuestCpu, Progress};
 use super::debug::{self, DebugRefusal};
 use super::execute::{Context, NO_SUCH_INSTRUCTION, NOT_ALLOWED, low};
 use super::instruction::Gpr;
@@ -27,7 +27,7 @@ impl<C: GuestCpu> Context<'_, C> {
         let value = match control {
             0 => self.cr0(),
             2 => self.cpu.cr2(),
-            3 => self.vcpu.kernel_root.base().0,
+            3 => self.vcpu.roots.kernel.map_or(0, |root| root.base().0),
             4 => self.vcpu.control.cr4,
             _ => return Err(NOT_ALLOWED),
         };
@@ -36,21 +36,16 @@ impl<C: GuestCpu> Context<'_, C> {
     }
 
     /// MOV to a control register.
-    pub fn mov_to_cr(&mut self, control: u8, from: Gpr) -> Result<(), Exception> {
+    pub fn mov_to_cr(&mut self, control: u8, from: Gpr) -> Result<Progress, Exception> {
         let value = from.read(self.regs);
         match control {
-            0 => self.set_cr0(value),
-            2 => {
-                self.vcpu.info.set_cr2(value);
-                Ok(())
-            }
-            3 => self.set_cr3(value),
-            4 => {
-                self.set_cr4(value);
-                Ok(())
-            }
-            _ => Err(NOT_ALLOWED),
+            0 => self.set_cr0(value)?,
+            2 => self.vcpu.info.set_cr2(value),
+            3 => return self.set_cr3(value),
+            4 => self.set_cr4(value),
+            _ => return Err(NOT_ALLOWED),
         }
+        Ok(Progress::Done)
     }
 
     /// The real one, which SMSW shows to ring 3 anyway, but for the guest's own TS.
@@ -74,7 +69,7 @@ impl<C: GuestCpu> Context<'_, C> {
         self.cpu.set_task_switched(on);
     }
 
-    fn set_cr3(&mut self, value: u64) -> Result<(), Exception> {
+    fn set_cr3(&mut self, value: u64) -> Result<Progress, Exception> {
         let root = MachineAddr(value).frame();
         self.cpu.load_kernel_root(self.vcpu, root).map_err(|_| NOT_ALLOWED)
     }

@@ -13,6 +13,15 @@ use super::instruction::Width;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused;
 
+/// How far an instruction got.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Progress {
+    /// It is complete.
+    Done,
+    /// One step of several is done, and RIP stays.
+    Again,
+}
+
 /// Which segment base.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SegmentBase {
@@ -51,11 +60,12 @@ pub trait GuestCpu: GuestCopy {
     /// The address of the guest's latest page fault, from its `vcpu_info`.
     fn cr2(&self) -> u64;
 
-    /// Makes `root` the top-level page table of kernel mode, as `MMUEXT_NEW_BASEPTR` does.
+    /// Makes `root` the top-level page table of kernel mode, as `MMUEXT_NEW_BASEPTR` does. Checking the tables may take
+    /// more than one step.
     ///
     /// # Errors
-    /// [`Refused`] if the frame can't be one, or if the guest has to use the hypercall.
-    fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<(), Refused>;
+    /// [`Refused`] if the frame can't be one.
+    fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<Progress, Refused>;
 
     /// Loads the bits of CR4 that the guest owns ([`CpuidPolicy::cr4_mask`]) from its view of CR4.
     fn load_cr4(&mut self, cr4: u64);
@@ -82,7 +92,7 @@ pub trait GuestCpu: GuestCopy {
     ///
     /// # Errors
     /// [`Refused`] if the frame is not the domain's to write.
-    fn install_hypercall_page(&mut self, frame: Mfn) -> Result<(), Refused>;
+    fn install_hypercall_page(&mut self, vcpu: &mut Vcpu, frame: Mfn) -> Result<Progress, Refused>;
 
     /// Writes back and empties the caches, if the domain has devices that don't snoop them. Else does nothing.
     fn write_back_caches(&mut self);

@@ -3,7 +3,7 @@
 use pv_abi::cpuid::xen_cpuid_leaf;
 
 use super::control::CR4_TSD;
-use super::cpu::{GuestCpu, GuestTsc};
+use super::cpu::{GuestCpu, GuestTsc, Progress};
 use super::cpuid::GuestView;
 use super::instruction::Operation;
 use super::{GENERAL_PROTECTION, INVALID_OPCODE, ring};
@@ -15,15 +15,6 @@ use crate::guest::GuestRegisters;
 pub(super) const NOT_ALLOWED: Exception = Exception::with_code(GENERAL_PROTECTION, 0);
 /// The fault that an instruction raises when the guest's CPU doesn't have it.
 pub(super) const NO_SUCH_INSTRUCTION: Exception = Exception::new(INVALID_OPCODE);
-
-/// How far an instruction got.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Progress {
-    /// It is complete.
-    Done,
-    /// One step of several is done, and RIP stays.
-    Again,
-}
 
 /// All that an instruction may change.
 pub(super) struct Context<'a, C> {
@@ -51,32 +42,26 @@ impl<C: GuestCpu> Context<'_, C> {
             // The guest's interrupt flag is the upcall mask, which these do not touch: Linux executes thousands of
             // them early on, before it patches them out, while its mask says what it means.
             Operation::Cli | Operation::Sti => self.require_io_privilege()?,
-            _ => self.execute_in_kernel(operation)?,
+            _ => return self.execute_in_kernel(operation),
         }
         Ok(Progress::Done)
     }
 
-    fn execute_in_kernel(&mut self, operation: Operation) -> Result<(), Exception> {
+    fn execute_in_kernel(&mut self, operation: Operation) -> Result<Progress, Exception> {
         if self.vcpu.mode != Mode::Kernel {
             return Err(NOT_ALLOWED);
         }
         match operation {
-            Operation::Rdmsr => self.rdmsr(),
-            Operation::Wrmsr => self.wrmsr(),
-            Operation::Clts => {
-                self.set_task_switched(false);
-                Ok(())
-            }
-            Operation::MovFromCr { control, to } => self.mov_from_cr(control, to),
-            Operation::MovToCr { control, from } => self.mov_to_cr(control, from),
-            Operation::MovFromDr { debug, to } => self.mov_from_dr(debug, to),
-            Operation::MovToDr { debug, from } => self.mov_to_dr(debug, from),
+            Operation::Rdmsr => self.rdmsr()?,
+            Operation::Wrmsr => return self.wrmsr(),
+            Operation::Clts => self.set_task_switched(false),
+            Operation::MovFromCr { control, to } => self.mov_from_cr(control, to)?,
+            Operation::MovToCr { control, from } => return self.mov_to_cr(control, from),
+            Operation::MovFromDr { debug, to } => self.mov_from_dr(debug, to)?,
+            Operation::MovToDr { debug, from } => self.mov_to_dr(debug, from)?,
             // Never INVD: it would throw away other domains' data.
-            Operation::Wbinvd | Operation::Invd => {
-                self.cpu.write_back_caches();
-                Ok(())
-            }
-            Operation::Xsetbv => self.xsetbv(),
+            Operation::Wbinvd | Operation::Invd => self.cpu.write_back_caches(),
+            Operation::Xsetbv => self.xsetbv()?,
             // Hypercalls do what a guest wants of these (`sched_op(block)`, `set_gdt`, `mmuext_op`, `iret`); the others
             // belong to features that CPUID hides.
             Operation::Hlt
@@ -93,9 +78,9 @@ impl<C: GuestCpu> Context<'_, C> {
             | Operation::Monitor
             | Operation::Mwait
             | Operation::Clac
-            | Operation::Stac => Err(NOT_ALLOWED),
+            | Operation::Stac => return Err(NOT_ALLOWED),
             // These fault with a selector's error code, or not at all.
-            Operation::Int(_) | Operation::Int3 => Err(NOT_ALLOWED),
+            Operation::Int(_) | Operation::Int3 => return Err(NOT_ALLOWED),
             Operation::Cpuid
             | Operation::Rdtsc
             | Operation::Rdtscp
@@ -104,8 +89,9 @@ impl<C: GuestCpu> Context<'_, C> {
             | Operation::Ins { .. }
             | Operation::Outs { .. }
             | Operation::Cli
-            | Operation::Sti => Err(NOT_ALLOWED),
+            | Operation::Sti => return Err(NOT_ALLOWED),
         }
+        Ok(Progress::Done)
     }
 
     /// CPUID, for guest kernel and users.

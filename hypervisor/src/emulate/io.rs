@@ -3,7 +3,8 @@
 
 use super::PAGE_FAULT;
 use super::cpu::{GuestCpu, SegmentBase};
-use super::execute::{Context, NOT_ALLOWED, Progress, low};
+use super::cpu::Progress;
+use super::execute::{Context, NOT_ALLOWED, low};
 use super::instruction::{AddressSize, Gpr, Port, Segment, Width};
 use crate::addr::is_canonical;
 use crate::bounce::Exception;

@@ -42,10 +42,10 @@ use crate::bounce::Exception;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::guest::GuestRegisters;
 use decode::decode;
-use execute::{Context, Progress};
+use execute::Context;
 use fetch::Code;
 
-pub use cpu::{GuestCpu, GuestTsc, Refused, SegmentBase};
+pub use cpu::{GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
 pub use cpuid::CpuidPolicy;
 pub use instruction::{AddressSize, Gpr, Instruction, Operation, Port, Segment, Width};
 

@@ -1,7 +1,7 @@
 //! Model-specific registers. A guest has few: what is not here raises a general-protection fault, which kernels
 //! expect of registers that a CPU lacks, and CPUID offers nothing whose registers are missing.
 
-use super::cpu::{GuestCpu, Refused, SegmentBase};
+use super::cpu::{GuestCpu, Progress, Refused, SegmentBase};
 use super::execute::{Context, NOT_ALLOWED, low};
 use crate::addr::is_canonical;
 use crate::addr::{MachineAddr, VcpuId};
@@ -37,7 +37,7 @@ impl<C: GuestCpu> Context<'_, C> {
     }
 
     /// WRMSR.
-    pub fn wrmsr(&mut self) -> Result<(), Exception> {
+    pub fn wrmsr(&mut self) -> Result<Progress, Exception> {
         self.write_msr(low(self.regs.rcx), self.edx_eax()).map_err(|Refused| NOT_ALLOWED)
     }
 
@@ -55,23 +55,23 @@ impl<C: GuestCpu> Context<'_, C> {
         })
     }
 
-    fn write_msr(&mut self, msr: u32, value: u64) -> Result<(), Refused> {
+    fn write_msr(&mut self, msr: u32, value: u64) -> Result<Progress, Refused> {
         match msr {
-            FS_BASE => self.set_base(SegmentBase::Fs, value),
-            GS_BASE => self.set_base(SegmentBase::GsActive, value),
-            KERNEL_GS_BASE => self.set_base(SegmentBase::GsInactive, value),
+            FS_BASE => self.set_base(SegmentBase::Fs, value)?,
+            GS_BASE => self.set_base(SegmentBase::GsActive, value)?,
+            KERNEL_GS_BASE => self.set_base(SegmentBase::GsInactive, value)?,
             TSC_AUX if self.cpu.cpuid_policy().has_tsc_aux() => {
                 let value = u32::try_from(value).map_err(|_| Refused)?;
                 self.vcpu.control.tsc_aux = value;
                 self.cpu.load_tsc_aux(value);
-                Ok(())
             }
             // Kernels write what they read.
-            EFER if value == EFER_VALUE => Ok(()),
-            PAT => Ok(()),
-            HYPERCALL_PAGE => self.install_hypercall_page(value),
-            _ => Err(Refused),
+            EFER if value == EFER_VALUE => {}
+            PAT => {}
+            HYPERCALL_PAGE => return self.install_hypercall_page(value),
+            _ => return Err(Refused),
         }
+        Ok(Progress::Done)
     }
 
     /// A base that is not canonical would fault in ring 0 (XSA-193).
@@ -84,8 +84,11 @@ impl<C: GuestCpu> Context<'_, C> {
     }
 
     /// The lower bits are the page's index; there is one page.
-    fn install_hypercall_page(&mut self, value: u64) -> Result<(), Refused> {
+    fn install_hypercall_page(&mut self, value: u64) -> Result<Progress, Refused> {
         let address = MachineAddr(value);
-        if address.page_offset() != 0 { Err(Refused) } else { self.cpu.install_hypercall_page(address.frame()) }
+        if address.page_offset() != 0 {
+            return Err(Refused);
+        }
+        self.cpu.install_hypercall_page(self.vcpu, address.frame())
     }
 }

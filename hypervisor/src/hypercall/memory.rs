@@ -4,11 +4,13 @@ use pv_abi::domid::DOMID_SELF;
 use pv_abi::errno::Errno;
 use pv_abi::memory::{
     E820_RAM, E820Entry, MACH2PHYS_VIRT_END, MACH2PHYS_VIRT_START, MachphysMapping, MemoryDomain, MemoryMap,
-    XENMEM_CURRENT_RESERVATION, XENMEM_MACHPHYS_MAPPING, XENMEM_MAXIMUM_GPFN, XENMEM_MAXIMUM_RAM_PAGE,
-    XENMEM_MAXIMUM_RESERVATION, XENMEM_MEMORY_MAP,
+    XENMEM_ADD_TO_PHYSMAP, XENMEM_ADD_TO_PHYSMAP_BATCH, XENMEM_CURRENT_RESERVATION, XENMEM_DECREASE_RESERVATION,
+    XENMEM_EXCHANGE, XENMEM_INCREASE_RESERVATION, XENMEM_MACHINE_MEMORY_MAP, XENMEM_MACHPHYS_MAPPING,
+    XENMEM_MACHPHYS_MFN_LIST, XENMEM_MAXIMUM_GPFN, XENMEM_MAXIMUM_RAM_PAGE, XENMEM_MAXIMUM_RESERVATION,
+    XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP, XENMEM_SET_MEMORY_MAP,
 };
 
-use super::{Answer, Call, Failure, Platform, Reply};
+use super::{Answer, Call, Failure, Platform, Reply, exchange, reservation};
 use crate::addr::{DomainId, PAGE_SHIFT};
 
 /// Bits of the command word above these hold a restart position.
@@ -20,7 +22,7 @@ pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         XENMEM_MAXIMUM_RAM_PAGE => Ok(Answer::Done(call.platform.max_mfn().0)),
         XENMEM_CURRENT_RESERVATION => {
             own(call)?;
-            Ok(Answer::Done(call.platform.domain().pages))
+            Ok(Answer::Done(call.platform.frames().run(|frames| frames.allocated())))
         }
         XENMEM_MAXIMUM_RESERVATION => {
             own(call)?;
@@ -28,7 +30,7 @@ pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         }
         XENMEM_MAXIMUM_GPFN => {
             own(call)?;
-            Ok(Answer::Done(call.platform.domain().pages.saturating_sub(1)))
+            Ok(Answer::Done(call.platform.domain().max_pages.saturating_sub(1)))
         }
         XENMEM_MACHPHYS_MAPPING => {
             let max_mfn = call.platform.max_mfn().0;
@@ -37,6 +39,13 @@ pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             Ok(Answer::Done(0))
         }
         XENMEM_MEMORY_MAP => memory_map(call),
+        command @ (XENMEM_INCREASE_RESERVATION | XENMEM_DECREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP) => {
+            reservation::change(call, command)
+        }
+        XENMEM_EXCHANGE => exchange::exchange(call),
+        // For the control domain, and for domains whose frame numbers are translated.
+        XENMEM_MACHPHYS_MFN_LIST | XENMEM_MACHINE_MEMORY_MAP | XENMEM_SET_MEMORY_MAP => Err(Errno::EPERM.into()),
+        XENMEM_ADD_TO_PHYSMAP | XENMEM_ADD_TO_PHYSMAP_BATCH | XENMEM_REMOVE_FROM_PHYSMAP => Err(Errno::EACCES.into()),
         _ => Err(Errno::ENOSYS.into()),
     }
 }

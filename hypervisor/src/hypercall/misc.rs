@@ -40,7 +40,7 @@ pub(super) fn set_segment_base<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         SEGBASE_GS_USER_SEL => {
             // Guests take an error here for a bug of their own; a selector the CPU refuses becomes null.
             let [low, high, ..] = value.to_le_bytes();
-            call.platform.load_inactive_gs(u16::from_le_bytes([low, high]));
+            call.platform.load_inactive_gs(call.vcpu, u16::from_le_bytes([low, high]));
             return Ok(Answer::Done(0));
         }
         _ => return Err(Errno::EINVAL.into()),

@@ -53,8 +53,11 @@ fn one<P: Platform>(call: &mut Call<'_, P>, entry: &MulticallEntry) -> Result<St
     if entry.op == u64::from(MULTICALL) {
         return Ok(Step::Result(code(Errno::EINVAL)));
     }
-    let mut inner = Call { vcpu: &mut *call.vcpu, platform: &mut *call.platform, args: entry.args };
-    match handle(&mut inner, entry.op) {
+    let Call { vcpu, platform, budget, .. } = call;
+    let mut inner = Call { vcpu, platform: *platform, args: entry.args, budget: *budget };
+    let reply = handle(&mut inner, entry.op);
+    *budget = inner.budget;
+    match reply {
         Ok(Answer::Done(value)) => Ok(Step::Result(value)),
         Ok(Answer::Again(args)) => Ok(Step::Restart(args)),
         Ok(Answer::Then(next)) => Ok(Step::Then(next)),

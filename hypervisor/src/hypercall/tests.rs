@@ -126,20 +126,8 @@ impl Platform for Fake {
 }
 
 fn vcpu() -> Vcpu {
-    Vcpu {
-        domain: DomainId(1),
-        id: VcpuId(0),
-        regs: GuestRegisters::default(),
-        mode: Mode::Kernel,
-        gates: Box::new([Gate::default(); 256]),
-        callbacks: Callbacks::default(),
-        kernel_sp: 0,
-        kernel_root: Mfn(1),
-        user_root: None,
-        assists: 0,
-        control: Control::NEW,
-        info: Box::leak(Box::new(VcpuInfo::default())),
-    }
+    let info = Box::leak(Box::new(VcpuInfo::default()));
+    Vcpu::new(DomainId(1), VcpuId(0), GuestRegisters::default(), info)
 }
 
 /// Makes a call and all its restarts.

@@ -46,6 +46,11 @@ impl Entry {
         self.0 & WRITE != 0
     }
 
+    /// Whether instructions may not be fetched through it.
+    pub const fn is_no_execute(self) -> bool {
+        self.0 & NO_EXECUTE != 0
+    }
+
     /// The frame it names. Of an entry that is not present: the frame a speculating CPU would use (L1TF).
     pub const fn frame(self) -> Mfn {
         Mfn((self.0 & FRAME) >> 12)

@@ -24,6 +24,11 @@ pub fn set(m2p: &impl MachineToPhys, mfn: Mfn, pfn: Pfn) {
     m2p.store(mfn, pfn.0);
 }
 
+/// Says that the hypervisor shares `mfn` with a domain, which has no number for it.
+pub fn mark_shared(m2p: &impl MachineToPhys, mfn: Mfn) {
+    m2p.store(mfn, SHARED_ENTRY);
+}
+
 /// Says that no domain knows `mfn`; the rule for a frame that goes back to the allocator.
 pub fn clear(m2p: &impl MachineToPhys, mfn: Mfn) {
     m2p.store(mfn, INVALID_ENTRY);

@@ -53,10 +53,10 @@
 //!
 //! # How it is called
 //!
-//! The rules are methods of [`operation::Operation`], made for one hypercall of one vCPU. They carry out nothing but
-//! changes of counts and entries: flushes, frees and waiting are returned as values ([`error::Stop`],
-//! [`operation::Freed`]), and the same call is then made again. The model in `tests` recomputes all counts after every
-//! step, and keeps every translation a CPU may keep.
+//! The rules are methods of [`operation::Operation`], made for one step of one vCPU's hypercall. They carry out nothing
+//! but changes of counts and entries: flushes, frees and waiting are returned as values ([`error::Stop`],
+//! [`operation::Freed`]), and the same call is then made again; [`perform`](mod@perform) does that. The model in `tests`
+//! recomputes all counts after every step, and keeps every translation a CPU may keep.
 #![forbid(unsafe_code)]
 
 pub mod buddy;
@@ -68,7 +68,7 @@ pub mod list;
 pub mod m2p;
 pub mod operation;
 pub mod owner;
-pub mod ownership;
+pub mod perform;
 pub mod pin;
 pub mod root;
 pub mod segdesc;
@@ -76,6 +76,7 @@ pub mod state;
 pub mod types;
 pub mod update;
 pub mod validate;
+pub mod walk;
 
 #[cfg(test)]
 mod tests;

@@ -79,17 +79,22 @@ pub struct Operation<'a, M> {
     pub(super) pending: &'a mut Pending,
     /// Page-table entries that may still be looked at before [`Stop::Again`].
     pub budget: u32,
-    /// Effect: frames to be retired after each call, whatever it returned.
-    pub freed: Freed,
-    /// Effect: an entry above L1 that was present has changed. The ABI lets guests count on a flush of the domain's
-    /// CPUs at the end of the hypercall; our own safety does not need it (see [`mm`](super)).
-    pub upper_changed: bool,
 }
 
 impl<'a, M: PageTableMem> Operation<'a, M> {
     /// Operations for the vCPU that owns `pending`.
     pub fn new(mmu: &'a Mmu<'a, M>, space: Space<'a>, pending: &'a mut Pending, budget: u32) -> Operation<'a, M> {
-        Operation { mmu, space, pending, budget, freed: Freed::new(), upper_changed: false }
+        Operation { mmu, space, pending, budget }
+    }
+
+    /// The contents of frames.
+    pub fn memory(&self) -> &'a M {
+        self.mmu.memory
+    }
+
+    /// The frame table.
+    pub fn frames(&self) -> FrameTable<'a> {
+        self.mmu.frames
     }
 
     /// The start of every operation: finishes what an earlier one left behind, and pays for this one.
@@ -100,7 +105,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
 
     /// Pays for one step.
     pub(super) fn spend(&mut self) -> Result<(), Stop> {
-        if self.freed.remaining_capacity() < STEP_FREES {
+        if self.pending.freed.remaining_capacity() < STEP_FREES {
             return Err(Stop::Again);
         }
         self.budget = self.budget.checked_sub(1).ok_or(Stop::Again)?;

@@ -157,7 +157,7 @@ impl<M: PageTableMem> Operation<'_, M> {
             let old = frame.state();
             if !old.is_pinned() && frame.compare_exchange(old, old.given_back()).is_ok() {
                 if old.references() == 1 {
-                    self.freed.push(mfn);
+                    self.pending.freed.push(mfn);
                 }
                 return Ok(());
             }

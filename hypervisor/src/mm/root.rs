@@ -18,12 +18,12 @@ pub struct Roots {
     pub user: Option<Mfn>,
 }
 
-/// Which of the two.
+/// Which of a guest's two address spaces runs. Both run in ring 3; only this flag tells them apart, never a selector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// The kernel's.
+    /// The guest kernel: `syscall` is a hypercall.
     Kernel,
-    /// User mode's.
+    /// A guest user program: `syscall` goes to the guest kernel.
     User,
 }
 

@@ -181,7 +181,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
             match frame.compare_exchange(old, new) {
                 Ok(()) => {
                     if new.references() == 0 {
-                        self.freed.push(mfn);
+                        self.pending.freed.push(mfn);
                     }
                     return new;
                 }

@@ -11,7 +11,7 @@ use super::error::{EntryAt, Refusal, Stop};
 use super::operation::{Operation, PageTableMem};
 use super::state::{FrameType, Level};
 use super::validate::is_hypervisor_slot;
-use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
+use crate::addr::{DomainId, MachineAddr, Mfn};
 
 /// Where an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,24 +79,8 @@ impl<M: PageTableMem> Operation<'_, M> {
         }
     }
 
-    /// The L1 entry that maps `address` in the address space of `root`, an L4 table the caller holds.
-    ///
-    /// The tables on the way are only looked at: another vCPU may take them apart meanwhile. So what is found may be no
-    /// L1 table any more, or another one of the domain's. [`Operation::update_l1`] takes a reference and sees.
-    pub fn find_l1(&self, root: Mfn, address: GuestVa) -> Result<Slot, Stop> {
-        let mut page = root;
-        for level in [Level::L4, Level::L3, Level::L2] {
-            let entry = Entry(self.mmu.memory.read(page, index_of(address, level)));
-            page = entry.frame();
-            if !entry.is_present() || self.level_of(page)? != level.below() {
-                return Err(Stop::refuse(Refusal::NotMapped));
-            }
-        }
-        Ok(Slot { page, index: index_of(address, Level::L1) })
-    }
-
     /// The level of a table of the domain; `None` for a page that may be written without checks.
-    fn level_of(&self, page: Mfn) -> Result<Option<Level>, Stop> {
+    pub(super) fn level_of(&self, page: Mfn) -> Result<Option<Level>, Stop> {
         let frame = self.mmu.frames.get(page).filter(|frame| frame.owner() == Some(self.space.domain));
         let state = frame.ok_or(Stop::refuse(Refusal::NotOwned(page)))?.state();
         let is = state.frame_type();
@@ -200,7 +184,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 
     fn note_upper_change(&mut self, level: Level, old: Entry) {
-        self.upper_changed |= level != Level::L1 && old.is_present();
+        self.pending.upper_changed |= level != Level::L1 && old.is_present();
     }
 
     /// A store to a page that is held as writable.
@@ -223,8 +207,4 @@ enum Exchange {
     NotEqual(u64),
     /// The entry has changed to this since it was read.
     Raced(Entry),
-}
-
-const fn index_of(address: GuestVa, level: Level) -> usize {
-    (address.get() >> (12 + 9 * (level as u32 - 1)) & 511) as usize
 }

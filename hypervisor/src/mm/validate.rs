@@ -15,7 +15,7 @@ use arrayvec::ArrayVec;
 
 use super::entry::Entry;
 use super::error::{EntryAt, Refusal, Refused, Stop};
-use super::operation::{Operation, PageTableMem};
+use super::operation::{Freed, Operation, PageTableMem};
 use super::state::{FrameType, Level};
 use super::types::Taken;
 use crate::addr::{DomainId, Mfn};
@@ -58,17 +58,22 @@ pub struct Pending {
     /// At most three tables dropped by one operation, and four levels below the last of them.
     stack: ArrayVec<Table, 8>,
     outcome: Option<(Mfn, Level, Outcome)>,
+    /// Effect: frames to be retired after each call, whatever it returned.
+    pub freed: Freed,
+    /// Effect: an entry above L1 that was present has changed. The ABI lets guests count on a flush of the domain's
+    /// CPUs at the end of the hypercall; our own safety does not need it (see [`mm`](super)).
+    pub upper_changed: bool,
 }
 
 impl Pending {
     /// Nothing to do.
     pub const fn new() -> Pending {
-        Pending { stack: ArrayVec::new_const(), outcome: None }
+        Pending { stack: ArrayVec::new_const(), outcome: None, freed: ArrayVec::new_const(), upper_changed: false }
     }
 
-    /// Whether there is nothing to finish and no table held.
+    /// Whether there is nothing to finish, no table held and no frame to be retired.
     pub fn is_empty(&self) -> bool {
-        self.stack.is_empty() && self.outcome.is_none()
+        self.stack.is_empty() && self.outcome.is_none() && self.freed.is_empty()
     }
 
     pub(super) fn push(&mut self, table: Table) {

@@ -9,7 +9,7 @@ use log::{LevelFilter, error, info};
 
 use super::console::Input;
 use super::cpu::Cpu;
-use super::{Inbox, MACHINE, Machine, all_stopped, create, machine};
+use super::{Inbox, MACHINE, Machine, all_stopped, create, machine, memory};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, Facts, Memory};
 use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
@@ -113,6 +113,7 @@ fn make_machine(facts: &Facts, when_all_stopped: WhenAllStopped) {
 fn start_cpus(facts: &Facts) {
     let running = arch::start_other_cpus(facts, other_cpu);
     machine().running.store(running, Ordering::Relaxed);
+    memory::init(running);
     info!("{running} of {} CPUs run", facts.cpus.len());
 }
 

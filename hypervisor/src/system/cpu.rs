@@ -10,11 +10,13 @@ use alloc::sync::Arc;
 
 use super::remove::{self, Remains};
 use super::runner::Runner;
-use super::{Domain, machine, post};
+use super::{Domain, descriptors, flush, machine, post};
 use crate::addr::{DomainId, VcpuId};
+use crate::arch::descriptors::GuestTables;
 use crate::arch::{self, percpu, time};
 use crate::bounce;
 use crate::domain::End;
+use crate::domain::vcpu::{Gdt, Ldt};
 use crate::guest::GuestRegisters;
 use crate::hypercall::Next;
 use crate::sched::{Entity, RunQueue, SLICE};
@@ -34,8 +36,12 @@ pub struct Cpu {
     slice_end: u64,
     /// What the timer is set for.
     timer: Option<u64>,
-    /// Memory of ended domains that is still to be given back.
-    remains: Option<Remains>,
+    /// What is left of ended domains and still to be given back.
+    remains: Remains,
+    /// Whose translations the CPU may hold: the latest vCPU on it.
+    translations: Option<(Arc<Domain>, VcpuId)>,
+    /// Which descriptors of a guest it shows.
+    pub tables: GuestTables,
 }
 
 impl Entity for Box<Runner> {
@@ -80,9 +86,9 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
     loop {
         cpu.attention = false;
         read_inbox(&mut cpu, regs);
-        if let Some(remains) = cpu.remains.take() {
-            cpu.remains = remains.give_back_some();
-            cpu.attention = cpu.remains.is_some();
+        if !cpu.remains.is_empty() {
+            cpu.remains.step();
+            cpu.attention = true;
         }
         let now = time::now();
         cpu.queue.expire(now);
@@ -158,7 +164,11 @@ fn leave_cpu(cpu: &mut Cpu, regs: &GuestRegisters, sleep: Option<Option<u64>>) {
 /// Puts a vCPU on the CPU.
 fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) {
     *regs = runner.vcpu.regs;
-    arch::vcpu::enter_guest_space(&runner.vcpu);
+    enter_space(cpu, &runner);
+    cpu.tables.show_gdt(&runner.vcpu.gdt);
+    cpu.tables.show_ldt(&runner.vcpu.ldt);
+    let Runner { vcpu, state, domain } = &mut *runner;
+    state.selectors().into_iter().for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.tables, selector));
     let refused = runner.state.load(&runner.vcpu.control);
     runner.vcpu.info.set_time(&time::clock().guest_record(time::tsc()));
     let vcpu = &mut runner.vcpu;
@@ -170,6 +180,30 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
     cpu.current = Some(runner);
     if let Some(crash) = entered {
         end_current(cpu, regs, End::Crash(crash));
+    }
+}
+
+/// Loads a vCPU's page tables, and drops the translations of whoever was here before. A guest's user pages are global, so
+/// that changing the root alone would leave them.
+fn enter_space(cpu: &mut Cpu, runner: &Runner) {
+    let (domain, vcpu) = (&runner.domain, runner.vcpu.id);
+    if cpu.translations.as_ref().is_some_and(|(last, id)| Arc::ptr_eq(last, domain) && *id == vcpu) {
+        arch::vcpu::load_root(runner.vcpu.root());
+        return;
+    }
+    domain.cpus.insert(percpu::cpu());
+    arch::vcpu::load_root(runner.vcpu.root());
+    forget_translations(cpu, Some(domain));
+    cpu.translations = Some((domain.clone(), vcpu));
+}
+
+/// Flushes, and says that the CPU holds no translations of the latest domain any more, unless that is `next` too.
+fn forget_translations(cpu: &mut Cpu, next: Option<&Arc<Domain>>) {
+    flush::flush_here();
+    if let Some((last, _)) = cpu.translations.take()
+        && next.is_none_or(|next| !Arc::ptr_eq(&last, next))
+    {
+        last.cpus.remove(percpu::cpu());
     }
 }
 
@@ -189,18 +223,16 @@ fn end_current(cpu: &mut Cpu, regs: &GuestRegisters, end: End) {
     }
 }
 
-/// Drops a vCPU of a domain that has ended; with the last one goes the domain.
+/// Begins to take a vCPU of a domain that has ended apart. With the last one goes the domain.
 fn dispose(cpu: &mut Cpu, runner: Box<Runner>) {
     cpu.vcpus -= 1;
     cpu.attention = true;
-    // This CPU may still have the domain's page tables loaded.
-    arch::vcpu::leave_guest_space();
-    let domain = runner.domain.clone();
-    drop(runner);
-    if let Some(remains) = remove::vcpu_gone(&domain) {
-        cpu.remains = Some(match cpu.remains.take() {
-            Some(others) => others.and(remains),
-            None => remains,
-        });
+    if cpu.current.is_none() {
+        // This CPU may still have the vCPU's page tables and descriptors loaded. Else it has another's.
+        arch::vcpu::leave_guest_space();
+        forget_translations(cpu, None);
+        cpu.tables.show_gdt(&Gdt::new());
+        cpu.tables.show_ldt(&Ldt::default());
     }
+    cpu.remains.add(runner);
 }

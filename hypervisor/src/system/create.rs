@@ -11,16 +11,25 @@ use boot_archive::{Archive, BlobError, DomainConfig};
 use log::{error, info};
 use pv_abi::start_info::StartFlags;
 
+use super::complain::Complaints;
+use super::memory::{self, Memory};
 use super::runner::Runner;
-use super::{Domain, console, machine, post};
+use super::{Domain, console, flush, machine, post, remove};
 use crate::addr::{CpuId, DomainId, Mfn, Pfn, VcpuId};
 use crate::arch::vcpu::MachineState;
-use crate::arch::{guest_frames, mm, time};
+use crate::arch::{guest_frames, time};
 use crate::domain::MAX_VCPUS;
 use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, build};
 use crate::domain::shared::SharedInfo;
-use crate::domain::vcpu::{Callbacks, Control, Gate, Mode, Vcpu};
+use crate::domain::vcpu::{Mode, Vcpu};
+use crate::guest::GuestRegisters;
 use crate::mm::buddy::MAX_ORDER;
+use crate::mm::error::Refused;
+use crate::mm::flush::AtomicCpuSet;
+use crate::mm::m2p;
+use crate::mm::owner::DomainFrames;
+use crate::mm::perform::Unfinished;
+use crate::mm::state::Level;
 use crate::sync::{Once, Rank, SpinLock};
 
 /// Domain 0 is the control domain's number; those of the machine file count from here.
@@ -30,6 +39,7 @@ const FIRST_ID: u16 = 1;
 enum Failure {
     Archive(&'static str, BlobError),
     Kernel(Refusal),
+    Tables(Refused),
     Vcpus(u32),
     NoMemory { pages: u64, free: u64 },
     Duplicate,
@@ -40,6 +50,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Archive(what, error) => write!(f, "{what}: {error}"),
             Failure::Kernel(refusal) => write!(f, "kernel: {refusal}"),
+            Failure::Tables(refused) => write!(f, "page tables: {refused}"),
             Failure::Vcpus(vcpus) => write!(f, "{vcpus} vCPUs, expected 1 to {MAX_VCPUS}"),
             Failure::NoMemory { pages, free } => write!(f, "needs {pages} pages of memory, {free} are free"),
             Failure::Duplicate => f.write_str("another domain has this name"),
@@ -60,7 +71,7 @@ pub fn create_all(archive: &Archive<'_>) {
 /// Hands a new vCPU to a CPU; domains are dealt out one by one.
 fn start(runner: Box<Runner>) {
     let domain = &runner.domain;
-    info!("{} ({}): {} MiB, {} vCPUs", domain.id, domain.name, domain.pages >> 8, domain.vcpus);
+    info!("{} ({}): {} MiB, {} vCPUs", domain.id, domain.name, domain.max_pages >> 8, domain.vcpus);
     console::domain_started(domain.id);
     machine().domains.lock().push(domain.clone());
     let cpu = CpuId(u32::from(domain.id.0 - FIRST_ID) % machine().running.load(Ordering::Relaxed));
@@ -81,46 +92,79 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
     };
     let image = KernelImage::parse(kernel).map_err(Failure::Kernel)?;
     let layout = Layout::plan(&image, config.memory_pages, ramdisk.len() as u64).map_err(Failure::Kernel)?;
-    let mut memory = Memory::allocate(config.memory_pages, id)?;
-    let Some(shared_mfn) = allocate_shared() else {
-        memory.give_up();
-        return Err(Failure::NoMemory { pages: 1, free: 0 });
-    };
-    let shared = guest_frames::shared_info(&machine().frames, shared_mfn);
-    let params = Params {
-        command_line: &config.command_line,
-        ramdisk,
-        shared_info: shared_mfn,
-        flags: StartFlags::empty(),
-        store_port: 0,
-        console_port: 0,
-    };
-    let state = match build(&image, &layout, &params, &mut memory) {
-        Ok(state) => state,
-        Err(refusal) => {
-            memory.give_up();
-            machine().allocator.lock().free(&machine().frames, shared_mfn, 0, true);
-            return Err(Failure::Kernel(refusal));
+    let domain = Arc::new(new_domain(config, id)?);
+    let built = Blocks::allocate(&domain).and_then(|mut memory| {
+        let params = Params {
+            command_line: &config.command_line,
+            ramdisk,
+            shared_info: domain.shared_mfn,
+            flags: StartFlags::empty(),
+            store_port: 0,
+            console_port: 0,
+        };
+        build(&image, &layout, &params, &mut memory).map_err(Failure::Kernel)
+    });
+    let [info, ..] = &domain.shared.vcpus;
+    let mut vcpu = Vcpu::new(id, VcpuId(0), GuestRegisters::default(), info);
+    let started = built.and_then(|state| {
+        vcpu.regs = state.registers;
+        take_root(&domain, &mut vcpu, state.root)
+    });
+    let runner = Box::new(Runner { vcpu, state: MachineState::default(), domain });
+    match started {
+        Ok(()) => Ok(runner),
+        Err(failure) => {
+            remove::discard(runner);
+            Err(failure)
         }
-    };
-    for (index, entry) in (mm::layout::FIRST_SLOT..).zip(mm::hypervisor_slots()) {
-        guest_frames::write_entry(&machine().frames, state.root, index, entry);
     }
+}
+
+/// A domain that owns nothing yet but the page it shares with the hypervisor.
+fn new_domain(config: &DomainConfig, id: DomainId) -> Result<Domain, Failure> {
+    let (table, allocator) = (machine().frames, machine().allocator);
+    let none_left = Failure::NoMemory { pages: config.memory_pages, free: 0 };
+    let page = allocator.lock().alloc(&table, 0).ok_or(none_left)?;
+    flush::flush(memory::clock().stale(page.last_use, memory::mmu().online));
+    let shared = guest_frames::shared_info(&table, page.mfn);
     prepare_shared(shared);
-    let domain = Arc::new(Domain {
+    let mut frames = DomainFrames::new(id);
+    frames.share(&table, page.mfn);
+    m2p::mark_shared(&guest_frames::Tables, page.mfn);
+    Ok(Domain {
         id,
         name: config.name.clone(),
         vcpus: config.vcpus,
-        pages: config.memory_pages,
+        max_pages: config.memory_pages,
         handle: handle(id),
         shared,
-        shared_mfn,
-        memory: SpinLock::new(Rank::Domain, memory.blocks.into_iter().map(|block| (block.mfn, block.order)).collect()),
+        shared_mfn: page.mfn,
+        frames: SpinLock::new(Rank::Domain, frames),
+        cpus: AtomicCpuSet::new(),
+        complaints: Complaints::default(),
         end: Once::new(),
         live: AtomicU32::new(1),
-    });
-    let vcpu = first_vcpu(&domain, state.root, state.registers);
-    Ok(Box::new(Runner { vcpu, state: MachineState::default(), domain }))
+    })
+}
+
+/// Checks the tables that the builder made, pins the root as the ABI promises, and gives it to the vCPU.
+fn take_root(domain: &Domain, vcpu: &mut Vcpu, root: Mfn) -> Result<(), Failure> {
+    let Vcpu { pending, roots, .. } = vcpu;
+    loop {
+        let step = Memory(domain).step(pending, |op, _| {
+            if roots.kernel.is_none() {
+                if let Some(old) = op.set_root(roots, Mode::Kernel, Some(root), false)? {
+                    op.drop_root(old);
+                }
+            }
+            op.pin(root, Level::L4)
+        });
+        match step {
+            Ok(()) => return Ok(()),
+            Err(Unfinished::Again) => {}
+            Err(Unfinished::Refused(refused)) => return Err(Failure::Tables(refused)),
+        }
+    }
 }
 
 /// Upcalls start masked, and the clock is right before the first instruction: Linux divides by its scale.
@@ -133,31 +177,9 @@ fn prepare_shared(shared: &SharedInfo) {
     shared.set_wall_clock(machine().wall_clock, 0);
 }
 
-fn first_vcpu(domain: &Domain, root: Mfn, registers: crate::guest::GuestRegisters) -> Vcpu {
-    let [info, ..] = &domain.shared.vcpus;
-    Vcpu {
-        domain: domain.id,
-        id: VcpuId(0),
-        regs: registers,
-        mode: Mode::Kernel,
-        gates: Box::new([Gate::default(); 256]),
-        callbacks: Callbacks::default(),
-        kernel_sp: 0,
-        kernel_root: root,
-        user_root: None,
-        assists: 0,
-        control: Control::NEW,
-        info,
-    }
-}
-
 /// What tools would give as a UUID: until there are tools, the domain's number.
 fn handle(id: DomainId) -> [u8; 16] {
     u128::from(id.0).to_be_bytes()
-}
-
-fn allocate_shared() -> Option<Mfn> {
-    Some(machine().allocator.lock().alloc(&machine().frames, 0)?.mfn)
 }
 
 /// A run of frames of the new domain.
@@ -168,58 +190,48 @@ struct Block {
 }
 
 /// The new domain's memory: blocks as large as can be had, in the order of their pfns.
-struct Memory {
-    blocks: Vec<Block>,
-}
+struct Blocks(Vec<Block>);
 
-impl Memory {
-    /// Takes `pages` frames from the allocator, zeroed and owned by `id`; all of them or none.
-    fn allocate(pages: u64, id: DomainId) -> Result<Memory, Failure> {
-        let mut memory = Memory { blocks: Vec::new() };
+impl Blocks {
+    /// Takes all the frames that the domain may have from the allocator, zeroed.
+    fn allocate(domain: &Domain) -> Result<Blocks, Failure> {
+        let pages = domain.max_pages;
+        let mut blocks = Vec::new();
         let mut pfn = 0;
         let mut largest = MAX_ORDER;
         while pfn < pages {
             let order = largest.min(u8::try_from((pages - pfn).ilog2()).unwrap_or(MAX_ORDER));
-            let found = machine().allocator.lock().alloc(&machine().frames, order);
-            match found {
-                Some(block) => {
-                    guest_frames::give(&machine().frames, block.mfn, 1 << order, id, Pfn(pfn), block.dirty);
-                    memory.blocks.push(Block { pfn, mfn: block.mfn, order });
+            match Memory(domain).populate(order) {
+                Some(mfn) => {
+                    (0..1 << order).for_each(|n| m2p::set(&guest_frames::Tables, mfn.offset(n), Pfn(pfn + n)));
+                    blocks.push(Block { pfn, mfn, order });
                     pfn += 1 << order;
                 }
                 None if order > 0 => largest = order - 1,
                 None => {
-                    memory.give_up();
-                    let free = machine().allocator.lock().free_frames();
+                    let free = machine().allocator.lock().free_frames() + pfn;
                     return Err(Failure::NoMemory { pages, free });
                 }
             }
         }
-        Ok(memory)
-    }
-
-    /// Gives everything back: the domain isn't created.
-    fn give_up(&mut self) {
-        for block in self.blocks.drain(..) {
-            guest_frames::release(&machine().frames, &mut machine().allocator.lock(), block.mfn, block.order);
-        }
+        Ok(Blocks(blocks))
     }
 }
 
-impl DomainMemory for Memory {
+impl DomainMemory for Blocks {
     fn mfn(&self, pfn: Pfn) -> Mfn {
-        let index = self.blocks.partition_point(|block| block.pfn <= pfn.0) - 1;
-        let block = &self.blocks[index];
+        let index = self.0.partition_point(|block| block.pfn <= pfn.0) - 1;
+        let block = &self.0[index];
         block.mfn.offset(pfn.0 - block.pfn)
     }
 
     fn mfns(&self, first: Pfn, into: &mut [u64]) {
-        let mut index = self.blocks.partition_point(|block| block.pfn <= first.0) - 1;
+        let mut index = self.0.partition_point(|block| block.pfn <= first.0) - 1;
         for (pfn, slot) in (first.0..).zip(into) {
-            if pfn - self.blocks[index].pfn >= 1 << self.blocks[index].order {
+            if pfn - self.0[index].pfn >= 1 << self.0[index].order {
                 index += 1;
             }
-            *slot = self.blocks[index].mfn.0 + (pfn - self.blocks[index].pfn);
+            *slot = self.0[index].mfn.0 + (pfn - self.0[index].pfn);
         }
     }
 

@@ -6,13 +6,13 @@ use log::{error, warn};
 
 use super::cpu::{self, Cpu};
 use super::runner::World;
-use super::{console, machine};
+use super::{console, fault, flush, machine};
 use crate::addr::is_canonical;
 use crate::arch::entry::{Exit, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
 use crate::arch::{apic, mm, panic, vcpu as machine_vcpu, vectors};
 use crate::bounce::{self, Exception, Return, UserCall};
-use crate::domain::vcpu::Mode;
+use crate::domain::vcpu::{Mode, Vcpu};
 use crate::domain::{Crash, End};
 use crate::emulate::{self, GuestCpu, Outcome};
 use crate::guest::GuestRegisters;
@@ -30,17 +30,13 @@ mod vector {
     pub const MACHINE_CHECK: u32 = 18;
 }
 
-/// #PF error code (SDM volume 3, 4.7): the access was from user mode.
-const FAULT_FROM_USER: u32 = 1 << 2;
-
 /// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user its kernel's affair.
 pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
     let mut cpu = machine().cpus.borrow();
-    let runner = cpu.current.as_mut().expect("a guest that enters the hypervisor is its CPU's current one");
-    let info = runner.vcpu.info;
-    let next = match runner.vcpu.mode {
-        Mode::Kernel => hypercall::dispatch(&mut runner.vcpu, regs, &mut World { domain: &runner.domain, info }),
-        Mode::User => resume(bounce::user_call(&mut runner.vcpu, regs, &mut CurrentSpace, UserCall::Syscall)),
+    let (vcpu, mut world) = current(&mut cpu);
+    let next = match vcpu.mode {
+        Mode::Kernel => hypercall::dispatch(vcpu, regs, &mut world),
+        Mode::User => resume(bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall)),
     };
     leave(cpu, regs, next)
 }
@@ -63,6 +59,12 @@ pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
         _ => on_exception(&mut cpu, regs),
     };
     leave(cpu, regs, next)
+}
+
+/// The vCPU that has entered the hypervisor on this CPU, and its world.
+fn current(cpu: &mut Cpu) -> (&mut Vcpu, World<'_>) {
+    let runner = cpu.current.as_mut().expect("a guest that enters the hypervisor is its CPU's current one");
+    World::of(runner, &mut cpu.tables)
 }
 
 /// A CPU has been set up and looks for its first guest.
@@ -97,6 +99,7 @@ fn on_interrupt(cpu: &mut Cpu, vector: u32) {
     match vector {
         vectors::TIMER => cpu::timer_fired(cpu),
         vectors::KICK => cpu.attention = true,
+        vectors::FLUSH => flush::serve(),
         vectors::SERIAL => console::keys_arrived(),
         vectors::SPURIOUS => return,
         vectors::ERROR => error!("local APIC error {:#x}", apic::take_error()),
@@ -106,20 +109,13 @@ fn on_interrupt(cpu: &mut Cpu, vector: u32) {
 }
 
 fn on_exception(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Next {
-    let runner = cpu.current.as_mut().expect("a guest that enters the hypervisor is its CPU's current one");
-    let mut world = World { domain: &runner.domain, info: runner.vcpu.info };
-    let vcpu = &mut runner.vcpu;
+    let (vcpu, mut world) = current(cpu);
     let outcome = match regs.vector {
         SYSCALL32 => return resume(bounce::user_call(vcpu, regs, &mut world, UserCall::Syscall32)),
         SYSENTER => return resume(bounce::user_call(vcpu, regs, &mut world, UserCall::Sysenter)),
         vector::GENERAL_PROTECTION => emulate::general_protection(vcpu, regs, &mut world),
         vector::INVALID_OPCODE => emulate::invalid_opcode(vcpu, regs, &mut world),
-        vector::PAGE_FAULT => {
-            vcpu.info.set_cr2(mm::fault_address());
-            // Both of the guest's modes are ring 3 to the CPU; the guest wants to know which of its own it was.
-            let from_user = if vcpu.mode == Mode::User { FAULT_FROM_USER } else { 0 };
-            Outcome::Raise(Exception::with_code(14, regs.error_code & !FAULT_FROM_USER | from_user))
-        }
+        vector::PAGE_FAULT => fault::page_fault(vcpu, regs, &mut world, mm::fault_address()),
         vector::DEVICE_NOT_AVAILABLE => {
             // A guest's handler expects to find TS clear, as `clts` in it would leave it.
             vcpu.control.task_switched = false;

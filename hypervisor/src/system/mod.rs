@@ -5,15 +5,22 @@
 //! * [`cpu`]: which vCPU a CPU runs, and switching;
 //! * [`runner`]: a running vCPU with its machine state, as hypercalls and emulation see it;
 //! * [`create`] and [`remove`]: domains come and go;
-//! * [`console`]: who reads the keyboard;
+//! * [`memory`] and [`flush`]: the rules of page tables and frames, with their effects;
+//! * [`fault`]: page faults of guests; [`descriptors`]: a guest's LDT, page by page;
+//! * [`console`]: who reads the keyboard; [`complain`]: what guests did wrong;
 //! * [`boot`]: from the boot loader's hand-over to the first guest.
 #![forbid(unsafe_code)]
 
 pub mod boot;
+mod complain;
 mod console;
 mod cpu;
 mod create;
+mod descriptors;
 pub mod entry;
+mod fault;
+mod flush;
+mod memory;
 mod remove;
 mod runner;
 
@@ -27,13 +34,16 @@ use alloc::vec::Vec;
 use boot_archive::WhenAllStopped;
 
 use crate::addr::{CpuId, DomainId, Mfn};
-use crate::arch::apic;
+use crate::arch::{apic, vectors};
 use crate::domain::End;
 use crate::domain::shared::SharedInfo;
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
+use crate::mm::flush::AtomicCpuSet;
 use crate::mm::frame::FrameTable;
+use crate::mm::owner::DomainFrames;
 use crate::sync::{Once, PerCpu, SpinLock};
+use complain::Complaints;
 use console::Input;
 use cpu::Cpu;
 use runner::Runner;
@@ -76,13 +86,17 @@ pub struct Domain {
     id: DomainId,
     name: String,
     vcpus: u32,
-    pages: u64,
+    /// Most frames it may have allocated.
+    max_pages: u64,
     handle: [u8; 16],
     shared: &'static SharedInfo,
-    /// The frame behind `shared`; given back when the domain is removed.
+    /// The frame behind `shared`, which the hypervisor holds until the last vCPU is gone.
     shared_mfn: Mfn,
-    /// Blocks of memory it owns, as first frame and order; taken out when the domain is removed.
-    memory: SpinLock<Vec<(Mfn, u8)>>,
+    /// All frames it owns.
+    frames: SpinLock<DomainFrames>,
+    /// CPUs that may hold its translations.
+    cpus: AtomicCpuSet,
+    complaints: Complaints,
     /// Why it ended; set once.
     end: Once<End>,
     /// vCPUs that still exist. The one that brings it to 0 removes the domain.
@@ -110,7 +124,7 @@ struct Inbox {
 fn post(cpu: CpuId, message: impl FnOnce(&mut Inbox)) {
     if let Some(inbox) = machine().inboxes.get(cpu.0 as usize) {
         message(&mut inbox.lock());
-        apic::kick(cpu);
+        apic::send(cpu, vectors::KICK);
     }
 }
 

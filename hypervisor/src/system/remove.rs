@@ -2,22 +2,22 @@
 
 use core::sync::atomic::Ordering;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use log::{error, info};
 
+use super::memory::Memory;
 use super::runner::Runner;
 use super::{Domain, all_stopped, console, machine};
-use crate::addr::Mfn;
-use crate::arch::guest_frames;
 use crate::arch::vcpu::CurrentSpace;
 use crate::domain::report::{Registers, Trace};
+use crate::domain::vcpu::Vcpu;
 use crate::domain::{End, ShutdownReason};
 use crate::guest::GuestRegisters;
-
-/// log2 of the frames given back at a time; in between, interrupts and other vCPUs have their turn.
-const STEP_ORDER: u8 = 9;
+use crate::mm::perform::Unfinished;
+use crate::mm::validate::Pending;
 
 /// Says why a domain ends. Its address space is still loaded.
 pub fn report(runner: &Runner, regs: &GuestRegisters, end: End) {
@@ -37,54 +37,98 @@ pub fn report(runner: &Runner, regs: &GuestRegisters, end: End) {
     }
 }
 
-/// Frames to be given back, in blocks.
+/// What is left of ended domains: their vCPUs first, each with the page tables it holds, then their frames.
+#[derive(Default)]
 pub struct Remains {
-    blocks: Vec<(Mfn, u8)>,
-    domains: Vec<Arc<Domain>>,
-}
-
-/// One vCPU of an ended domain is gone. After the last one nothing can reach the domain's memory any more: no CPU has
-/// its page tables loaded, and no other domain can map its frames.
-pub fn vcpu_gone(domain: &Arc<Domain>) -> Option<Remains> {
-    if domain.live.fetch_sub(1, Ordering::AcqRel) != 1 {
-        return None;
-    }
-    let blocks = core::mem::take(&mut *domain.memory.lock());
-    Some(Remains { blocks, domains: Vec::from([domain.clone()]) })
+    #[expect(clippy::vec_box, reason = "a vCPU stays where it is until it is gone")]
+    vcpus: Vec<Box<Runner>>,
+    domains: Vec<(Arc<Domain>, Pending)>,
 }
 
 impl Remains {
-    /// Joins two.
-    pub fn and(mut self, mut other: Remains) -> Remains {
-        self.blocks.append(&mut other.blocks);
-        self.domains.append(&mut other.domains);
-        self
+    /// Is there nothing left?
+    pub fn is_empty(&self) -> bool {
+        self.vcpus.is_empty() && self.domains.is_empty()
     }
 
-    /// Gives back a bounded number of frames; `None` when all are.
-    pub fn give_back_some(mut self) -> Option<Remains> {
-        let Some((mfn, order)) = self.blocks.pop() else {
-            self.domains.iter().for_each(forget);
-            return None;
-        };
-        let step = order.min(STEP_ORDER);
-        guest_frames::release(&machine().frames, &mut machine().allocator.lock(), mfn, step);
-        // A larger block goes back in parts; the allocator joins them again.
-        let (mut rest, end) = (mfn.offset(1 << step), mfn.offset(1 << order));
-        while rest < end {
-            let part = rest.0.trailing_zeros().min((end.0 - rest.0).ilog2());
-            self.blocks.push((rest, u8::try_from(part).unwrap_or(STEP_ORDER)));
-            rest = rest.offset(1 << part);
+    /// Adds a vCPU of an ended domain. No CPU has its page tables or its descriptors loaded.
+    pub fn add(&mut self, runner: Box<Runner>) {
+        self.vcpus.push(runner);
+    }
+
+    /// Does a bounded part of what is to be done.
+    pub fn step(&mut self) {
+        if let Some(mut runner) = self.vcpus.pop() {
+            if !strip(&mut runner) {
+                self.vcpus.push(runner);
+            } else if runner.domain.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+                // The last one: nothing but other domains' mappings can reach the domain's memory any more.
+                self.domains.push((runner.domain, Pending::new()));
+            }
+        } else if let Some((domain, mut pending)) = self.domains.pop() {
+            if tear_down(&domain, &mut pending) {
+                forget(&domain);
+            } else {
+                self.domains.push((domain, pending));
+            }
         }
-        Some(self)
+    }
+}
+
+/// Gives everything back that a domain had which could not be created.
+pub fn discard(mut runner: Box<Runner>) {
+    while !strip(&mut runner) {}
+    let mut pending = Pending::new();
+    while !tear_down(&runner.domain, &mut pending) {}
+}
+
+/// Drops what a vCPU holds: unfinished work, descriptor pages, page-table roots. True when there is nothing left.
+fn strip(runner: &mut Runner) -> bool {
+    let Runner { vcpu: Vcpu { pending, roots, gdt, ldt, .. }, domain, .. } = runner;
+    let memory = Memory(domain);
+    while let Some(mfn) = gdt.pop().or_else(|| ldt.pages.iter_mut().find_map(Option::take)) {
+        if !done(memory.step(pending, |op, _| {
+            op.put_descriptors(mfn);
+            Ok(())
+        })) {
+            return false;
+        }
+    }
+    done(memory.step(pending, |op, _| {
+        op.give_up()?;
+        op.drop_roots(roots)?;
+        op.drain()
+    }))
+}
+
+/// Takes everything from a domain that has no vCPUs any more. True when there is nothing left.
+fn tear_down(domain: &Domain, pending: &mut Pending) -> bool {
+    let memory = Memory(domain);
+    let torn_down = done(memory.step(pending, |op, frames| frames.run(|frames| op.tear_down(frames))));
+    torn_down
+        && done(memory.step(pending, |op, _| {
+            op.put(domain.shared_mfn);
+            Ok(())
+        }))
+}
+
+/// Whether a step is done. Nothing of this is ever refused.
+fn done(step: Result<(), Unfinished>) -> bool {
+    match step {
+        Ok(()) => true,
+        Err(Unfinished::Again) => false,
+        Err(Unfinished::Refused(refused)) => {
+            error!("taking an ended domain apart: {refused}");
+            true
+        }
     }
 }
 
 /// Takes a domain that owns nothing any more off the list.
 fn forget(domain: &Arc<Domain>) {
+    assert!(domain.frames.lock().is_empty(), "{} still owns frames", domain.id);
     let (free, total) = {
-        let mut allocator = machine().allocator.lock();
-        allocator.free(&machine().frames, domain.shared_mfn, 0, true);
+        let allocator = machine().allocator.lock();
         (allocator.free_frames(), allocator.total_frames())
     };
     let left = {

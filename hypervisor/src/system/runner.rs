@@ -1,19 +1,29 @@
 //! A vCPU that can run, and the world as its hypercalls and its privileged instructions see it.
 
+use core::fmt;
 use core::sync::atomic::Ordering;
 
 use alloc::sync::Arc;
+use pv_abi::errno::Errno;
 
-use super::{Domain, console, machine};
-use crate::addr::{DomainId, Mfn};
-use crate::arch::time;
+use super::memory::{self, Memory};
+use super::{Domain, complain, console, descriptors, flush, machine};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE};
+use crate::arch::descriptors::GuestTables;
+use crate::arch::guest_frames::{self, Tables};
+use crate::arch::mm::tlb;
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
+use crate::arch::{percpu, time};
 use crate::bounce::GuestSpace;
+use crate::domain::builder::hypercall_page;
 use crate::domain::shared::VcpuInfo;
-use crate::domain::vcpu::{Mode, Vcpu};
-use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Refused, SegmentBase, Width};
+use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
+use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase, Width};
 use crate::guest::{Fault, GuestCopy};
-use crate::hypercall::{DomainView, Platform};
+use crate::hypercall::{self, DomainView, Platform};
+use crate::mm::flush::CpuSet;
+use crate::mm::operation::{Freed, Mmu, Space};
+use crate::mm::perform::{Effects, FramesLock, Unfinished};
 
 /// A vCPU, what the CPU holds for it, and its domain.
 pub struct Runner {
@@ -26,6 +36,43 @@ pub struct Runner {
 pub struct World<'a> {
     pub domain: &'a Domain,
     pub info: &'static VcpuInfo,
+    pub tables: &'a mut GuestTables,
+}
+
+impl<'a> World<'a> {
+    /// A vCPU and its world, for a runner that is on this CPU, with what the CPU shows of its descriptors.
+    #[inline]
+    pub fn of(runner: &'a mut Runner, tables: &'a mut GuestTables) -> (&'a mut Vcpu, World<'a>) {
+        let info = runner.vcpu.info;
+        (&mut runner.vcpu, World { domain: &runner.domain, info, tables })
+    }
+}
+
+impl Effects for World<'_> {
+    type Tables = Tables;
+
+    #[inline]
+    fn mmu(&self) -> &Mmu<'_, Tables> {
+        memory::mmu()
+    }
+
+    #[inline]
+    fn space(&self) -> Space<'_> {
+        self.domain.space()
+    }
+
+    #[inline]
+    fn frames(&self) -> &dyn FramesLock {
+        &self.domain.frames
+    }
+
+    fn retire(&mut self, freed: &mut Freed) {
+        Memory(self.domain).retire(freed);
+    }
+
+    fn flush(&mut self, cpus: CpuSet) {
+        flush::flush(cpus);
+    }
 }
 
 impl GuestCopy for World<'_> {
@@ -56,8 +103,7 @@ impl Platform for World<'_> {
         DomainView {
             vcpus: domain.vcpus,
             online: domain.live.load(Ordering::Relaxed),
-            pages: domain.pages,
-            max_pages: domain.pages,
+            max_pages: domain.max_pages,
             handle: domain.handle,
             shared: domain.shared,
         }
@@ -83,12 +129,64 @@ impl Platform for World<'_> {
         machine_vcpu::set_base(which, base);
     }
 
-    fn load_inactive_gs(&mut self, selector: u16) {
+    fn load_inactive_gs(&mut self, vcpu: &mut Vcpu, selector: u16) {
+        descriptors::touch(self.domain, vcpu, self.tables, selector);
         machine_vcpu::load_inactive_gs(selector);
     }
 
     fn set_task_switched(&mut self, on: bool) {
         machine_vcpu::set_task_switched(on);
+    }
+
+    fn load_debug_registers(&mut self, registers: [u64; 8]) {
+        machine_vcpu::load_debug_registers(registers);
+    }
+
+    fn this_cpu(&self) -> CpuId {
+        percpu::cpu()
+    }
+
+    fn flush_address(&mut self, address: GuestVa) {
+        tlb::flush_address(address.get());
+    }
+
+    fn load_root(&mut self, vcpu: &Vcpu) {
+        machine_vcpu::load_root(vcpu.root());
+        flush::flush_here();
+    }
+
+    fn show_gdt(&mut self, gdt: &Gdt) {
+        self.tables.show_gdt(gdt);
+    }
+
+    fn show_ldt(&mut self, ldt: &Ldt) {
+        self.tables.show_ldt(ldt);
+    }
+
+    fn page_owner(&self, id: DomainId) -> Result<DomainId, Errno> {
+        // No domain has privileges over another yet.
+        let exists = self.domain_exists(id);
+        Err(if exists { Errno::EPERM } else { Errno::ESRCH })
+    }
+
+    fn populate(&mut self, order: u8) -> Option<Mfn> {
+        Memory(self.domain).populate(order)
+    }
+
+    fn free_reclaimed(&mut self, mfn: Mfn) {
+        Memory(self.domain).free_reclaimed(mfn);
+    }
+
+    fn clear_page(&mut self, mfn: Mfn) {
+        guest_frames::clear(&machine().frames, mfn);
+    }
+
+    fn copy_page(&mut self, to: Mfn, from: Mfn) {
+        guest_frames::copy(&machine().frames, to, from);
+    }
+
+    fn complain(&mut self, what: fmt::Arguments<'_>) {
+        complain::complain(self.domain, what);
     }
 }
 
@@ -109,13 +207,12 @@ impl GuestCpu for World<'_> {
         machine_vcpu::set_task_switched(on);
     }
 
-    fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<(), Refused> {
-        // There is no other root that a guest could have yet; loading the same one flushes the TLB.
-        if root != vcpu.kernel_root {
-            return Err(Refused);
+    fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<Progress, Refused> {
+        match hypercall::new_kernel_root(vcpu, self, &mut memory::STEP.clone(), root) {
+            Ok(()) => Ok(Progress::Done),
+            Err(Unfinished::Again) => Ok(Progress::Again),
+            Err(Unfinished::Refused(_)) => Err(Refused),
         }
-        machine_vcpu::enter_guest_space(vcpu);
-        Ok(())
     }
 
     fn load_cr4(&mut self, cr4: u64) {
@@ -146,10 +243,21 @@ impl GuestCpu for World<'_> {
         time::tsc()
     }
 
-    fn install_hypercall_page(&mut self, _frame: Mfn) -> Result<(), Refused> {
-        // The frame might be one of the guest's page tables. Until running guests' frames have types, only the ELF
-        // note, which is read before the guest runs, gets a hypercall page.
-        Err(Refused)
+    fn install_hypercall_page(&mut self, vcpu: &mut Vcpu, frame: Mfn) -> Result<Progress, Refused> {
+        let (memory, owner) = (Memory(self.domain), self.domain.id);
+        let step = memory.step(&mut vcpu.pending, |op, _| {
+            op.take_writable(frame, owner)?;
+            let mut page = [0; PAGE_SIZE];
+            hypercall_page::fill(&mut page);
+            guest_frames::write(&machine().frames, frame, 0, &page);
+            op.put_writable(frame);
+            Ok(())
+        });
+        match step {
+            Ok(()) => Ok(Progress::Done),
+            Err(Unfinished::Again) => Ok(Progress::Again),
+            Err(Unfinished::Refused(_)) => Err(Refused),
+        }
     }
 
     fn write_back_caches(&mut self) {}

@@ -1,14 +1,19 @@
-//! GDT, TSS and IDT of one CPU.
+//! GDT, LDT, TSS and IDT of one CPU.
 //!
 //! The layout of the GDT is part of the guest ABI (`xen/arch-x86/xen-x86_64.h`): the first 14 pages hold the guest's
 //! own descriptors, ours start at byte 0xe000, three of them usable by guests (ring 3 code and data).
+//!
+//! A guest's own descriptor pages appear in the running CPU's block ([`GuestTables`]), writable for the CPU, which notes
+//! in a descriptor that it was loaded. What a guest may have in them is checked by `mm`.
 
 use core::arch::asm;
 use core::ptr;
 
 use super::entry;
-use super::percpu::{self, BLOCK_PAGES, GDT_PAGE, IST_TOP_PAGES, TSS_PAGE};
-use crate::addr::PAGE_SIZE;
+use super::mm::blocks::{self, Shown};
+use super::percpu::{self, BLOCK_PAGES, GDT_PAGE, IST_TOP_PAGES, LDT_PAGE, TSS_PAGE};
+use crate::addr::{Mfn, PAGE_SIZE};
+use crate::domain::vcpu::{GDT_PAGES, Gdt, LDT_PAGES, Ldt};
 use crate::guest::GuestRegisters;
 
 /// Hypervisor code segment. `syscall` loads the next one as SS.
@@ -17,6 +22,8 @@ pub const HYPERVISOR_CS: u16 = 0xe008;
 pub const HYPERVISOR_SS: u16 = 0xe010;
 /// The task-state segment: two GDT slots.
 const TSS_SELECTOR: u16 = 0xe040;
+/// The running guest's LDT: two GDT slots.
+const LDT_SELECTOR: u16 = 0xe050;
 
 /// Bytes 0xe000 up to the end of our page of the GDT.
 const GDT_LIMIT: u16 = 0xefff;
@@ -126,8 +133,80 @@ pub unsafe fn load(block: u64) {
 
 /// A present 64-bit TSS descriptor, SDM volume 3, figure 9-4.
 const fn tss_descriptor(base: u64) -> [u64; 2] {
-    let low = (tss::SIZE as u64 - 1) | (base & 0xff_ffff) << 16 | 0x89 << 40 | (base >> 24 & 0xff) << 56;
+    system_descriptor(base, tss::SIZE as u64 - 1, 0x9)
+}
+
+/// A present system descriptor with a limit below 64 KiB, for ring 0, SDM volume 3, 3.5.
+const fn system_descriptor(base: u64, limit: u64, kind: u64) -> [u64; 2] {
+    let low = limit | (base & 0xff_ffff) << 16 | (0x80 | kind) << 40 | (base >> 24 & 0xff) << 56;
     [low, base >> 32]
+}
+
+/// What the descriptor tables of this CPU show of its guest.
+#[derive(Default)]
+pub struct GuestTables {
+    gdt: Gdt,
+    ldt: [Option<Mfn>; LDT_PAGES],
+    ldt_entries: u32,
+}
+
+impl GuestTables {
+    /// Shows `frames` at the start of the GDT, and zeros behind them.
+    ///
+    /// Each frame must be held as a descriptor page for as long as it is shown.
+    pub fn show_gdt(&mut self, frames: &Gdt) {
+        for page in 0..GDT_PAGES {
+            let (old, new) = (self.gdt.get(page), frames.get(page));
+            if old != new {
+                let what = new.map_or(Shown::Zeros, |&mfn| Shown::Frame(mfn));
+                // SAFETY: these are the guest's pages of the GDT; the frame is held as the caller says.
+                unsafe { blocks::show(percpu::cpu(), page, what) };
+            }
+        }
+        self.gdt = frames.clone();
+    }
+
+    /// Makes `ldt` this CPU's LDT, with those pages that were looked up already; the others fault.
+    ///
+    /// Each frame must be held as a descriptor page for as long as it is shown.
+    pub fn show_ldt(&mut self, ldt: &Ldt) {
+        for (number, (shown, &wanted)) in self.ldt.iter_mut().zip(&ldt.pages).enumerate() {
+            if *shown != wanted {
+                let what = wanted.map_or(Shown::Nothing, Shown::Frame);
+                // SAFETY: these are the LDT's pages; the frame is held as the caller says.
+                unsafe { blocks::show(percpu::cpu(), percpu::LDT_PAGE + number, what) };
+                *shown = wanted;
+            }
+        }
+        if self.ldt_entries != ldt.entries {
+            self.ldt_entries = ldt.entries;
+            load_ldt(ldt.entries);
+        }
+    }
+}
+
+/// Loads LDTR for a table of `entries` descriptors in this CPU's window; for 0, with null.
+fn load_ldt(entries: u32) {
+    let block = blocks::base(percpu::cpu());
+    let selector = if entries == 0 { 0 } else { LDT_SELECTOR };
+    if let Some(limit) = (8 * u64::from(entries)).checked_sub(1) {
+        let [low, high] = system_descriptor(block + (LDT_PAGE * PAGE_SIZE) as u64, limit, 0x2);
+        let gdt = (block + (GDT_PAGE * PAGE_SIZE) as u64) as *mut u64;
+        let slot = gdt.wrapping_add((LDT_SELECTOR as usize - 0xe000) / 8);
+        // SAFETY: the slots are ours, in this CPU's own page of the GDT.
+        unsafe {
+            slot.write_volatile(low);
+            slot.add(1).write_volatile(high);
+        }
+    }
+    // SAFETY: null, or an LDT descriptor that was just written. The hypervisor uses no selector of the LDT.
+    unsafe { asm!("lldt {0:x}", in(reg) selector, options(nostack, preserves_flags)) };
+}
+
+/// How far into this CPU's LDT an address is, if it is in there.
+pub fn window_offset(address: u64) -> Option<u64> {
+    let start = blocks::base(percpu::cpu()) + (LDT_PAGE * PAGE_SIZE) as u64;
+    address.checked_sub(start).filter(|&offset| offset < (LDT_PAGES * PAGE_SIZE) as u64)
 }
 
 /// An interrupt gate, SDM volume 3, figure 7-8.

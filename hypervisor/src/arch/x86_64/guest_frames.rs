@@ -1,40 +1,93 @@
 //! Contents of frames that domains own, through the direct map.
 //!
 //! The hypervisor holds no Rust reference into a domain's frame (the shared-info page, all atomics, apart), so writing
-//! to one can break nothing but the domain. That a frame is a domain's is checked against the frame table each time.
+//! to one can break nothing but the domain. Which frames are named is the rules' business: those of `mm` name a frame
+//! only while they hold a reference to it or the frame table says that it is a domain's.
 
-use super::mm::{direct_map, m2p, zero_page};
-use crate::addr::{DomainId, Mfn, PAGE_SIZE, Pfn};
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::mm::{self, direct_map, hypervisor_slots, m2p, zero_page};
+use crate::addr::{Mfn, PAGE_SIZE};
 use crate::domain::shared::SharedInfo;
-use crate::mm::buddy::FrameAllocator;
 use crate::mm::frame::FrameTable;
-use crate::mm::ownership;
+use crate::mm::m2p::MachineToPhys;
+use crate::mm::operation::PageTableMem;
+use mm::layout::FIRST_SLOT;
 
 /// Does some domain own the frame?
 fn is_owned(table: &FrameTable<'_>, mfn: Mfn) -> bool {
     table.get(mfn).is_some_and(|frame| frame.owner().is_some())
 }
 
-/// Makes `domain` the owner of `count` fresh frames, which it knows as `pfn` and up; zeroes them if they are dirty.
-pub fn give(table: &FrameTable<'_>, mfn: Mfn, count: u64, domain: DomainId, pfn: Pfn, dirty: bool) {
-    ownership::give(table, mfn, count, domain);
-    for n in 0..count {
-        if dirty {
-            // SAFETY: `give` has checked that the frames are RAM in the frame table and made them the domain's, which
-            // doesn't run yet; nothing refers to them.
-            unsafe { zero_page(mfn.offset(n)) };
-        }
-        m2p::set(mfn.offset(n), Pfn(pfn.0 + n));
+/// The contents of all frames, and the machine-to-phys table.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables;
+
+impl Tables {
+    #[inline]
+    fn entry(page: Mfn, index: usize) -> &'static AtomicU64 {
+        assert!(index < Tables::ENTRIES);
+        // SAFETY: the frame is RAM in use (the seam's contract), mapped in the direct map for as long as the machine
+        // runs; the index is in the page, and any bits are a valid word. Guests and the CPU's page walk change the
+        // same words at any time, which atomics allow.
+        unsafe { &*direct_map(page.base()).cast::<AtomicU64>().add(index) }
     }
 }
 
-/// Makes a block of a domain that is gone free memory.
-pub fn release(table: &FrameTable<'_>, allocator: &mut FrameAllocator, mfn: Mfn, order: u8) {
-    for n in 0..1 << order {
-        assert!(is_owned(table, mfn.offset(n)), "{mfn:?} is no domain's");
-        m2p::clear(mfn.offset(n));
+impl PageTableMem for Tables {
+    #[inline]
+    fn read(&self, page: Mfn, index: usize) -> u64 {
+        Tables::entry(page, index).load(Ordering::Relaxed)
     }
-    ownership::take_back(table, allocator, mfn, order);
+
+    #[inline]
+    fn write(&self, page: Mfn, index: usize, value: u64) {
+        Tables::entry(page, index).store(value, Ordering::Release);
+    }
+
+    #[inline]
+    fn compare_exchange(&self, page: Mfn, index: usize, old: u64, new: u64) -> Result<(), u64> {
+        Tables::entry(page, index).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).map(|_| ())
+    }
+
+    fn write_hypervisor_slots(&self, l4: Mfn) {
+        for (index, entry) in (FIRST_SLOT..).zip(hypervisor_slots()) {
+            self.write(l4, index, entry);
+        }
+    }
+
+    fn show_machine_to_phys(&self, l4: Mfn, visible: bool) {
+        let [entry, ..] = hypervisor_slots();
+        self.write(l4, FIRST_SLOT, if visible { entry } else { 0 });
+    }
+}
+
+impl MachineToPhys for Tables {
+    #[inline]
+    fn store(&self, mfn: Mfn, entry: u64) {
+        m2p::M2p.store(mfn, entry);
+    }
+}
+
+/// Fills a frame with zeros.
+///
+/// # Panics
+/// If the frame is no RAM: our own mistake.
+pub fn clear(table: &FrameTable<'_>, mfn: Mfn) {
+    assert!(!table.is_device(mfn));
+    // SAFETY: the frame is RAM; the callers have it fresh from the allocator, or hold it as a page that the guest may
+    // write itself. No Rust reference names it.
+    unsafe { zero_page(mfn) };
+}
+
+/// Copies one frame to another.
+///
+/// # Panics
+/// If one of them is no RAM: our own mistake.
+pub fn copy(table: &FrameTable<'_>, to: Mfn, from: Mfn) {
+    assert!(!table.is_device(to) && !table.is_device(from));
+    // SAFETY: as for `clear`; copying a frame to itself writes what is there.
+    unsafe { mm::copy_page(to, from) };
 }
 
 /// Writes bytes to a frame that a domain owns.
@@ -56,9 +109,8 @@ pub fn write(table: &FrameTable<'_>, mfn: Mfn, offset: usize, bytes: &[u8]) {
 /// # Panics
 /// If no domain owns the frame or there is no such entry: our own mistake.
 pub fn write_entry(table: &FrameTable<'_>, mfn: Mfn, index: usize, entry: u64) {
-    assert!(is_owned(table, mfn) && index < 512);
-    // SAFETY: as for `write`; the entry is aligned.
-    unsafe { direct_map(mfn.base()).cast::<u64>().add(index).write_volatile(entry) };
+    assert!(is_owned(table, mfn));
+    Tables.write(mfn, index, entry);
 }
 
 /// The shared-info page in a fresh, zeroed frame that stays the hypervisor's until the domain is gone.

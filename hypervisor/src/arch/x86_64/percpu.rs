@@ -8,6 +8,7 @@ use core::cell::Cell;
 
 use super::mm::layout::{BLOCKS, HEAP};
 use crate::addr::{CpuId, PAGE_SIZE};
+use crate::domain::vcpu::{GDT_PAGES, LDT_PAGES};
 use crate::guest::GuestRegisters;
 
 /// Bytes in a CPU's block; also its alignment.
@@ -31,7 +32,7 @@ pub enum Backing {
 /// What backs page `page` of a block; guard pages separate all stacks.
 pub const fn backing(page: usize) -> Backing {
     match page {
-        0..GDT_PAGE => Backing::SharedZero,
+        0..GDT_PAGE => Backing::SharedZero, // until a guest sets its part of the GDT
         GDT_PAGE => Backing::Data,
         17 | 18 | 20 | 21 | 23 | 24 | 26 | 27 => Backing::Data, // the four interrupt-stack-table stacks
         SYSCALL_STUB_PAGE => Backing::Code,
@@ -47,8 +48,10 @@ pub const GDT_PAGE: usize = 14;
 pub const SYSCALL_STUB_PAGE: usize = 29;
 /// The task-state segment.
 pub const TSS_PAGE: usize = 31;
+/// First of the 16 pages in which the running guest's LDT appears; nothing is mapped there while it has none.
+pub const LDT_PAGE: usize = 32;
 /// First page of the main stack, which ends with the block.
-pub const MAIN_STACK_PAGE: usize = 48;
+pub const MAIN_STACK_PAGE: usize = 49;
 /// Index of the page above each interrupt stack: #DF, NMI, #MC, #DB, in the order of their IST numbers 1..=4.
 pub const IST_TOP_PAGES: [usize; 4] = [19, 22, 25, 28];
 
@@ -66,6 +69,7 @@ pub struct CpuTop {
     _pad: u64,
 }
 
+const _: () = assert!(GDT_PAGE == GDT_PAGES && LDT_PAGE + LDT_PAGES < MAIN_STACK_PAGE);
 const _: () = assert!(size_of::<CpuTop>().is_multiple_of(16));
 const _: () = assert!((core::mem::offset_of!(CpuTop, regs) + size_of::<GuestRegisters>()).is_multiple_of(16));
 

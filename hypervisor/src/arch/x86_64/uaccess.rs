@@ -33,16 +33,27 @@ impl GuestCopy for CurrentGuest {
     fn read_bytes(&mut self, from: u64, buf: &mut [u8]) -> Result<(), Fault> {
         check_span(from, buf.len())?;
         // SAFETY: the source lies in guest addresses and may fault; the destination is a slice of ours.
-        let left = unsafe { copy_user(buf.as_mut_ptr() as u64, from, buf.len()) };
-        if left == 0 { Ok(()) } else { Err(Fault(from + (buf.len() - left) as u64)) }
+        twice(from, buf.len(), || unsafe { copy_user(buf.as_mut_ptr() as u64, from, buf.len()) })
     }
 
     #[inline]
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault> {
         check_span(to, bytes.len())?;
         // SAFETY: as above, the other way round. The guest's memory is no Rust object of ours.
-        let left = unsafe { copy_user(to, bytes.as_ptr() as u64, bytes.len()) };
-        if left == 0 { Ok(()) } else { Err(Fault(to + (bytes.len() - left) as u64)) }
+        twice(to, bytes.len(), || unsafe { copy_user(to, bytes.as_ptr() as u64, bytes.len()) })
+    }
+}
+
+/// Tries a copy once more if it faulted: the translation may have been older than the page tables, and a fault drops the
+/// translation that it came from.
+#[inline]
+fn twice(start: u64, len: usize, mut copy: impl FnMut() -> usize) -> Result<(), Fault> {
+    if copy() == 0 {
+        return Ok(());
+    }
+    match copy() {
+        0 => Ok(()),
+        left => Err(Fault(start + (len - left) as u64)),
     }
 }
 

@@ -10,6 +10,7 @@ use super::cpu_features::{self, Features};
 use super::fpu::{self, Fpu};
 use super::mm::{idle_root, tlb};
 use super::uaccess::CurrentGuest;
+use crate::addr::Mfn;
 use crate::bounce::GuestSpace;
 use crate::domain::vcpu::{Control, Mode, Vcpu};
 use crate::emulate::{SegmentBase, debug};
@@ -44,6 +45,11 @@ impl Default for MachineState {
 }
 
 impl MachineState {
+    /// DS, ES, FS, GS as they will be loaded.
+    pub fn selectors(&self) -> [u16; 4] {
+        self.selectors
+    }
+
     /// Takes the state off this CPU, whose current guest it is.
     pub fn save(&mut self) {
         self.fpu.save();
@@ -147,18 +153,28 @@ pub fn cr0() -> u64 {
 pub fn is_64_bit_code(selector: u16) -> bool {
     const CODE: u32 = 0x1800;
     const LONG: u32 = 1 << 21;
-    let (rights, valid): (u32, u8);
-    // SAFETY: `lar` reads a descriptor and never faults on a selector, good or bad. The guest part of the GDT is mapped.
-    unsafe {
-        asm!(
-            "xor {0:e}, {0:e}",
-            "lar {0:e}, {1:e}",
-            "setz {2}",
-            out(reg) rights, in(reg) u32::from(selector), out(reg_byte) valid,
-            options(nostack),
-        );
-    }
-    valid != 0 && rights & (CODE | LONG) == CODE | LONG
+    // SAFETY: the function has no conditions.
+    let rights = unsafe { access_rights(selector.into()) };
+    rights & (CODE | LONG) == CODE | LONG
+}
+
+/// The access rights of a segment; 0 if there is none, or if its descriptor is in a page of the LDT that is not shown.
+///
+/// # Safety
+/// None: `lar` faults only on memory, and that lands behind it.
+#[unsafe(naked)]
+unsafe extern "C" fn access_rights(selector: u32) -> u32 {
+    naked_asm!(
+        "xor eax, eax",
+        "2: lar ecx, edi",
+        "cmovz eax, ecx",
+        "3: ret",
+        ".pushsection .ex_table, \"a\"",
+        ".balign 4",
+        ".long 2b - .",
+        ".long 3b - .",
+        ".popsection",
+    )
 }
 
 fn read_selectors() -> [u16; 4] {
@@ -231,16 +247,17 @@ pub fn load_inactive_gs(selector: u16) {
     set_base(SegmentBase::GsInactive, loaded);
 }
 
-/// Loads the page tables of a vCPU that comes onto this CPU.
-pub fn enter_guest_space(vcpu: &Vcpu) {
-    // SAFETY: the roots of a vCPU are L4 tables with the hypervisor's slots in place, and stay so while it exists.
-    unsafe { tlb::load_root(vcpu.root()) };
+/// Loads the page tables of a vCPU. Translations of global pages, which are user pages, stay.
+#[inline]
+pub fn load_root(root: Option<Mfn>) {
+    // SAFETY: the roots of a vCPU are L4 tables with the hypervisor's slots in place, and stay so while it has them. A
+    // vCPU without one faults at its first instruction.
+    unsafe { tlb::load_root(root.unwrap_or_else(idle_root)) };
 }
 
 /// Loads page tables without a guest, so that the last guest's can go away.
 pub fn leave_guest_space() {
-    // SAFETY: the boot code made these tables, and they stay.
-    unsafe { tlb::load_root(idle_root()) };
+    load_root(None);
 }
 
 /// The address space of the guest that is on this CPU.
@@ -261,16 +278,11 @@ impl GuestCopy for CurrentSpace {
 impl GuestSpace for CurrentSpace {
     fn switch_mode(&mut self, vcpu: &Vcpu, to: Mode) {
         let root = match to {
-            Mode::Kernel => Some(vcpu.kernel_root),
-            Mode::User => vcpu.user_root,
+            Mode::Kernel => vcpu.roots.kernel,
+            Mode::User => vcpu.roots.user,
         };
-        // SAFETY: exchanges two bases that both are the guest's. The roots of a vCPU are validated L4 tables that
-        // its references keep alive.
-        unsafe {
-            asm!("swapgs", options(nomem, nostack, preserves_flags));
-            if let Some(root) = root {
-                tlb::load_root(root);
-            }
-        }
+        // SAFETY: exchanges two bases that both are the guest's.
+        unsafe { asm!("swapgs", options(nomem, nostack, preserves_flags)) };
+        load_root(root);
     }
 }

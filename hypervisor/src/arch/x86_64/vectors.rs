@@ -8,6 +8,8 @@ pub const SERIAL: u8 = 0xe0;
 pub const TIMER: u8 = 0xf0;
 /// Another CPU asks this one to look at its mailbox and run queue.
 pub const KICK: u8 = 0xf1;
+/// Another CPU wants this one to flush its translations.
+pub const FLUSH: u8 = 0xf2;
 /// Local APIC error.
 pub const ERROR: u8 = 0xfe;
 /// Spurious local APIC interrupt; no end-of-interrupt is sent for it.

@@ -92,13 +92,13 @@ impl GuestCpu for Machine {
         0xc2
     }
 
-    fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<(), Refused> {
+    fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<Progress, Refused> {
         if self.refuses {
             return Err(Refused);
         }
-        vcpu.kernel_root = root;
+        vcpu.roots.kernel = Some(root);
         self.effects.push(Effect::Root(root));
-        Ok(())
+        Ok(Progress::Done)
     }
 
     fn load_cr4(&mut self, cr4: u64) {
@@ -130,12 +130,12 @@ impl GuestCpu for Machine {
         0x1111_2222_3333
     }
 
-    fn install_hypercall_page(&mut self, frame: Mfn) -> Result<(), Refused> {
+    fn install_hypercall_page(&mut self, _: &mut Vcpu, frame: Mfn) -> Result<Progress, Refused> {
         if self.refuses {
             return Err(Refused);
         }
         self.effects.push(Effect::HypercallPage(frame));
-        Ok(())
+        Ok(Progress::Done)
     }
 
     fn write_back_caches(&mut self) {
@@ -186,20 +186,9 @@ impl Guest {
 
     fn at(rip: u64, code: &[u8]) -> Guest {
         let page = PAGE_SIZE as u64;
-        let vcpu = Vcpu {
-            domain: DomainId(1),
-            id: VcpuId(0),
-            regs: GuestRegisters::default(),
-            mode: Mode::Kernel,
-            gates: Box::new([Gate::default(); 256]),
-            callbacks: Callbacks::default(),
-            kernel_sp: 0,
-            kernel_root: Mfn(0x1234),
-            user_root: None,
-            assists: 0,
-            control: Control::NEW,
-            info: Box::leak(Box::new(VcpuInfo::default())),
-        };
+        let info = Box::leak(Box::new(VcpuInfo::default()));
+        let mut vcpu = Vcpu::new(DomainId(1), VcpuId(0), GuestRegisters::default(), info);
+        vcpu.roots.kernel = Some(Mfn(0x1234));
         let machine = Machine {
             bytes: (0..).zip(code).map(|(offset, &byte)| (rip.wrapping_add(offset), byte)).collect(),
             pages: BTreeSet::from([rip / page, DATA / page]),

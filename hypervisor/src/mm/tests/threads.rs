@@ -56,11 +56,11 @@ impl Shared {
     }
 
     fn retire(&self, op: &mut Operation<'_, Memory<false>>) {
-        if op.freed.is_empty() {
+        if op.pending.freed.is_empty() {
             return;
         }
         let (table, Owners { allocator, domains }) = (self.machine.table(), &mut *self.owners.lock().unwrap());
-        for mfn in op.freed.drain(..) {
+        for mfn in op.pending.freed.drain(..) {
             let owner = table.known(mfn).owner().expect("a domain's frame");
             let frames = &mut domains[usize::from(owner.0)];
             frames.retire(&table, &self.machine.clock, &self.machine.memory, allocator, mfn);

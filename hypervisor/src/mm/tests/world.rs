@@ -204,7 +204,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
             let mut op = Operation::new(&mmu, machine.space(domain_of(vcpu)), &mut pending, budget);
             let result = rules(self, &mut op);
             budget = op.budget;
-            let freed = mem::take(&mut op.freed);
+            let freed = mem::take(&mut op.pending.freed);
             self.retire(freed);
             match result {
                 Err(Stop::Flush(cpus)) if manner.flushes => self.flush(cpus),

@@ -11,7 +11,6 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::acpi::{self, MAX_CPUS};
 use super::mm::MapError;
-use super::vectors;
 use crate::addr::CpuId;
 
 pub use io::{Line, Polarity, Trigger};
@@ -86,11 +85,11 @@ pub fn end_of_interrupt() {
     local::get().end_of_interrupt();
 }
 
-/// Raises [`vectors::KICK`] on another CPU (or this one). Nothing happens if it doesn't run.
+/// Raises `vector` on another CPU (or this one). Nothing happens if it doesn't run.
 #[inline]
-pub fn kick(cpu: CpuId) {
+pub fn send(cpu: CpuId, vector: u8) {
     if let Some(id) = id_of(cpu) {
-        local::get().send(id, local::Command::Fixed(vectors::KICK));
+        local::get().send(id, local::Command::Fixed(vector));
     }
 }
 

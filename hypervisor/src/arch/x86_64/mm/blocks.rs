@@ -1,13 +1,15 @@
 //! The CPUs' blocks ([`percpu`]): memory of each CPU's own, with stacks and guard pages.
 
+use spin::Once;
+
 use super::layout::{BLOCKS, HEAP};
-use super::table::{Level, Tables};
-use super::{MapError, PageFlags, translate, zero_page};
+use super::table::{Level, Tables, page_slot};
+use super::{MapError, PageFlags, tlb, translate, zero_page};
 use crate::addr::{CpuId, Mfn, PAGE_SIZE};
 use crate::arch::acpi::MAX_CPUS;
 use crate::arch::percpu::{self, BLOCK_PAGES, BLOCK_SIZE, Backing};
 
-const _: () = assert!(BLOCKS.is_multiple_of(BLOCK_SIZE as u64));
+const _: () = assert!(BLOCKS.is_multiple_of(BLOCK_SIZE as u64) && BLOCK_PAGES <= 512);
 const _: () = assert!(BLOCKS + (MAX_CPUS * BLOCK_SIZE) as u64 <= HEAP);
 
 /// Where a CPU's block is. All blocks are mapped before the second CPU starts.
@@ -19,6 +21,44 @@ pub const fn base(cpu: CpuId) -> u64 {
 pub fn frame(cpu: CpuId, page: usize) -> Option<Mfn> {
     debug_assert!(page < BLOCK_PAGES);
     translate(base(cpu) + (page * PAGE_SIZE) as u64)
+}
+
+/// The frame of zeros that stands in for pages of the GDT that a guest has not set.
+static SHARED_ZERO: Once<Mfn> = Once::new();
+
+const DATA: PageFlags =
+    PageFlags::GLOBAL.union(PageFlags::NO_EXECUTE).union(PageFlags::WRITABLE).union(PageFlags::DIRTY);
+const ZERO: PageFlags = PageFlags::GLOBAL.union(PageFlags::NO_EXECUTE);
+
+/// What a page of a block is to show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// Nothing: an access faults.
+    Nothing,
+    /// Zeros that can't be written.
+    Zeros,
+    /// This frame, for reading and writing.
+    Frame(Mfn),
+}
+
+/// Changes what a page of this CPU's block shows.
+///
+/// # Safety
+/// The page is one of those that show a guest's descriptors, and a frame shown is held as a descriptor page until it is
+/// no longer.
+pub unsafe fn show(cpu: CpuId, page: usize, what: Shown) {
+    const USED: PageFlags = PageFlags::PRESENT.union(PageFlags::ACCESSED);
+    let address = base(cpu) + (page * PAGE_SIZE) as u64;
+    let entry = match what {
+        Shown::Nothing => 0,
+        Shown::Zeros => SHARED_ZERO.get().expect("blocks are mapped").base().0 | (ZERO | USED).bits(),
+        Shown::Frame(mfn) => mfn.base().0 | (DATA | USED).bits(),
+    };
+    let slot = page_slot(address).expect("all pages of a block share one L1 table");
+    // SAFETY: the slot is that of a page of this CPU's block, which no other CPU edits or accesses; the caller answers
+    // for the frame. The old translation goes with the flush.
+    unsafe { slot.write_volatile(entry) };
+    tlb::flush_address(address);
 }
 
 /// Maps the blocks of CPUs `0..cpus`, zeroed.
@@ -37,13 +77,13 @@ pub(super) unsafe fn map_all(
         Ok(frame)
     };
     let shared_zero = fresh(frames)?;
-    let data = PageFlags::GLOBAL | PageFlags::NO_EXECUTE;
+    SHARED_ZERO.call_once(|| shared_zero);
     for cpu in 0..cpus {
         for page in 0..BLOCK_PAGES {
             let (frame, flags) = match percpu::backing(page) {
                 Backing::Guard => continue,
-                Backing::SharedZero => (shared_zero, data),
-                Backing::Data => (fresh(frames)?, data | PageFlags::WRITABLE | PageFlags::DIRTY),
+                Backing::SharedZero => (shared_zero, ZERO),
+                Backing::Data => (fresh(frames)?, DATA),
                 Backing::Code => (fresh(frames)?, PageFlags::GLOBAL),
             };
             let address = base(CpuId(cpu)) + (page * PAGE_SIZE) as u64;

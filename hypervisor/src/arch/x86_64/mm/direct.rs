@@ -41,7 +41,7 @@ pub unsafe fn zero_page(mfn: Mfn) {
 /// Copies a frame.
 ///
 /// # Safety
-/// As for [`zero_page`] for `to`; `from` must be RAM and differ from `to`.
+/// As for [`zero_page`] for `to`; `from` must be RAM.
 #[inline]
 pub unsafe fn copy_page(to: Mfn, from: Mfn) {
     // SAFETY: as above. The direction flag is clear in hypervisor code (entry stubs clear it), which also answers

@@ -219,6 +219,20 @@ pub unsafe fn unmap_hypervisor_page(address: u64) -> Option<Mfn> {
     Some(Mfn((value & ADDRESS) >> PAGE_SHIFT))
 }
 
+/// Where the L1 entry for an address lies in the current address space, if there is an L1 table.
+pub(super) fn page_slot(address: u64) -> Option<*mut u64> {
+    let mut table = tlb::root();
+    for level in [4, 3, 2] {
+        // SAFETY: the walk only follows present entries of a live hierarchy, so the slot lies in a table.
+        let value = unsafe { slot(table, index(address, level)).read_volatile() };
+        if value & Flags::PRESENT.bits() == 0 || value & Flags::HUGE_PAGE.bits() != 0 {
+            return None;
+        }
+        table = Mfn((value & ADDRESS) >> PAGE_SHIFT);
+    }
+    Some(slot(table, index(address, 1)))
+}
+
 /// The frame behind an address in the current address space.
 pub fn translate(address: u64) -> Option<Mfn> {
     Tables { root: tlb::root() }.translate(address)

@@ -87,7 +87,7 @@ impl Bench {
         let mmu = self.machine.mmu();
         let mut op = Operation::new(&mmu, self.machine.space(1), &mut self.pending, budget);
         let result = rules(&mut op, &mut self.frames);
-        for mfn in op.freed {
+        for mfn in self.pending.freed.drain(..) {
             let (table, memory) = (self.machine.table(), &self.machine.memory);
             self.frames.retire(&table, &self.machine.clock, memory, &mut self.allocator, mfn);
         }

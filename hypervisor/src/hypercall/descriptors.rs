@@ -1,0 +1,95 @@
+//! A guest's segment descriptors: `set_gdt`, `update_descriptor`, and the LDT of `mmuext_op` (`xen.h`).
+
+use pv_abi::errno::Errno;
+use zerocopy::IntoBytes;
+
+use super::batch::Halt;
+use super::{Answer, Call, Platform, Reply};
+use crate::addr::{GuestVa, MachineAddr, Mfn, PAGE_SIZE};
+use crate::domain::vcpu::{DESCRIPTORS_PER_PAGE, GDT_PAGES, Gdt, Ldt, Vcpu};
+use crate::mm::perform::{Unfinished, perform};
+use crate::mm::update::Slot;
+
+/// Most descriptors of an LDT.
+const MAX_LDT_ENTRIES: u64 = 8192;
+
+/// `(unsigned long *frames, unsigned int entries)`: makes the frames the guest's part of the GDT.
+pub(super) fn set_gdt<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let pages = call.u32(1).div_ceil(DESCRIPTORS_PER_PAGE) as usize;
+    let mut frames = [0u64; GDT_PAGES];
+    let frames = frames.get_mut(..pages).ok_or(Errno::EINVAL)?;
+    call.platform.read_bytes(call.args[0], frames.as_mut_bytes())?;
+    let mut gdt = Gdt::new();
+    for &mut frame in frames {
+        match call.memory(|op, _| op.take_descriptors(Mfn(frame))) {
+            Ok(()) => gdt.push(Mfn(frame)),
+            Err(why) => {
+                put_all(call, gdt);
+                return match why {
+                    Unfinished::Again => Ok(Answer::Again(call.args)),
+                    Unfinished::Refused(refused) => Err(call.refuse("set_gdt", refused).into()),
+                };
+            }
+        }
+    }
+    call.platform.show_gdt(&gdt);
+    let old = core::mem::replace(&mut call.vcpu.gdt, gdt);
+    put_all(call, old);
+    Ok(Answer::Done(0))
+}
+
+fn put_all<P: Platform>(call: &mut Call<'_, P>, gdt: Gdt) {
+    for mfn in gdt {
+        put(call.vcpu, call.platform, &mut call.budget, mfn);
+    }
+}
+
+/// Drops a descriptor page that no CPU shows any more.
+fn put<P: Platform>(vcpu: &mut Vcpu, platform: &mut P, budget: &mut u32, mfn: Mfn) {
+    // Dropping a reference asks for nothing and is never refused.
+    let _: Result<(), Unfinished> = perform(platform, &mut vcpu.pending, budget, |op, _| {
+        op.put_descriptors(mfn);
+        Ok(())
+    });
+}
+
+/// `(uint64_t address, uint64_t descriptor)`: stores one descriptor at a machine address.
+pub(super) fn update_descriptor<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let [address, descriptor, ..] = call.args;
+    let stored = call.memory(|op, _| op.update_descriptor(Slot::at(MachineAddr(address))?, descriptor));
+    match stored {
+        Ok(()) => Ok(Answer::Done(0)),
+        Err(Unfinished::Again) => Ok(Answer::Again(call.args)),
+        Err(Unfinished::Refused(refused)) => Err(call.refuse("update_descriptor", refused).into()),
+    }
+}
+
+impl<P: Platform> Call<'_, P> {
+    /// `MMUEXT_SET_LDT`. The pages are looked up when the CPU first reads a descriptor there.
+    pub(super) fn set_ldt(&mut self, address: u64, entries: u64) -> Result<(), Halt> {
+        let [a, b, c, d, ..] = entries.to_le_bytes();
+        let entries = u32::from_le_bytes([a, b, c, d]);
+        let base = GuestVa::new(address).and_then(|base| base.span(8 * u64::from(entries)));
+        let base = base.filter(|_| address.is_multiple_of(PAGE_SIZE as u64) && u64::from(entries) <= MAX_LDT_ENTRIES);
+        let base = base.ok_or(Errno::EINVAL)?;
+        if (self.vcpu.ldt.base, self.vcpu.ldt.entries) == (Some(base), entries) {
+            return Ok(());
+        }
+        drop_ldt_pages(self.vcpu, self.platform, &mut self.budget);
+        self.vcpu.ldt = if entries == 0 { Ldt::default() } else { Ldt { base: Some(base), entries, pages: [None; 16] } };
+        self.platform.show_ldt(&self.vcpu.ldt);
+        Ok(())
+    }
+}
+
+/// Forgets the pages of the LDT that were looked up.
+pub(super) fn drop_ldt_pages<P: Platform>(vcpu: &mut Vcpu, platform: &mut P, budget: &mut u32) {
+    let pages = core::mem::take(&mut vcpu.ldt.pages);
+    if pages.iter().all(Option::is_none) {
+        return;
+    }
+    platform.show_ldt(&vcpu.ldt);
+    for mfn in pages.into_iter().flatten() {
+        put(vcpu, platform, budget, mfn);
+    }
+}

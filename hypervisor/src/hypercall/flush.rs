@@ -1,0 +1,58 @@
+//! Flushes that a guest asks for, in `update_va_mapping` and `mmuext_op`.
+
+use super::{Call, Platform};
+use crate::addr::GuestVa;
+use crate::mm::flush::CpuSet;
+
+/// What is to be flushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Target {
+    /// All translations.
+    Everything,
+    /// That of one address, whatever the guest says it is.
+    Address(u64),
+}
+
+/// Where.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Scope {
+    /// On the CPU of the calling vCPU.
+    Local,
+    /// On all CPUs that the domain runs on.
+    All,
+    /// On those of the vCPUs in a bitmap. Bits beyond the domain's vCPUs don't count.
+    Vcpus(u64),
+}
+
+impl<P: Platform> Call<'_, P> {
+    /// Flushes. Other CPUs drop all translations, also if one address would do: that is one interrupt all the same.
+    pub(super) fn flush(&mut self, target: Target, scope: Scope) {
+        let here = CpuSet::only(self.platform.this_cpu());
+        let cpus = match scope {
+            Scope::Local => here,
+            Scope::All => self.platform.space().cpus.load(),
+            Scope::Vcpus(bitmap) => self.cpus_of(bitmap),
+        };
+        let others = cpus.difference(here);
+        if !others.is_empty() {
+            self.platform.flush(others);
+        }
+        if !cpus.intersection(here).is_empty() {
+            match target {
+                Target::Everything => self.platform.flush(here),
+                // Nobody has translations of addresses that aren't a guest's.
+                Target::Address(address) => {
+                    if let Some(address) = GuestVa::new(address) {
+                        self.platform.flush_address(address);
+                    }
+                }
+            }
+        }
+    }
+
+    /// CPUs that may hold translations of these vCPUs. Which vCPU left them isn't known: all of the domain's.
+    fn cpus_of(&self, vcpus: u64) -> CpuSet {
+        let existing = u64::MAX.checked_shr(u64::BITS - self.platform.domain().vcpus.min(u64::BITS)).unwrap_or(0);
+        if vcpus & existing == 0 { CpuSet::EMPTY } else { self.platform.space().cpus.load() }
+    }
+}

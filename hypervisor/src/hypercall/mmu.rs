@@ -1,0 +1,109 @@
+//! `mmu_update` and `update_va_mapping`: changes of single page-table entries (`xen.h`).
+
+use pv_abi::domid::{DOMID_IO, DOMID_SELF, DOMID_XEN};
+use pv_abi::errno::Errno;
+use pv_abi::mmu::{
+    MMU_MACHPHYS_UPDATE, MMU_PT_UPDATE_PRESERVE_AD, MMU_UPDATE_COMMAND_MASK, MmuUpdate, UVMF_ALL, UVMF_FLUSHTYPE_MASK,
+    UVMF_INVLPG, UVMF_LOCAL, UVMF_TLB_FLUSH,
+};
+
+use super::batch::{self, Halt};
+use super::flush::{Scope, Target};
+use super::{Answer, Call, Platform, Reply};
+use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
+use crate::mm::error::{Refusal, Stop};
+use crate::mm::m2p;
+use crate::mm::perform::Unfinished;
+use crate::mm::update::{Change, Slot};
+
+/// `(struct mmu_update *list, unsigned int count, unsigned int *done, unsigned int foreigndom)`.
+pub(super) fn mmu_update<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let [pages, pages_high, tables, tables_high] = call.u32(3).to_le_bytes();
+    let owner = page_owner(call, u16::from_le_bytes([pages, pages_high]))?;
+    let tables = u16::from_le_bytes([tables, tables_high]);
+    if let Some(tables) = tables.checked_sub(1)
+        && tables != call.vcpu.domain.0
+    {
+        // Tables of another domain: nobody may, which is more than Xen refuses.
+        call.platform.page_owner(DomainId(tables))?;
+        return Err(Errno::EPERM.into());
+    }
+    batch::run(call, "mmu_update", |call, request| update(call, request, owner))
+}
+
+/// Whose pages a call's L1 entries may map: the domain's own, or another's that it names and has privilege over.
+///
+/// # Errors
+/// `ESRCH`, `EPERM`.
+pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<DomainId, Errno> {
+    match named {
+        DOMID_SELF => Ok(call.vcpu.domain),
+        // As in Xen: who means itself says so.
+        own if own == call.vcpu.domain.0 => Err(Errno::ESRCH),
+        DOMID_IO | DOMID_XEN => Err(Errno::EPERM),
+        other => call.platform.page_owner(DomainId(other)),
+    }
+}
+
+fn update<P: Platform>(call: &mut Call<'_, P>, MmuUpdate { ptr, val }: MmuUpdate, owner: DomainId) -> Result<(), Halt> {
+    let address = MachineAddr(ptr & !MMU_UPDATE_COMMAND_MASK);
+    let change = match ptr & MMU_UPDATE_COMMAND_MASK {
+        MMU_MACHPHYS_UPDATE => return set_machine_to_phys(call, address.frame(), val, owner),
+        MMU_PT_UPDATE_PRESERVE_AD => Change::KeepAccessedDirty,
+        // The normal update, and the one for translated guests, which there are none of.
+        _ => Change::Set,
+    };
+    let slot = Slot::at(address)?;
+    call.memory(|op, _| op.update(slot, val, change, owner).map(|_| ()))?;
+    Ok(())
+}
+
+fn set_machine_to_phys<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn, value: u64, owner: DomainId) -> Result<(), Halt> {
+    call.memory(|op, _| {
+        op.reference(mfn, owner)?;
+        let own = m2p::guest_set(op.memory(), &op.frames(), owner, mfn, value);
+        op.put(mfn);
+        if own { Ok(()) } else { Err(Stop::refuse(Refusal::NotOwned(mfn))) }
+    })?;
+    Ok(())
+}
+
+/// `(unsigned long va, uint64_t val, unsigned long flags)`.
+pub(super) fn update_va_mapping<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let owner = call.vcpu.domain;
+    set_mapping(call, owner)
+}
+
+/// `(unsigned long va, uint64_t val, unsigned long flags, domid_t domid)`.
+pub(super) fn update_va_mapping_otherdomain<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let [low, high, ..] = call.word(3).to_le_bytes();
+    let owner = page_owner(call, u16::from_le_bytes([low, high]))?;
+    set_mapping(call, owner)
+}
+
+fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
+    let [va, value, flags, ..] = call.args;
+    let address = GuestVa::new(va).ok_or(Errno::EINVAL)?;
+    let root = call.vcpu.roots.kernel.ok_or(Errno::EINVAL)?;
+    let changed = call.memory(|op, _| {
+        let slot = op.find_l1(root, address)?;
+        op.update_l1(slot, value, Change::Set, owner).map(|_| ())
+    });
+    match changed {
+        Ok(()) => {}
+        Err(Unfinished::Again) => return Ok(Answer::Again(call.args)),
+        Err(Unfinished::Refused(refused)) => return Err(call.refuse("update_va_mapping", refused).into()),
+    }
+    let target = match flags & UVMF_FLUSHTYPE_MASK {
+        UVMF_TLB_FLUSH => Target::Everything,
+        UVMF_INVLPG => Target::Address(va),
+        _ => return Ok(Answer::Done(0)),
+    };
+    let scope = match flags & !UVMF_FLUSHTYPE_MASK {
+        UVMF_LOCAL => Scope::Local,
+        UVMF_ALL => Scope::All,
+        bitmap => Scope::Vcpus(call.read(bitmap)?),
+    };
+    call.flush(target, scope);
+    Ok(Answer::Done(0))
+}

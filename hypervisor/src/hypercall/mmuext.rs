@@ -1,0 +1,153 @@
+//! `mmuext_op`: pins, roots, flushes, the LDT, whole pages (`xen.h`).
+
+use pv_abi::domid::DOMID_SELF;
+use pv_abi::errno::Errno;
+use pv_abi::mmu::{
+    MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MMUEXT_FLUSH_CACHE, MMUEXT_FLUSH_CACHE_GLOBAL, MMUEXT_INVLPG_ALL,
+    MMUEXT_INVLPG_LOCAL, MMUEXT_INVLPG_MULTI, MMUEXT_MARK_SUPER, MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR,
+    MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE, MMUEXT_SET_LDT,
+    MMUEXT_TLB_FLUSH_ALL, MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_TLB_FLUSH_MULTI, MMUEXT_UNMARK_SUPER, MMUEXT_UNPIN_TABLE,
+    MmuextOp,
+};
+use pv_abi::trap::VMASST_TYPE_M2P_STRICT;
+
+use super::batch::{self, Halt};
+use super::descriptors::drop_ldt_pages;
+use super::flush::{Scope, Target};
+use super::mmu::page_owner;
+use super::{Call, Platform, Reply};
+use crate::addr::Mfn;
+use crate::domain::vcpu::{Mode, Vcpu};
+use crate::mm::perform::{Unfinished, perform};
+use crate::mm::root::OldRoot;
+use crate::mm::state::Level;
+
+/// `(struct mmuext_op *list, unsigned int count, unsigned int *done, unsigned int foreigndom)`.
+///
+/// Naming another domain is of no use: its tables are checked when it makes them tables itself.
+pub(super) fn mmuext_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let [low, high, ..] = call.u32(3).to_le_bytes();
+    let named = u16::from_le_bytes([low, high]);
+    page_owner(call, named)?;
+    if named != DOMID_SELF {
+        return Err(Errno::EPERM.into());
+    }
+    batch::run(call, "mmuext_op", one)
+}
+
+fn one<P: Platform>(call: &mut Call<'_, P>, request: MmuextOp) -> Result<(), Halt> {
+    let MmuextOp { arg1, arg2, .. } = request;
+    let mfn = Mfn(arg1);
+    match request.cmd {
+        MMUEXT_PIN_L1_TABLE => pin(call, mfn, Level::L1),
+        MMUEXT_PIN_L2_TABLE => pin(call, mfn, Level::L2),
+        MMUEXT_PIN_L3_TABLE => pin(call, mfn, Level::L3),
+        MMUEXT_PIN_L4_TABLE => pin(call, mfn, Level::L4),
+        MMUEXT_UNPIN_TABLE => Ok(call.memory(|op, _| op.unpin(mfn))?),
+        MMUEXT_NEW_BASEPTR => Ok(new_kernel_root(call.vcpu, call.platform, &mut call.budget, mfn)?),
+        MMUEXT_NEW_USER_BASEPTR => new_user_root(call, mfn),
+        MMUEXT_TLB_FLUSH_LOCAL => flush(call, Target::Everything, Scope::Local),
+        MMUEXT_INVLPG_LOCAL => flush(call, Target::Address(arg1), Scope::Local),
+        MMUEXT_TLB_FLUSH_MULTI => flush_some(call, Target::Everything, arg2),
+        MMUEXT_INVLPG_MULTI => flush_some(call, Target::Address(arg1), arg2),
+        MMUEXT_TLB_FLUSH_ALL => flush(call, Target::Everything, Scope::All),
+        MMUEXT_INVLPG_ALL => flush(call, Target::Address(arg1), Scope::All),
+        // For domains with devices that don't snoop caches.
+        MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => Err(Errno::EACCES.into()),
+        MMUEXT_SET_LDT => call.set_ldt(arg1, arg2),
+        MMUEXT_CLEAR_PAGE => fill(call, mfn, None),
+        MMUEXT_COPY_PAGE => fill(call, mfn, Some(Mfn(arg2))),
+        MMUEXT_MARK_SUPER | MMUEXT_UNMARK_SUPER => Err(Errno::EOPNOTSUPP.into()),
+        _ => Err(Errno::ENOSYS.into()),
+    }
+}
+
+fn pin<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn, level: Level) -> Result<(), Halt> {
+    Ok(call.memory(|op, _| op.pin(mfn, level))?)
+}
+
+/// Makes `root` the page tables of kernel mode and loads them, as `MMUEXT_NEW_BASEPTR` and a write to CR3 do. The vCPU
+/// is in kernel mode.
+///
+/// # Errors
+/// Nothing has changed then.
+pub fn new_kernel_root<P: Platform>(
+    vcpu: &mut Vcpu,
+    platform: &mut P,
+    budget: &mut u32,
+    root: Mfn,
+) -> Result<(), Unfinished> {
+    let hide = hides_m2p(vcpu);
+    let Vcpu { pending, roots, .. } = vcpu;
+    let old = perform(platform, pending, budget, |op, _| op.set_root(roots, Mode::Kernel, Some(root), hide))?;
+    if old.is_some() {
+        // Another address space has another LDT at the same address.
+        drop_ldt_pages(vcpu, platform, budget);
+    }
+    platform.load_root(vcpu);
+    drop_root(vcpu, platform, budget, old)
+}
+
+fn new_user_root<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn) -> Result<(), Halt> {
+    let root = (mfn != Mfn(0)).then_some(mfn);
+    let hide = hides_m2p(call.vcpu);
+    let Call { vcpu, platform, budget, .. } = call;
+    let Vcpu { pending, roots, .. } = &mut **vcpu;
+    // No CPU has it loaded: the vCPU is in kernel mode.
+    let old = perform(*platform, pending, budget, |op, _| op.set_root(roots, Mode::User, root, hide))?;
+    Ok(drop_root(vcpu, *platform, budget, old)?)
+}
+
+fn drop_root<P: Platform>(
+    vcpu: &mut Vcpu,
+    platform: &mut P,
+    budget: &mut u32,
+    mut old: Option<OldRoot>,
+) -> Result<(), Unfinished> {
+    perform(platform, &mut vcpu.pending, budget, |op, _| {
+        if let Some(old) = old.take() {
+            op.drop_root(old);
+        }
+        Ok(())
+    })
+}
+
+fn hides_m2p(vcpu: &Vcpu) -> bool {
+    vcpu.assists & 1 << VMASST_TYPE_M2P_STRICT != 0
+}
+
+fn flush<P: Platform>(call: &mut Call<'_, P>, target: Target, scope: Scope) -> Result<(), Halt> {
+    call.flush(target, scope);
+    Ok(())
+}
+
+fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) -> Result<(), Halt> {
+    let vcpus = call.read(bitmap).map_err(|_| Errno::EINVAL)?;
+    flush(call, target, Scope::Vcpus(vcpus))
+}
+
+/// Clears a page that the guest may write, or copies another of its pages there.
+fn fill<P: Platform>(call: &mut Call<'_, P>, to: Mfn, from: Option<Mfn>) -> Result<(), Halt> {
+    let owner = call.vcpu.domain;
+    if let Some(from) = from {
+        call.memory(|op, _| op.reference(from, owner))?;
+    }
+    let held = call.memory(|op, _| op.take_writable(to, owner));
+    if held.is_ok() {
+        match from {
+            Some(from) => call.platform.copy_page(to, from),
+            None => call.platform.clear_page(to),
+        }
+        call.memory(|op, _| {
+            op.put_writable(to);
+            Ok(())
+        })?;
+    }
+    if let Some(from) = from {
+        call.memory(|op, _| {
+            op.put(from);
+            Ok(())
+        })?;
+    }
+    Ok(held?)
+}

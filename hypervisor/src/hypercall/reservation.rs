@@ -1,0 +1,115 @@
+//! `memory_op`: how much memory the domain has (`memory.h`, `struct xen_memory_reservation`).
+//!
+//! The answer is the number of extents done; fewer than asked for says that the next one failed. Where a restart goes on
+//! is in the bits of the command word above the command.
+
+use pv_abi::domid::DOMID_SELF;
+use pv_abi::errno::Errno;
+use pv_abi::memory::{
+    MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_INCREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
+};
+
+use super::{Answer, Call, Platform, Reply};
+use crate::addr::{DomainId, Mfn, Pfn};
+use crate::mm::m2p;
+use crate::mm::perform::Unfinished;
+
+/// Largest extent, as log2 of its frames: 2 MiB, as Xen allows unprivileged domains.
+pub(super) const MAX_ORDER: u32 = 9;
+
+/// Bits of the command word below the position of a restart.
+const POSITION_SHIFT: u32 = 6;
+
+/// `XENMEM_increase_reservation`, `XENMEM_decrease_reservation` and `XENMEM_populate_physmap`.
+pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply {
+    let position = call.word(0) >> POSITION_SHIFT;
+    // As in Xen, a request that makes no sense has no extents done, without an error code.
+    let Ok(request) = call.read::<MemoryReservation>(call.word(1)) else { return Ok(Answer::Done(0)) };
+    if request.extent_order > MAX_ORDER || request.nr_extents > u64::MAX >> (POSITION_SHIFT + MAX_ORDER) {
+        return Ok(Answer::Done(0));
+    }
+    if request.domid != DOMID_SELF && request.domid != call.vcpu.domain.0 {
+        return match call.platform.page_owner(DomainId(request.domid)) {
+            // Changing another domain's memory is for tools; there are none yet.
+            Ok(_) | Err(Errno::EPERM) => Err(Errno::EPERM.into()),
+            Err(_) => Ok(Answer::Done(0)),
+        };
+    }
+    // Frames, counted through all extents, so that a restart may come in the middle of one.
+    let frames = request.nr_extents << request.extent_order;
+    let mut at = position.min(frames);
+    let steps = match command {
+        XENMEM_DECREASE_RESERVATION => 1,
+        _ => 1 << request.extent_order,
+    };
+    while at < frames {
+        let step = match command {
+            XENMEM_INCREASE_RESERVATION => add(call, &request, at, false),
+            XENMEM_POPULATE_PHYSMAP => add(call, &request, at, true),
+            _ => remove(call, &request, at),
+        };
+        match step {
+            Step::Done => at += steps,
+            Step::Failed => break,
+            Step::Again => {
+                let command = at << POSITION_SHIFT | u64::from(command);
+                return Ok(Answer::Again([command, call.word(1), 0, 0, 0, 0]));
+            }
+        }
+    }
+    Ok(Answer::Done(at >> request.extent_order))
+}
+
+enum Step {
+    Done,
+    Failed,
+    Again,
+}
+
+/// Where the entry of the extent that frame `at` is in lies in the guest's array.
+fn entry(request: &MemoryReservation, at: u64) -> u64 {
+    request.extent_start.wrapping_add(8 * (at >> request.extent_order))
+}
+
+/// Adds one extent. With `placed` the guest says at which pfn it is to be known.
+fn add<P: Platform>(call: &mut Call<'_, P>, request: &MemoryReservation, at: u64, placed: bool) -> Step {
+    let entry = entry(request, at);
+    let Ok(order) = u8::try_from(request.extent_order) else { return Step::Failed };
+    // Zeroing a frame costs as much as looking at some dozen page-table entries.
+    const COST: u32 = 16;
+    match call.budget.checked_sub(COST << order.min(6)) {
+        Some(left) => call.budget = left,
+        None => return Step::Again,
+    }
+    let mut pfn: u64 = 0;
+    if placed {
+        match call.read(entry) {
+            Ok(place) => pfn = place,
+            Err(_) => return Step::Failed,
+        }
+    }
+    let Some(mfn) = call.platform.populate(order) else { return Step::Failed };
+    if placed {
+        let table = call.platform.mmu().memory;
+        (0..1 << order).for_each(|n: u64| m2p::set(table, mfn.offset(n), Pfn(pfn.wrapping_add(n))));
+    }
+    if (placed || request.extent_start != 0) && call.write(entry, &mfn.0).is_err() {
+        return Step::Failed;
+    }
+    Step::Done
+}
+
+/// Gives one frame back.
+fn remove<P: Platform>(call: &mut Call<'_, P>, request: &MemoryReservation, at: u64) -> Step {
+    let in_extent = at & ((1 << request.extent_order) - 1);
+    let Ok(first) = call.read::<u64>(entry(request, at)) else { return Step::Failed };
+    let mfn = Mfn(first.wrapping_add(in_extent));
+    match call.memory(|op, frames| frames.run(|frames| op.give_back(frames, mfn))) {
+        Ok(()) => Step::Done,
+        Err(Unfinished::Again) => Step::Again,
+        Err(Unfinished::Refused(refused)) => {
+            call.refuse("decrease_reservation", refused);
+            Step::Failed
+        }
+    }
+}

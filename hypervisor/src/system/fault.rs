@@ -1,0 +1,61 @@
+//! Page faults of guests.
+//!
+//! In this order: a descriptor in the guest's LDT that the CPU looked for; an access that the page tables allow by now,
+//! made through a translation that was older; a store to a page table, which the guest may have asked us to carry out; and
+//! else the guest kernel's affair.
+
+use super::descriptors::{self, Filled};
+use super::memory::Memory;
+use super::runner::World;
+use crate::addr::GuestVa;
+use crate::arch::descriptors::window_offset;
+use crate::bounce::Exception;
+use crate::domain::vcpu::{Mode, Vcpu};
+use crate::emulate::Outcome;
+use crate::guest::GuestRegisters;
+use crate::mm::walk::Access;
+
+/// Bits of the error code, SDM volume 3, 4.7.
+const PRESENT: u32 = 1 << 0;
+const WRITE: u32 = 1 << 1;
+const USER: u32 = 1 << 2;
+const FETCH: u32 = 1 << 4;
+
+/// Handles a page fault that the guest took in ring 3 at `address`.
+pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> Outcome {
+    let code = regs.error_code;
+    if let Some(offset) = window_offset(address) {
+        let address = vcpu.ldt.base.map_or(0, GuestVa::get).wrapping_add(offset);
+        return match descriptors::fill(world.domain, vcpu, world.tables, offset) {
+            Filled::Yes | Filled::Again => Outcome::Resume,
+            Filled::No => raise(vcpu, code, address),
+        };
+    }
+    // What is not present is in no TLB, so there is nothing to be done about it.
+    if code & PRESENT != 0 && is_allowed(vcpu, world, code, address) && !is_repeated(vcpu, regs, address) {
+        return Outcome::Resume;
+    }
+    raise(vcpu, code, address)
+}
+
+/// Gives the fault to the guest.
+fn raise(vcpu: &Vcpu, code: u32, address: u64) -> Outcome {
+    vcpu.info.set_cr2(address);
+    // Both of the guest's modes are ring 3 to the CPU; the guest wants to know which of its own it was.
+    let from_user = if vcpu.mode == Mode::User { USER } else { 0 };
+    Outcome::Raise(Exception::with_code(14, code & !USER | from_user))
+}
+
+/// Whether the page tables allow the access that faulted.
+fn is_allowed(vcpu: &mut Vcpu, world: &World<'_>, code: u32, address: u64) -> bool {
+    let (Some(root), Some(address)) = (vcpu.root(), GuestVa::new(address)) else { return false };
+    let access = Access { write: code & WRITE != 0, fetch: code & FETCH != 0 };
+    let allowed = Memory(world.domain).step(&mut vcpu.pending, |op, _| Ok(op.allows(root, address, access)));
+    allowed == Ok(true)
+}
+
+/// Whether the same instruction faulted here just before, and that was absorbed: then there is more to it.
+fn is_repeated(vcpu: &mut Vcpu, regs: &GuestRegisters, address: u64) -> bool {
+    let fault = Some((regs.rip, address));
+    core::mem::replace(&mut vcpu.absorbed_fault, fault) == fault
+}

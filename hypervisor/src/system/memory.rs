@@ -1,0 +1,150 @@
+//! Memory of domains: the machine for the rules of [`mm`](crate::mm), and what carries out their effects.
+
+use crate::addr::{DomainId, Mfn};
+use crate::arch::guest_frames::{self, Tables};
+use crate::arch::cpu_features;
+use crate::mm::error::Stop;
+use crate::mm::flush::{CpuSet, FlushClock};
+use crate::mm::m2p;
+use crate::mm::operation::{Freed, Mmu, Operation, Space};
+use crate::mm::owner::DomainFrames;
+use crate::mm::perform::{Effects, FramesLock, Unfinished, perform};
+use crate::mm::validate::Pending;
+use crate::sync::{Once, SpinLock};
+
+use super::{Domain, flush, machine};
+
+static CLOCK: FlushClock = FlushClock::new();
+static MMU: Once<Mmu<'static, Tables>> = Once::new();
+
+/// When CPUs flushed.
+pub fn clock() -> &'static FlushClock {
+    &CLOCK
+}
+
+/// Sets the rules up for a machine on which `running` CPUs run, and no more will.
+pub fn init(running: u32) {
+    let frames = machine().frames;
+    MMU.call_once(|| Mmu {
+        frames,
+        clock: &CLOCK,
+        memory: &Tables,
+        online: CpuSet::first(running),
+        // All cacheable memory is below the end of RAM.
+        l1tf_limit: cpu_features::exposure().l1tf.then(|| frames.end()),
+    });
+}
+
+/// The machine as the rules see it.
+#[inline]
+pub fn mmu() -> &'static Mmu<'static, Tables> {
+    MMU.get().expect("boot sets the rules up before there is a domain")
+}
+
+impl FramesLock for SpinLock<DomainFrames> {
+    fn with(&self, work: &mut dyn FnMut(&mut DomainFrames)) {
+        work(&mut self.lock());
+    }
+}
+
+impl Domain {
+    /// The domain as the rules see it. None has devices yet.
+    #[inline]
+    pub fn space(&self) -> Space<'_> {
+        Space { domain: self.id, cpus: &self.cpus, devices: &[] }
+    }
+}
+
+/// A domain's memory.
+#[derive(Clone, Copy)]
+pub struct Memory<'a>(pub &'a Domain);
+
+impl Effects for Memory<'_> {
+    type Tables = Tables;
+
+    #[inline]
+    fn mmu(&self) -> &Mmu<'_, Tables> {
+        mmu()
+    }
+
+    #[inline]
+    fn space(&self) -> Space<'_> {
+        self.0.space()
+    }
+
+    #[inline]
+    fn frames(&self) -> &dyn FramesLock {
+        &self.0.frames
+    }
+
+    fn retire(&mut self, freed: &mut Freed) {
+        for mfn in freed.drain(..) {
+            let owner = mmu().frames.get(mfn).and_then(|frame| frame.owner());
+            if owner == Some(self.0.id) {
+                retire(&self.0.frames, mfn);
+            } else if let Some(domain) = owner.and_then(find) {
+                retire(&domain.frames, mfn);
+            }
+        }
+    }
+
+    fn flush(&mut self, cpus: CpuSet) {
+        flush::flush(cpus);
+    }
+}
+
+impl Memory<'_> {
+    /// Carries out a step of the rules with a budget of its own.
+    pub fn step<T>(
+        mut self,
+        pending: &mut Pending,
+        step: impl FnMut(&mut Operation<'_, Tables>, &dyn FramesLock) -> Result<T, Stop>,
+    ) -> Result<T, Unfinished> {
+        perform(&mut self, pending, &mut STEP.clone(), step)
+    }
+
+    /// Takes `2^order` frames from the allocator for the domain, zeroed; `None` if there are none, or if the domain may
+    /// not have so many more. The caller tells the machine-to-phys table.
+    pub fn populate(self, order: u8) -> Option<Mfn> {
+        let count = 1 << order;
+        if self.0.frames.lock().allocated() + count > self.0.max_pages {
+            return None;
+        }
+        let (frames, allocator) = (machine().frames, machine().allocator);
+        let block = allocator.lock().alloc(&frames, order)?;
+        flush::flush(clock().stale(block.last_use, mmu().online));
+        if block.dirty {
+            (0..count).for_each(|n| guest_frames::clear(&frames, block.mfn.offset(n)));
+        }
+        let mut owned = self.0.frames.lock();
+        if owned.allocated() + count > self.0.max_pages {
+            // Another vCPU was faster.
+            drop(owned);
+            allocator.lock().free(&frames, block.mfn, order, false);
+            return None;
+        }
+        (0..count).for_each(|n| owned.assign(&frames, block.mfn.offset(n)));
+        Some(block.mfn)
+    }
+}
+
+impl Memory<'_> {
+    /// Gives a frame that [`Operation::reclaim`] took from the domain to the allocator.
+    pub fn free_reclaimed(self, mfn: Mfn) {
+        m2p::clear(&Tables, mfn);
+        machine().allocator.lock().free(&mmu().frames, mfn, 0, true);
+    }
+}
+
+/// Page-table entries that one step may look at: some ten thousand instructions, the time that interrupts may wait.
+pub const STEP: u32 = 1024;
+
+fn find(id: DomainId) -> Option<alloc::sync::Arc<Domain>> {
+    machine().domains.lock().iter().find(|domain| domain.id == id).cloned()
+}
+
+fn retire(frames: &SpinLock<DomainFrames>, mfn: Mfn) {
+    let mut frames = frames.lock();
+    let mut allocator = machine().allocator.lock();
+    frames.retire(&mmu().frames, &CLOCK, &Tables, &mut allocator, mfn);
+}
