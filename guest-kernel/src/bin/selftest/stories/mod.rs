@@ -11,6 +11,7 @@ pub mod frame;
 pub mod frames;
 pub mod iret;
 pub mod memory_op;
+pub mod mmu;
 pub mod msrs;
 pub mod multicall;
 pub mod ports;
