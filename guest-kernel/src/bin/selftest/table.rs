@@ -7,7 +7,7 @@ use crate::stories::*;
 pub struct Story {
     /// One word.
     pub name: &'static str,
-    /// `abi`, `mmu`: same verdict on Pavise and on Xen. `crash`: the domain is killed.
+    /// `abi`, `mmu`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `crash`: the domain is killed.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -124,6 +124,9 @@ stories! {
         "mmu-ext-arguments": mmu::flushes::arguments,
         "mmu-copy-pages": mmu::copies::pages,
         "mmu-copy-tables": mmu::copies::tables,
+    }
+    neighbour {
+        "neighbour": neighbour::watch,
     }
     crash {
         "crash-no-handler": crash::no_handler,

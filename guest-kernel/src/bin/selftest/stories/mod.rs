@@ -14,6 +14,7 @@ pub mod memory_op;
 pub mod mmu;
 pub mod msrs;
 pub mod multicall;
+pub mod neighbour;
 pub mod ports;
 pub mod sched;
 pub mod segments;
