@@ -15,6 +15,7 @@ mod running;
 mod scenario;
 mod suite;
 mod suites;
+mod telling;
 mod xen;
 
 use anyhow::Result;

@@ -8,6 +8,7 @@ mod crash;
 mod host;
 mod lint;
 mod machine_files;
+mod mmu;
 mod oracle;
 
 use crate::suite::Test;
@@ -25,6 +26,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(bad_input::tests());
     tests.extend(crash::tests()?);
     tests.extend(abi::tests()?);
+    tests.extend(mmu::tests()?);
     tests.extend(oracle::tests()?);
     Ok(tests)
 }

@@ -1,12 +1,13 @@
-//! Suite `oracle`: the stories of suite `abi` on Debian's Xen, the same ELF file as its first domain. The verdicts agree
-//! with those on Pavise, or the difference is in `docs/differences-from-xen.md` with its reason.
+//! Suite `oracle`: the stories of the suites `abi` and `mmu` on Debian's Xen, the same ELF file as its first domain. The
+//! verdicts agree with those on Pavise, or the difference is in `docs/differences-from-xen.md` with its reason.
 
-use super::abi;
+use super::{abi, mmu};
 use crate::{
     context::{Context, log_file},
     differences,
     guest::stories,
     suite::{Ending, Test},
+    telling::{Tell, cpu},
     xen,
 };
 use anyhow::{Context as _, Result, ensure};
@@ -18,11 +19,17 @@ const SUITE: &str = "oracle";
 /// # Errors
 /// When the list of stories can't be read.
 pub fn tests() -> Result<Vec<Test>> {
-    let stories = stories::of_suite(abi::SUITE)?;
-    let known = stories.clone();
-    let table = Test::host(SUITE, "table-of-differences", move |_| names_only(&known));
-    let compare = |story: String| Test::machine(SUITE, story.clone(), move |context| compare(&story, context));
-    Ok(std::iter::once(table).chain(stories.into_iter().map(compare)).collect())
+    let suites: [(&str, Tell); 2] = [(abi::SUITE, abi::verdict), (mmu::SUITE, mmu::verdict)];
+    let mut known = Vec::new();
+    let mut tests = Vec::new();
+    for (suite, tell) in suites {
+        for story in stories::of_suite(suite)? {
+            known.push(story.clone());
+            tests.push(Test::machine(SUITE, story.clone(), move |context| compare(&story, tell, context)));
+        }
+    }
+    tests.insert(0, Test::host(SUITE, "table-of-differences", move |_| names_only(&known)));
+    Ok(tests)
 }
 
 /// Every row of the table is about a story that is there.
@@ -33,13 +40,13 @@ fn names_only(known: &[String]) -> Result<Ending> {
     Ok(Ending::Passed)
 }
 
-fn compare(story: &str, context: &Context) -> Result<Ending> {
+fn compare(story: &str, tell: Tell, context: &Context) -> Result<Ending> {
     let xen = match context.xen() {
         Ok(xen) => xen,
         Err(reason) => return Ok(Ending::Skipped(format!("{reason:#}"))),
     };
-    let on_xen = xen.tell(story, &xen::hardware(abi::cpu(story)), &log_file(&format!("{SUITE}/{story}")))?;
-    let on_pavise = abi::verdict(story, context);
+    let on_xen = xen.tell(story, &xen::hardware(cpu(story)), &log_file(&format!("{SUITE}/{story}")))?;
+    let on_pavise = tell(story, context);
     differences::judge(differences::of_story(story)?.as_ref(), on_pavise.outcome, on_xen.outcome)
         .with_context(|| format!("Pavise: {on_pavise}\nXen: {on_xen}\n"))?;
     Ok(Ending::Passed)

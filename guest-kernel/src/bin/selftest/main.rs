@@ -1,4 +1,5 @@
-//! The self-test: tells one story per boot, named by `story=NAME` on the command line, and prints its verdict.
+//! The self-test: tells one story per boot, named by `story=NAME` on the command line, and prints its verdict. With
+//! `start=key` it waits for a key first.
 //!
 //! A story tries one subject of the ABI, bad arguments included, and compares with what the ABI says. The same file
 //! boots on Pavise and on Xen. Stories of the suite `crash` end with the domain killed: there the hypervisor's log is

@@ -7,7 +7,7 @@ use crate::stories::*;
 pub struct Story {
     /// One word.
     pub name: &'static str,
-    /// `abi`: same verdict on Pavise and on Xen. `crash`: the domain is killed.
+    /// `abi`, `mmu`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `crash`: the domain is killed.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -90,6 +90,43 @@ stories! {
         "frames-page-tables": frames::page_tables,
         "frames-page-tables-read-only": frames::page_tables_read_only,
         "frames-start-info": frames::start_info_page,
+    }
+    mmu {
+        "mmu-update-levels": mmu::updates::levels,
+        "mmu-update-values": mmu::updates::values,
+        "mmu-update-commands": mmu::updates::commands,
+        "mmu-update-plain-stores": mmu::updates::plain_stores,
+        "mmu-update-machphys": mmu::updates::machine_to_physical,
+        "mmu-update-bad-slots": mmu::updates::bad_slots,
+        "mmu-update-bad-entries": mmu::updates::bad_entries,
+        "mmu-update-counts": mmu::updates::counts,
+        "mmu-update-bad-lists": mmu::updates::bad_lists,
+        "mmu-update-other-domains": mmu::updates::other_domains,
+        "mmu-va-mapping": mmu::va_mapping::mapping,
+        "mmu-va-no-execute": mmu::va_mapping::no_execute,
+        "mmu-va-bad-addresses": mmu::va_mapping::bad_addresses,
+        "mmu-va-bad-entries": mmu::va_mapping::bad_entries,
+        "mmu-va-bad-masks": mmu::va_mapping::bad_masks,
+        "mmu-va-other-domains": mmu::va_mapping::other_domains,
+        "mmu-pin-levels": mmu::pins::levels,
+        "mmu-pin-whole-tree": mmu::pins::whole_tree,
+        "mmu-pin-twice": mmu::pins::twice,
+        "mmu-pin-refusals": mmu::pins::refusals,
+        "mmu-pin-bad-entries": mmu::pins::bad_entries,
+        "mmu-pin-builders-root": mmu::pins::builders_root,
+        "mmu-root-kernel": mmu::roots::kernel,
+        "mmu-root-user": mmu::roots::user,
+        "mmu-root-refusals": mmu::roots::refusals,
+        "mmu-flush-translations": mmu::flushes::translations,
+        "mmu-flush-odd-targets": mmu::flushes::odd_targets,
+        "mmu-ext-other-operations": mmu::flushes::other_operations,
+        "mmu-ext-counts": mmu::flushes::counts,
+        "mmu-ext-arguments": mmu::flushes::arguments,
+        "mmu-copy-pages": mmu::copies::pages,
+        "mmu-copy-tables": mmu::copies::tables,
+    }
+    neighbour {
+        "neighbour": neighbour::watch,
     }
     crash {
         "crash-no-handler": crash::no_handler,

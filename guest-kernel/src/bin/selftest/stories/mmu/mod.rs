@@ -1,0 +1,10 @@
+//! The suite `mmu`: the calls that change page tables, descriptors and the reservation. What is good in them works,
+//! and what is bad gets the error that the ABI has for it.
+
+pub mod copies;
+pub mod flushes;
+pub mod ground;
+pub mod pins;
+pub mod roots;
+pub mod updates;
+pub mod va_mapping;
