@@ -3,8 +3,8 @@
 use pv_abi::domid::{DOMID_IO, DOMID_SELF, DOMID_XEN};
 use pv_abi::errno::Errno;
 use pv_abi::mmu::{
-    MMU_MACHPHYS_UPDATE, MMU_PT_UPDATE_PRESERVE_AD, MMU_UPDATE_COMMAND_MASK, MmuUpdate, UVMF_ALL, UVMF_FLUSHTYPE_MASK,
-    UVMF_INVLPG, UVMF_LOCAL, UVMF_TLB_FLUSH,
+    MMU_MACHPHYS_UPDATE, MMU_NORMAL_PT_UPDATE, MMU_PT_UPDATE_NO_TRANSLATE, MMU_PT_UPDATE_PRESERVE_AD, MmuUpdate,
+    UVMF_ALL, UVMF_FLUSHTYPE_MASK, UVMF_INVLPG, UVMF_LOCAL, UVMF_TLB_FLUSH,
 };
 
 use super::batch::{self, Halt};
@@ -46,12 +46,14 @@ pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<
 }
 
 fn update<P: Platform>(call: &mut Call<'_, P>, MmuUpdate { ptr, val }: MmuUpdate, owner: DomainId) -> Result<(), Halt> {
-    let address = MachineAddr(ptr & !MMU_UPDATE_COMMAND_MASK);
-    let change = match ptr & MMU_UPDATE_COMMAND_MASK {
-        MMU_MACHPHYS_UPDATE => return set_machine_to_phys(call, address.frame(), val, owner),
+    // Entries are 8-byte aligned, so all three bits below are the command.
+    let address = MachineAddr(ptr & !7);
+    let change = match ptr & 7 {
+        // There are no translated guests, so that these two are the same.
+        MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => Change::Set,
         MMU_PT_UPDATE_PRESERVE_AD => Change::KeepAccessedDirty,
-        // The normal update, and the one for translated guests, which there are none of.
-        _ => Change::Set,
+        MMU_MACHPHYS_UPDATE => return set_machine_to_phys(call, address.frame(), val, owner),
+        _ => return Err(Errno::ENOSYS.into()),
     };
     let slot = Slot::at(address)?;
     call.memory(|op, _| op.update(slot, val, change, owner).map(|_| ()))?;
