@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use std::{env, ffi::OsString, fs, path::PathBuf, process::Command};
 
 /// The Rust guest kernels that machine files can name as `guest:NAME`.
-pub const GUESTS: [&str; 2] = ["demo", "selftest"];
+pub const GUESTS: [&str; 3] = ["bench", "demo", "selftest"];
 
 /// The hypervisor's binary.
 const HYPERVISOR: &str = "pavise-hv";

@@ -3,7 +3,7 @@
 use pv_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Call, Failure, Platform};
+use super::{Answer, Call, Failure, Platform};
 use crate::addr::is_canonical;
 
 impl<P: Platform> Call<'_, P> {
@@ -17,6 +17,16 @@ impl<P: Platform> Call<'_, P> {
     /// Argument `index`.
     pub fn word(&self, index: usize) -> u64 {
         self.args.get(index).copied().unwrap_or(0)
+    }
+
+    /// To make the call again with `words` for its first arguments. The others stay as they are: a call may destroy only
+    /// the registers of arguments that it has, and kernels keep things in the rest (`xen-x86_64.h`).
+    pub fn again<const N: usize>(&self, words: [u64; N]) -> Answer {
+        let mut args = self.args;
+        for (arg, word) in args.iter_mut().zip(words) {
+            *arg = word;
+        }
+        Answer::Again(args)
     }
 
     /// Copies a struct in.

@@ -29,7 +29,7 @@ fn write<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
     if left == 0 {
         return Ok(Answer::Done(0));
     }
-    Ok(Answer::Again([CONSOLEIO_WRITE.into(), left as u64, at.wrapping_add(done), 0, 0, 0]))
+    Ok(call.again([CONSOLEIO_WRITE.into(), left as u64, at.wrapping_add(done)]))
 }
 
 fn read<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {

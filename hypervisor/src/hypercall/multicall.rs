@@ -26,17 +26,17 @@ pub(super) fn multicall<P: Platform>(call: &mut Call<'_, P>) -> Reply {
                 // The entry itself keeps what is left of it.
                 let rest = MulticallEntry { args, ..entry };
                 call.platform.write_bytes(at, rest.as_bytes())?;
-                return Ok(Answer::Again([at, left.into(), 0, 0, 0, 0]));
+                return Ok(call.again([at, left.into()]));
             }
             Step::Then(what) => {
                 write_result(call, at, 0)?;
-                return after(what, next, left - 1);
+                return after(call, what, next, left - 1);
             }
         }
         at = next;
         left -= 1;
     }
-    Ok(if left == 0 { Answer::Done(0) } else { Answer::Again([at, left.into(), 0, 0, 0, 0]) })
+    Ok(if left == 0 { Answer::Done(0) } else { call.again([at, left.into()]) })
 }
 
 enum Step {
@@ -68,10 +68,10 @@ fn one<P: Platform>(call: &mut Call<'_, P>, entry: &MulticallEntry) -> Result<St
 
 /// An entry yielded, waits or ended the domain. With entries still to come, a yield or a wait is over at once: a guest
 /// must expect both to return early, and the rest of its list must not be lost.
-fn after(what: Next, at: u64, left: u32) -> Reply {
+fn after<P: Platform>(call: &Call<'_, P>, what: Next, at: u64, left: u32) -> Reply {
     match what {
         Next::Resume(_) | Next::Yield | Next::Block | Next::Poll { .. } if left > 0 => {
-            Ok(Answer::Again([at, left.into(), 0, 0, 0, 0]))
+            Ok(call.again([at, left.into()]))
         }
         Next::Resume(_) | Next::Yield | Next::Block | Next::Poll { .. } | Next::End(_) => Ok(Answer::Then(what)),
     }

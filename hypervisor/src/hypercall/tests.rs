@@ -130,15 +130,17 @@ fn vcpu() -> Vcpu {
     Vcpu::new(DomainId(1), VcpuId(0), GuestRegisters::default(), info)
 }
 
-/// Makes a call and all its restarts.
+/// Makes a call and all its restarts, which must leave the registers alone that are no argument of it.
 fn call(vcpu: &mut Vcpu, fake: &mut Fake, number: u32, args: &[u64]) -> (Next, i64) {
-    let mut regs = GuestRegisters { rax: number.into(), rip: 0x1002, ..Default::default() };
-    let slots = [&mut regs.rdi, &mut regs.rsi, &mut regs.rdx, &mut regs.r10, &mut regs.r8, &mut regs.r9];
-    for (slot, arg) in slots.into_iter().zip(args) {
-        *slot = *arg;
-    }
+    const OTHERS: [u64; 6] = [0x5a5a; 6];
+    let mut words = OTHERS;
+    words[..args.len()].copy_from_slice(args);
+    let [rdi, rsi, rdx, r10, r8, r9] = words;
+    let mut regs = GuestRegisters { rax: number.into(), rip: 0x1002, rdi, rsi, rdx, r10, r8, r9, ..Default::default() };
     for _ in 0..100_000 {
         let next = dispatch(vcpu, &mut regs, fake);
+        let words = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+        assert_eq!(words[args.len()..], OTHERS[args.len()..], "registers that are no argument");
         if regs.rip == 0x1002 {
             return (next, regs.rax.cast_signed());
         }

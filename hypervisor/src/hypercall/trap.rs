@@ -31,5 +31,5 @@ pub(super) fn set_trap_table<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         call.vcpu.gates[usize::from(entry.vector)] = gate;
         at = at.checked_add(size_of::<TrapInfo>() as u64).ok_or(Errno::EFAULT)?;
     }
-    Ok(Answer::Again([at, 0, 0, 0, 0, 0]))
+    Ok(call.again([at]))
 }

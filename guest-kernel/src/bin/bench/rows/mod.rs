@@ -1,0 +1,51 @@
+//! The rows, one file per subject.
+
+mod calls;
+mod instructions;
+mod paging;
+mod tables;
+mod traps;
+mod user;
+
+use crate::meter::{Effort, Measured};
+
+/// Something to measure.
+pub struct Row {
+    /// Rows that are measured together.
+    pub group: &'static str,
+    /// Unique; one word.
+    pub name: &'static str,
+    /// Measures it.
+    pub measure: fn(Effort) -> Measured,
+}
+
+macro_rules! rows {
+    ($($group:literal { $($name:literal: $measure:path,)* })*) => {
+        /// Every row.
+        pub const ROWS: &[Row] = &[$($(Row { group: $group, name: $name, measure: $measure },)*)*];
+    };
+}
+
+rows! {
+    "mm" {
+        "null-hypercall": calls::null,
+        "unknown-hypercall": calls::unknown,
+        "stack-switch": calls::stack_switch,
+        "fpu-taskswitch": calls::fpu_taskswitch,
+        "sched-yield": calls::sched_yield,
+        "multicall-entry": calls::multicall_entry,
+        "update-va-mapping-same": paging::update_va_mapping_same,
+        "update-va-mapping-map-unmap": paging::update_va_mapping_map_unmap,
+        "mmu-update-one": paging::mmu_update_one,
+        "mmu-update-batch-same": paging::mmu_update_batch_same,
+        "mmu-update-batch-map-unmap": paging::mmu_update_batch_map_unmap,
+        "page-table-store": paging::page_table_store,
+        "tlb-flush-local": paging::tlb_flush_local,
+        "page-fault": traps::page_fault,
+        "software-interrupt": traps::software_interrupt,
+        "cpuid-forced": instructions::cpuid_forced,
+        "rdmsr": instructions::rdmsr,
+        "user-syscall": user::syscall,
+        "pin-unpin-table": tables::pin_unpin,
+    }
+}
