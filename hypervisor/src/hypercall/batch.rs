@@ -83,7 +83,7 @@ pub(super) fn run<P: Platform, T: FromBytes + IntoBytes + Copy>(
         Ok(()) => Ok(Answer::Done(0)),
         Err(Halt::Again) => {
             let left = progress.left | MMU_UPDATE_PREEMPTED;
-            Ok(Answer::Again([progress.at, left.into(), done_at, call.word(3), 0, 0]))
+            Ok(call.again([progress.at, left.into()]))
         }
         Err(Halt::Code(errno)) => Err(Failure::Code(errno)),
         Err(Halt::Refused(refused)) => Err(call.refuse(what, refused).into()),

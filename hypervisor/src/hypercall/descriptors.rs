@@ -26,7 +26,7 @@ pub(super) fn set_gdt<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             Err(why) => {
                 put_all(call, gdt);
                 return match why {
-                    Unfinished::Again => Ok(Answer::Again(call.args)),
+                    Unfinished::Again => Ok(call.again([])),
                     Unfinished::Refused(refused) => Err(call.refuse("set_gdt", refused).into()),
                 };
             }
@@ -59,7 +59,7 @@ pub(super) fn update_descriptor<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let stored = call.memory(|op, _| op.update_descriptor(Slot::at(MachineAddr(address))?, descriptor));
     match stored {
         Ok(()) => Ok(Answer::Done(0)),
-        Err(Unfinished::Again) => Ok(Answer::Again(call.args)),
+        Err(Unfinished::Again) => Ok(call.again([])),
         Err(Unfinished::Refused(refused)) => Err(call.refuse("update_descriptor", refused).into()),
     }
 }

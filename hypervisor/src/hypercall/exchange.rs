@@ -36,7 +36,7 @@ pub(super) fn exchange<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     while done < exchange.request.input.nr_extents {
         match group(call, &exchange, done) {
             Ok(()) => {}
-            Err(Halt::Again) => return Ok(Answer::Again(call.args)),
+            Err(Halt::Again) => return Ok(call.again([])),
             Err(Halt::Code(errno)) => return Err(errno.into()),
             Err(Halt::Refused(refused)) => return Err(call.refuse("memory exchange", refused).into()),
         }

@@ -93,7 +93,7 @@ fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     });
     match changed {
         Ok(()) => {}
-        Err(Unfinished::Again) => return Ok(Answer::Again(call.args)),
+        Err(Unfinished::Again) => return Ok(call.again([])),
         Err(Unfinished::Refused(refused)) => return Err(call.refuse("update_va_mapping", refused).into()),
     }
     let target = match flags & UVMF_FLUSHTYPE_MASK {

@@ -53,7 +53,7 @@ pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply
             Step::Failed => break,
             Step::Again => {
                 let command = at << POSITION_SHIFT | u64::from(command);
-                return Ok(Answer::Again([command, call.word(1), 0, 0, 0, 0]));
+                return Ok(call.again([command]));
             }
         }
     }

@@ -79,4 +79,4 @@ pub mod validate;
 pub mod walk;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
