@@ -96,6 +96,15 @@ pub struct Ldt {
     pub pages: [Option<Mfn>; LDT_PAGES],
 }
 
+/// The ports that guest user mode may reach: a bit per port, 0 for those it may.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IoBitmap {
+    /// Where the guest kernel keeps it; read at each access.
+    pub address: u64,
+    /// Ports in it; those above may not be reached.
+    pub ports: u32,
+}
+
 /// The state of a vCPU. Exactly one place owns it at a time: the CPU that runs it, or a run queue.
 pub struct Vcpu {
     /// The domain it belongs to.
@@ -124,6 +133,8 @@ pub struct Vcpu {
     pub assists: u64,
     /// Control registers and the like, as the guest sees them.
     pub control: Control,
+    /// The ports of its user mode.
+    pub io_bitmap: IoBitmap,
     /// The latest page fault that the guest was not told of: RIP and address.
     pub absorbed_fault: Option<(u64, u64)>,
     /// Its part of the shared-info page.
@@ -147,6 +158,7 @@ impl Vcpu {
             ldt: Ldt::default(),
             assists: 0,
             control: Control::NEW,
+            io_bitmap: IoBitmap::default(),
             absorbed_fault: None,
             info,
         }

@@ -4,7 +4,7 @@
 
 use crate::addr::Mfn;
 use crate::domain::vcpu::Vcpu;
-use crate::guest::GuestCopy;
+use crate::guest::{Fault, GuestCopy};
 
 use super::cpuid::CpuidPolicy;
 use super::instruction::Width;
@@ -97,8 +97,11 @@ pub trait GuestCpu: GuestCopy {
     /// Writes back and empties the caches, if the domain has devices that don't snoop them. Else does nothing.
     fn write_back_caches(&mut self);
 
-    /// May guest *users* reach all bytes of this port, by the bitmap their kernel set (`PHYSDEVOP_set_iobitmap`)?
-    fn io_bitmap_allows(&mut self, port: u16, width: Width) -> bool;
+    /// Copies from the guest kernel's address space, whichever is loaded.
+    ///
+    /// # Errors
+    /// Where it faults.
+    fn read_kernel_bytes(&mut self, vcpu: &Vcpu, from: u64, buf: &mut [u8]) -> Result<(), Fault>;
 
     /// Reads a port. What nobody answers reads as all ones, as on a bus.
     fn port_read(&mut self, _port: u16, width: Width) -> u32 {

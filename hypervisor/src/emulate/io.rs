@@ -2,13 +2,12 @@
 //! of an empty bus; a fault there ends its boot.
 
 use super::PAGE_FAULT;
-use super::cpu::{GuestCpu, SegmentBase};
-use super::cpu::Progress;
+use super::cpu::{GuestCpu, Progress, SegmentBase};
 use super::execute::{Context, NOT_ALLOWED, low};
 use super::instruction::{AddressSize, Gpr, Port, Segment, Width};
 use crate::addr::is_canonical;
 use crate::bounce::Exception;
-use crate::domain::vcpu::Mode;
+use crate::domain::vcpu::{IoBitmap, Mode};
 use crate::guest::Fault;
 
 /// RFLAGS.DF: string instructions go towards lower addresses.
@@ -85,12 +84,29 @@ impl<C: GuestCpu> Context<'_, C> {
             Port::Immediate(number) => number.into(),
             Port::Dx => (self.regs.rdx & 0xffff) as u16,
         };
-        if self.has_io_privilege() || self.cpu.io_bitmap_allows(port, width) { Ok(port) } else { Err(NOT_ALLOWED) }
+        if self.has_io_privilege() || self.bitmap_allows(port, width) { Ok(port) } else { Err(NOT_ALLOWED) }
     }
 
     fn is_exhausted(&self, size: AddressSize, repeat: bool) -> bool {
         repeat && size.clip(self.regs.rcx) == 0
     }
+
+    /// Whether the bitmap that the guest kernel set allows all bytes of a port. It is in the kernel's memory, which the
+    /// guest changes as it likes.
+    fn bitmap_allows(&mut self, port: u16, width: Width) -> bool {
+        let IoBitmap { address, ports } = self.vcpu.io_bitmap;
+        let (byte, bit, count) = (u64::from(port) / 8, usize::from(port) % 8, width.bytes());
+        if usize::from(port) + count > ports as usize {
+            return false;
+        }
+        // The bits may lie across two bytes.
+        let mut bits = [0; 2];
+        let wanted = if bit + count > 8 { &mut bits[..] } else { &mut bits[..1] };
+        let read = self.cpu.read_kernel_bytes(self.vcpu, address.wrapping_add(byte), wanted);
+        let denied = ((1 << count) - 1) << bit;
+        read.is_ok() && u16::from_le_bytes(bits) & denied == 0
+    }
+
 
     /// Moves the address register on, counts, and says whether there is more to do.
     fn step(&mut self, address: Gpr, width: Width, size: AddressSize, repeat: bool) -> Progress {

@@ -18,7 +18,7 @@ use crate::bounce::GuestSpace;
 use crate::domain::builder::hypercall_page;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
-use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase, Width};
+use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
 use crate::guest::{Fault, GuestCopy};
 use crate::hypercall::{self, DomainView, Platform};
 use crate::mm::flush::CpuSet;
@@ -262,8 +262,11 @@ impl GuestCpu for World<'_> {
 
     fn write_back_caches(&mut self) {}
 
-    fn io_bitmap_allows(&mut self, _port: u16, _width: Width) -> bool {
-        false
+    fn read_kernel_bytes(&mut self, vcpu: &Vcpu, from: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        machine_vcpu::load_root(vcpu.roots.kernel);
+        let read = CurrentSpace.read_bytes(from, buf);
+        machine_vcpu::load_root(vcpu.root());
+        read
     }
 
     fn cpuid_policy(&self) -> &CpuidPolicy {

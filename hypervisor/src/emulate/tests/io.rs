@@ -1,3 +1,4 @@
+use crate::domain::vcpu::IoBitmap;
 use super::*;
 
 const IN_DX: [(u8, &[u8], Width); 3] =
@@ -68,9 +69,38 @@ fn writes_go_to_the_port_named() {
 #[test]
 fn the_bitmap_opens_ports_to_users() {
     let mut guest = Guest::user(&[0xec]);
-    guest.machine.user_ports.insert(0x60);
+    guest.regs.rdx = 0x66;
     guest.raises(GP);
-    guest.regs.rdx = 0x60;
+    guest.vcpu.io_bitmap = IoBitmap { address: DATA, ports: 0x68 };
+    let denied = |guest: &mut Guest, ports: &[u64]| {
+        let mut bits = [0xff; 0xe];
+        ports.iter().for_each(|port| bits[*port as usize / 8] &= !(1 << (port % 8)));
+        guest.machine.write_bytes(DATA, &bits).unwrap();
+    };
+    denied(&mut guest, &[0x65, 0x67]);
+    guest.raises(GP);
+    denied(&mut guest, &[0x66]);
+    guest.runs(1);
+}
+
+#[test]
+fn the_bitmap_speaks_for_each_byte_of_a_port() {
+    let mut guest = Guest::user(&[0xed]);
+    guest.regs.rdx = 0x66;
+    guest.vcpu.io_bitmap = IoBitmap { address: DATA, ports: 0x6a };
+    // Four ports in two bytes of the map, all open but one in turn.
+    for closed in 0x66..0x6a {
+        let mut bits = [0; 0xe];
+        bits[closed / 8] = 1 << (closed % 8);
+        guest.machine.write_bytes(DATA, &bits).unwrap();
+        guest.raises(GP);
+    }
+    guest.machine.write_bytes(DATA, &[0; 0xe]).unwrap();
+    guest.vcpu.io_bitmap.ports = 0x69;
+    guest.raises(GP);
+    guest.vcpu.io_bitmap = IoBitmap { address: 0xffff_8000_0000_0000, ports: 0x6a };
+    guest.raises(GP);
+    guest.vcpu.io_bitmap = IoBitmap { address: DATA, ports: 0x6a };
     guest.runs(1);
 }
 

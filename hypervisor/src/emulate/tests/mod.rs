@@ -47,7 +47,6 @@ struct Machine {
     bases: [u64; 3],
     /// The bytes that each read of a port gives.
     port: Option<u32>,
-    user_ports: BTreeSet<u16>,
     refuses: bool,
     long_selectors: BTreeSet<u16>,
 }
@@ -142,8 +141,8 @@ impl GuestCpu for Machine {
         self.effects.push(Effect::Caches);
     }
 
-    fn io_bitmap_allows(&mut self, port: u16, _width: Width) -> bool {
-        self.user_ports.contains(&port)
+    fn read_kernel_bytes(&mut self, _: &Vcpu, from: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        self.read_bytes(from, buf)
     }
 
     fn port_read(&mut self, _port: u16, width: Width) -> u32 {
@@ -196,7 +195,6 @@ impl Guest {
             policy: CpuidPolicy::new(cpuid::tests::modern_host),
             bases: [0x10, 0x20, 0x30],
             port: None,
-            user_ports: BTreeSet::new(),
             refuses: false,
             long_selectors: BTreeSet::new(),
         };
