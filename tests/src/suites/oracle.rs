@@ -10,6 +10,7 @@ use crate::{
     xen,
 };
 use anyhow::{Context as _, Result, ensure};
+use xtask::xen::hardware;
 
 const SUITE: &str = "oracle";
 
@@ -38,7 +39,7 @@ fn compare(story: &str, context: &Context) -> Result<Ending> {
         Ok(xen) => xen,
         Err(reason) => return Ok(Ending::Skipped(format!("{reason:#}"))),
     };
-    let on_xen = xen.tell(story, &xen::hardware(abi::cpu(story)), &log_file(&format!("{SUITE}/{story}")))?;
+    let on_xen = xen::tell(xen, story, &hardware(abi::cpu(story)), &log_file(&format!("{SUITE}/{story}")))?;
     let on_pavise = abi::verdict(story, context);
     differences::judge(differences::of_story(story)?.as_ref(), on_pavise.outcome, on_xen.outcome)
         .with_context(|| format!("Pavise: {on_pavise}\nXen: {on_xen}\n"))?;
