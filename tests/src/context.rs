@@ -1,6 +1,6 @@
 //! What the tests of one run share: what is built for them, and what was found out once for several.
 
-use crate::{guest::Verdict, xen::Xen};
+use crate::guest::Verdict;
 use anyhow::{Context as _, Result, anyhow};
 use std::{
     collections::HashMap,
@@ -12,6 +12,7 @@ use xtask::{
     build::{self, Built},
     image::Imager,
     paths,
+    xen::Xen,
 };
 
 /// What the tests of one run share. Parts are made when first asked for.

@@ -7,7 +7,7 @@
 //! 2. [`build`]: compiles hypervisor and guests for bare metal;
 //! 3. [`archive`]: packs kernels, RAM disks and settings into the boot archive ([`boot_archive`]);
 //! 4. [`image`]: makes a disk image of hypervisor and archive;
-//! 5. [`qemu`]: boots the image, for a person or under a test's control.
+//! 5. [`qemu`]: boots the image, for a person or under a test's control. [`xen`] boots the same guests on Xen.
 #![forbid(unsafe_code)]
 
 pub mod archive;
@@ -20,3 +20,4 @@ pub mod paths;
 pub mod qemu;
 pub mod step;
 pub mod symbols;
+pub mod xen;

@@ -107,7 +107,6 @@ impl<C: GuestCpu> Context<'_, C> {
         read.is_ok() && u16::from_le_bytes(bits) & denied == 0
     }
 
-
     /// Moves the address register on, counts, and says whether there is more to do.
     fn step(&mut self, address: Gpr, width: Width, size: AddressSize, repeat: bool) -> Progress {
         let distance = width.bytes() as u64;

@@ -76,7 +76,8 @@ impl<P: Platform> Call<'_, P> {
             return Ok(());
         }
         drop_ldt_pages(self.vcpu, self.platform, &mut self.budget);
-        self.vcpu.ldt = if entries == 0 { Ldt::default() } else { Ldt { base: Some(base), entries, pages: [None; 16] } };
+        self.vcpu.ldt =
+            if entries == 0 { Ldt::default() } else { Ldt { base: Some(base), entries, pages: [None; 16] } };
         self.platform.show_ldt(&self.vcpu.ldt);
         Ok(())
     }

@@ -11,6 +11,7 @@ use crate::{
     xen,
 };
 use anyhow::{Context as _, Result, ensure};
+use xtask::xen::hardware;
 
 const SUITE: &str = "oracle";
 
@@ -45,7 +46,7 @@ fn compare(story: &str, tell: Tell, context: &Context) -> Result<Ending> {
         Ok(xen) => xen,
         Err(reason) => return Ok(Ending::Skipped(format!("{reason:#}"))),
     };
-    let on_xen = xen.tell(story, &xen::hardware(cpu(story)), &log_file(&format!("{SUITE}/{story}")))?;
+    let on_xen = xen::tell(xen, story, &hardware(cpu(story)), &log_file(&format!("{SUITE}/{story}")))?;
     let on_pavise = tell(story, context);
     differences::judge(differences::of_story(story)?.as_ref(), on_pavise.outcome, on_xen.outcome)
         .with_context(|| format!("Pavise: {on_pavise}\nXen: {on_xen}\n"))?;

@@ -16,6 +16,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 
 /// How QEMU ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Session {
     serial: Arc<Serial>,
     deadline: Instant,
     log: PathBuf,
+    /// What QEMU reads or writes, deleted with the session.
+    _files: Option<TempDir>,
 }
 
 /// What came over the serial line so far.
@@ -97,7 +100,14 @@ impl Session {
             thread::spawn(move || record_serial(output, record, &serial));
         }
         let input = child.stdin.take();
-        Ok(Self { child, input, serial, deadline: Instant::now() + limit, log: log.to_owned() })
+        Ok(Self { child, input, serial, deadline: Instant::now() + limit, log: log.to_owned(), _files: None })
+    }
+
+    /// The same session, which deletes `folder` when it is dropped.
+    #[must_use]
+    pub fn keeping(mut self, folder: TempDir) -> Self {
+        self._files = Some(folder);
+        self
     }
 
     /// Waits until `look` finds what it looks for in everything that came over the serial line so far. The last line

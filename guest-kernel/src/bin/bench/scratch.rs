@@ -75,7 +75,7 @@ impl Page {
 
 /// A present entry for `frame` with `rights` added.
 const fn entry(frame: u64, rights: u64) -> u64 {
-    frame * PAGE_SIZE | PRESENT | USER | rights
+    (frame * PAGE_SIZE) | PRESENT | USER | rights
 }
 
 /// The frame of the level 1 table that covers `address`, and the index of its entry there.

@@ -1,5 +1,5 @@
-use crate::domain::vcpu::IoBitmap;
 use super::*;
+use crate::domain::vcpu::IoBitmap;
 
 const IN_DX: [(u8, &[u8], Width); 3] =
     [(1, &[0xec], Width::Byte), (2, &[0x66, 0xed], Width::Word), (1, &[0xed], Width::Dword)];

@@ -34,9 +34,7 @@ pub fn unknown(effort: Effort) -> Measured {
 pub fn stack_switch(effort: Effort) -> Measured {
     let stack = 0xffff_ffff_8010_0000;
     // SAFETY: see above.
-    effort.count(1, || unsafe {
-        raw(u64::from(number::STACK_SWITCH), [u64::from(FLAT_KERNEL_SS), stack, 0, 0, 0])
-    })
+    effort.count(1, || unsafe { raw(u64::from(number::STACK_SWITCH), [u64::from(FLAT_KERNEL_SS), stack, 0, 0, 0]) })
 }
 
 /// `fpu_taskswitch`, clearing and setting in turn, as a kernel does that switches tasks.

@@ -83,16 +83,11 @@ fn same(count: usize) -> Vec<MmuUpdate> {
 fn mmu_update(updates: &[MmuUpdate]) -> i64 {
     // SAFETY: the updates are of the entries of `PAGES`, which hold nothing.
     unsafe {
-        raw(
-            u64::from(number::MMU_UPDATE),
-            [updates.as_ptr() as u64, updates.len() as u64, 0, u64::from(DOMID_SELF), 0],
-        )
+        raw(u64::from(number::MMU_UPDATE), [updates.as_ptr() as u64, updates.len() as u64, 0, u64::from(DOMID_SELF), 0])
     }
 }
 
 fn update_va_mapping(page: Page, entry: u64) -> i64 {
     // SAFETY: the page is one of `PAGES`, which hold nothing.
-    unsafe {
-        raw(u64::from(number::UPDATE_VA_MAPPING), [page.address, entry, UVMF_INVLPG | UVMF_LOCAL, 0, 0])
-    }
+    unsafe { raw(u64::from(number::UPDATE_VA_MAPPING), [page.address, entry, UVMF_INVLPG | UVMF_LOCAL, 0, 0]) }
 }

@@ -80,4 +80,3 @@ fn with_handler(vector: u8, handler: *const u8, work: impl FnOnce() -> Measured)
     trap::install(&gate(trap::stub_address(vector)));
     measured
 }
-

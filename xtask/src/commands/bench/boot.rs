@@ -1,20 +1,20 @@
-//! `./x bench`: what things cost, in instructions.
-//!
-//! QEMU runs with `-icount shift=0`: one instruction takes one virtual nanosecond, the TSC counts them at 1 GHz, and
-//! figures repeat exactly. Counts are instructions, not cycles.
+//! The group `boot`: from the hypervisor's entry to the first guest instruction, and the size of its file.
 
-use super::prepare;
+use super::{
+    LIMIT,
+    report::{Row, grouped},
+};
 use crate::{
     build::Built,
+    commands::prepare,
     image::Imager,
     machine::{Domain, Firmware, Kernel, Machine, Memory},
     paths,
     qemu::{Accel, COUNTING_CPU, Hardware, Session},
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use boot_archive::WhenAllStopped;
-use clap::{Args, ValueEnum};
-use std::{fmt::Write, fs, path::PathBuf, time::Duration};
+use std::fs;
 
 /// Most instructions from the hypervisor's entry to the first guest instruction, at 512 MiB.
 const BOOT_BAR: u64 = 30_000_000;
@@ -25,51 +25,11 @@ const SIZE_BAR: u64 = 600 << 10;
 /// What the hypervisor prints for each phase of its boot, before its name and how long it took on the TSC.
 const PHASE_MARK: &str = "boot-phase: ";
 
-/// Time for one run.
-const LIMIT: Duration = Duration::from_secs(180);
-
-/// Count the instructions of operations
-#[derive(Args, Debug)]
-pub struct BenchArgs {
-    /// What to count [default: everything]
-    group: Option<Group>,
-    /// Write the rows to this file too, as a list of JSON objects
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Run the same on this hypervisor and print the ratio
-    #[arg(long)]
-    against: Option<Rival>,
-}
-
-/// Groups of figures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Group {
-    /// From the hypervisor's entry to the first guest instruction, and the size of its file
-    Boot,
-}
-
-/// What Pavise can be compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Rival {
-    /// Debian's Xen
-    Xen,
-}
-
-/// One figure.
-struct Row {
-    group: &'static str,
-    name: String,
-    value: u64,
-}
-
-/// Does it.
+/// Boots with little and with much memory, and prints the tables; says whether the bars are held.
 ///
 /// # Errors
-/// When a build or a run fails, or a bar is broken.
-pub fn bench(args: &BenchArgs) -> Result<()> {
-    if args.against.is_some() {
-        bail!("the group `boot` has no counterpart on Xen, so --against has nothing to compare");
-    }
+/// When a build or a run fails.
+pub fn measure(rows: &mut Vec<Row>) -> Result<bool> {
     let mut machine = Machine::empty();
     machine.cpu = COUNTING_CPU.to_owned();
     machine.when_all_stopped = WhenAllStopped::DebugExit(crate::qemu::DEBUG_EXIT_PORT);
@@ -83,17 +43,12 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     });
     let (built, imager, archive) = prepare(&machine)?;
 
-    let mut rows = Vec::new();
-    let small = count_boot(&machine, &imager, &archive, Memory::mib(512), &mut rows)?;
-    count_boot(&machine, &imager, &archive, Memory::gib(4), &mut rows)?;
-    let size = measure_size(&built, &mut rows)?;
-    if let Some(file) = &args.json {
-        fs::write(file, json(&rows)).with_context(|| format!("cannot write {}", file.display()))?;
-    }
+    let small = count_boot(&machine, &imager, &archive, Memory::mib(512), rows)?;
+    count_boot(&machine, &imager, &archive, Memory::gib(4), rows)?;
+    let size = measure_size(&built, rows)?;
     println!();
     let held = [bar("instructions at 512 MiB", small, BOOT_BAR), bar("bytes of stripped hypervisor", size, SIZE_BAR)];
-    ensure!(held == [true; 2], "a bar is broken");
-    Ok(())
+    Ok(held == [true; 2])
 }
 
 /// Boots once and prints the table of phases; returns the total.
@@ -114,7 +69,7 @@ fn count_boot(machine: &Machine, imager: &Imager, archive: &[u8], memory: Memory
     let total = ("total".to_owned(), phases.iter().map(|(_, value)| value).sum());
     for (name, value) in phases.iter().chain([&total]) {
         println!("  {name:<36}{:>14}", grouped(*value));
-        rows.push(Row { group: "boot", name: format!("{name} at {memory}"), value: *value });
+        rows.push(Row { group: "boot", name: format!("{name} at {memory}"), value: Some(*value), xen: None });
     }
     Ok(total.1)
 }
@@ -134,7 +89,7 @@ fn phases(log: &str) -> Result<Vec<(String, u64)>> {
 
 fn measure_size(built: &Built, rows: &mut Vec<Row>) -> Result<u64> {
     let size = fs::metadata(&built.hypervisor_stripped)?.len();
-    rows.push(Row { group: "boot", name: "stripped hypervisor, bytes".to_owned(), value: size });
+    rows.push(Row { group: "boot", name: "stripped hypervisor, bytes".to_owned(), value: Some(size), xen: None });
     Ok(size)
 }
 
@@ -146,30 +101,6 @@ fn bar(what: &str, value: u64, most: u64) -> bool {
     held
 }
 
-/// A number with its thousands apart.
-fn grouped(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// The rows as JSON. Names are our own and need no escapes beyond Rust's.
-fn json(rows: &[Row]) -> String {
-    let mut text = String::from("[");
-    for (i, Row { group, name, value }) in rows.iter().enumerate() {
-        let comma = if i == 0 { "" } else { "," };
-        let _ = write!(text, "{comma}\n  {{\"group\": {group:?}, \"name\": {name:?}, \"instructions\": {value}}}");
-    }
-    text.push_str("\n]\n");
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,16 +110,5 @@ mod tests {
         let log = "[0.1] boot-phase: cpu 100\nnoise\nboot-phase: page tables 350\r\nboot-phase: bad x\n";
         assert_eq!(phases(log).unwrap(), [("cpu".to_owned(), 100), ("page tables".to_owned(), 350)]);
         assert!(phases("nothing\n").is_err());
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 30_000_000].map(grouped), ["0", "999", "1 000", "30 000 000"]);
-    }
-
-    #[test]
-    fn rows_become_json() {
-        let row = Row { group: "boot", name: "total".to_owned(), value: 7 };
-        assert_eq!(json(&[row]), "[\n  {\"group\": \"boot\", \"name\": \"total\", \"instructions\": 7}\n]\n");
     }
 }

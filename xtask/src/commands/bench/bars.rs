@@ -1,0 +1,42 @@
+//! The bars: the most instructions that an operation may take.
+
+/// An operation's bars.
+pub struct Bar {
+    /// The row's name in the bench guest.
+    pub name: &'static str,
+    /// At most this, or the bench fails; `None`: no more than Xen, when it is compared with.
+    pub now: Option<u64>,
+    /// The aim after that.
+    pub aim: Option<u64>,
+}
+
+const fn bar(name: &'static str, now: u64, aim: u64) -> Bar {
+    Bar { name, now: Some(now), aim: Some(aim) }
+}
+
+const fn below_xen(name: &'static str) -> Bar {
+    Bar { name, now: None, aim: None }
+}
+
+/// The rows of the group `mm`, in the bench guest's order.
+pub const MM: &[Bar] = &[
+    bar("null-hypercall", 120, 70),
+    bar("unknown-hypercall", 100, 60),
+    bar("stack-switch", 120, 75),
+    bar("fpu-taskswitch", 120, 75),
+    bar("sched-yield", 600, 300),
+    below_xen("multicall-entry"),
+    bar("update-va-mapping-same", 330, 200),
+    bar("update-va-mapping-map-unmap", 400, 250),
+    bar("mmu-update-one", 400, 250),
+    bar("mmu-update-batch-same", 180, 80),
+    bar("mmu-update-batch-map-unmap", 260, 120),
+    below_xen("page-table-store"),
+    bar("tlb-flush-local", 250, 120),
+    bar("page-fault", 400, 250),
+    bar("software-interrupt", 400, 250),
+    bar("cpuid-forced", 300, 200),
+    bar("rdmsr", 500, 300),
+    below_xen("user-syscall"),
+    below_xen("pin-unpin-table"),
+];

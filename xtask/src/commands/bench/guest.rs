@@ -1,0 +1,187 @@
+//! The bench guest on a hypervisor, and what it says.
+
+use super::LIMIT;
+use crate::{
+    archive, build,
+    build::Built,
+    image::Imager,
+    machine::{Domain, Kernel, Machine, Memory},
+    paths,
+    qemu::{Accel, COUNTING_CPU, DEBUG_EXIT_PORT, Hardware, Session},
+    xen::{self, Xen},
+};
+use anyhow::{Context, Result, bail};
+use boot_archive::WhenAllStopped;
+
+/// The bench guest, among [`build::GUESTS`].
+pub const GUEST: &str = "bench";
+
+/// What its lines begin with, behind whatever the console puts there.
+const MARK: &str = "bench: ";
+
+/// Its last line, if all went well.
+const DONE: &str = "VERDICT bench pass";
+
+/// A hypervisor that the bench guest runs on.
+pub enum Subject {
+    /// Ours.
+    Pavise {
+        /// Its files.
+        built: Built,
+        /// Makes its images.
+        imager: Imager,
+    },
+    /// Debian's Xen.
+    Xen(Xen),
+}
+
+impl Subject {
+    /// Pavise, built.
+    ///
+    /// # Errors
+    /// When the build fails.
+    pub fn pavise() -> Result<Self> {
+        let built = build::bare_metal()?;
+        let imager = Imager::build(&built)?;
+        Ok(Self::Pavise { built, imager })
+    }
+
+    /// Its name in file names.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Pavise { .. } => "pavise",
+            Self::Xen(_) => "xen",
+        }
+    }
+
+    /// Boots it with the bench guest under instruction counting. `options` are the guest's, `arguments` more of QEMU's;
+    /// `run` is for the name of the log file.
+    ///
+    /// # Errors
+    /// When the image can't be made or QEMU can't be started.
+    pub fn boot(&self, options: &str, arguments: &[String], run: &str) -> Result<Session> {
+        let folder = paths::target().join("bench");
+        let name = format!("{}-{run}", self.name());
+        let log = folder.join(format!("{name}.log"));
+        match self {
+            Self::Pavise { built, imager } => {
+                let machine = machine(options);
+                let image = folder.join(format!("{name}.img"));
+                imager.make(machine.firmware, &archive::make(&machine, built)?, &image)?;
+                let hardware = Hardware { icount: true, ..Hardware::of(&machine, Accel::Tcg) };
+                let mut qemu = hardware.boot_image(&image)?;
+                Session::start(qemu.args(arguments), &log, LIMIT)
+            }
+            Self::Xen(xen) => {
+                let hardware = Hardware { icount: true, ..xen::hardware(COUNTING_CPU) };
+                xen.boot(&build::guest(GUEST), options, &hardware, arguments, &log, LIMIT)
+            }
+        }
+    }
+}
+
+/// Pavise's machine, with as much for the guest as Xen gives it.
+fn machine(options: &str) -> Machine {
+    let guest = Domain {
+        name: GUEST.to_owned(),
+        kernel: Kernel::Built(GUEST.to_owned()),
+        ramdisk: None,
+        command_line: options.to_owned(),
+        memory: Memory::mib(64),
+        vcpus: 1,
+    };
+    Machine {
+        cpu: COUNTING_CPU.to_owned(),
+        when_all_stopped: WhenAllStopped::DebugExit(DEBUG_EXIT_PORT),
+        domains: vec![guest],
+        ..Machine::empty()
+    }
+}
+
+/// What the guest found out about one row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The row's group.
+    pub group: String,
+    /// The row's name.
+    pub name: String,
+    /// The figure, or the error that the hypervisor gives instead.
+    pub figure: Result<Figure, String>,
+}
+
+/// Instructions of some operations together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Figure {
+    /// Instructions.
+    pub instructions: u64,
+    /// Operations, at least one.
+    pub operations: u64,
+}
+
+impl Figure {
+    /// Instructions of one operation, rounded up.
+    pub fn per_operation(self) -> u64 {
+        self.instructions.div_ceil(self.operations)
+    }
+}
+
+/// Waits for the guest's end and returns its rows.
+///
+/// # Errors
+/// When it doesn't come to its end, or says something strange.
+pub fn finish(mut session: Session) -> Result<Vec<Line>> {
+    let ended = session.wait_exit();
+    let output = session.text();
+    if !output.lines().any(|line| line.trim_end().ends_with(DONE)) {
+        bail!("the bench guest did not come to its end ({ended:?}); {}", session.last_words());
+    }
+    lines(&output)
+}
+
+/// The rows in the guest's output.
+fn lines(output: &str) -> Result<Vec<Line>> {
+    let said = output.lines().filter_map(|line| Some(line.split_once(MARK)?.1.trim_end()));
+    said.filter(|line| line.contains(' '))
+        .map(|line| parse(line).with_context(|| format!("the bench guest says \"{line}\"")))
+        .collect()
+}
+
+fn parse(line: &str) -> Option<Line> {
+    let mut words = line.split(' ');
+    let (group, name) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let figure = match (words.next()?, words.next()?) {
+        ("refused", error) => Err(error.to_owned()),
+        (instructions, operations) => {
+            let figure = Figure { instructions: instructions.parse().ok()?, operations: operations.parse().ok()? };
+            if figure.operations == 0 {
+                return None;
+            }
+            Ok(figure)
+        }
+    };
+    words.next().is_none().then_some(Line { group, name, figure })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_from_the_output() {
+        let output =
+            "Xen\nbench: ready\nbench: mm null-hypercall 69886 256\r\n(bench) bench: mm other refused ENOSYS\n";
+        let figure = Figure { instructions: 69886, operations: 256 };
+        let line = |name: &str, figure| Line { group: "mm".to_owned(), name: name.to_owned(), figure };
+        let expected = [line("null-hypercall", Ok(figure)), line("other", Err("ENOSYS".to_owned()))];
+        assert_eq!(lines(output).unwrap(), expected);
+        assert_eq!(figure.per_operation(), 273);
+    }
+
+    #[test]
+    fn strange_rows_are_errors() {
+        for line in ["mm name", "mm name 1", "mm name 1 0", "mm name 1 2 3", "mm name x 1"] {
+            let error = lines(&format!("bench: {line}")).unwrap_err().to_string();
+            assert!(error.contains(line), "{error}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `./x bench`: what things cost, in instructions.
+//!
+//! QEMU runs with `-icount shift=0`: one instruction takes one virtual nanosecond, the TSC counts them at 1 GHz, and
+//! figures repeat exactly. Counts are instructions, not cycles.
+
+mod bars;
+mod boot;
+mod guest;
+mod operations;
+mod report;
+
+use crate::xen::Xen;
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use std::{fs, path::PathBuf, time::Duration};
+
+/// Time for one run.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// Count the instructions of operations
+#[derive(Args, Debug)]
+pub struct BenchArgs {
+    /// What to count [default: everything]
+    group: Option<Group>,
+    /// Write the rows to this file too, as a list of JSON objects
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Run the same on this hypervisor and print the ratio
+    #[arg(long)]
+    against: Option<Rival>,
+}
+
+/// Groups of figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Group {
+    /// From the hypervisor's entry to the first guest instruction, and the size of its file
+    Boot,
+    /// Hypercalls, traps and changes of page tables
+    Mm,
+}
+
+/// What Pavise can be compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rival {
+    /// Debian's Xen
+    Xen,
+}
+
+/// Does it.
+///
+/// # Errors
+/// When a build or a run fails, or a bar is broken.
+pub fn bench(args: &BenchArgs) -> Result<()> {
+    if args.group == Some(Group::Boot) && args.against.is_some() {
+        bail!("the group `boot` has no counterpart on Xen, so --against has nothing to compare");
+    }
+    let xen = args.against.map(|Rival::Xen| Xen::get()).transpose()?;
+    let wanted = |group| args.group.is_none_or(|only| only == group);
+
+    let mut rows = Vec::new();
+    let mut held = true;
+    if wanted(Group::Boot) {
+        held &= boot::measure(&mut rows)?;
+    }
+    if wanted(Group::Mm) {
+        held &= operations::measure("mm", bars::MM, xen, &mut rows)?;
+    }
+    if let Some(file) = &args.json {
+        fs::write(file, report::json(&rows)).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    ensure!(held, "a bar is broken");
+    Ok(())
+}

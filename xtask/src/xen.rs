@@ -1,0 +1,82 @@
+//! Debian's Xen, the oracle of tests and the yardstick of figures: where it comes from, and a boot of it.
+
+use crate::{
+    machine::{Chipset, Firmware, Memory},
+    paths,
+    qemu::{Accel, Hardware, Session},
+};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// Prints where Xen is, and fetches it first where it isn't there.
+const FETCH: &str = "scripts/fetch-xen";
+
+/// Xen's command line: everything to the serial line, and a first domain of the size that domains on Pavise have.
+const COMMAND_LINE: &str = "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem=64M";
+
+/// Xen, ready to boot.
+pub struct Xen {
+    kernel: PathBuf,
+}
+
+impl Xen {
+    /// Finds Xen, or has apt download it. It is not installed.
+    ///
+    /// # Errors
+    /// When that can't be done, with the reason in one line.
+    pub fn get() -> Result<Xen> {
+        let output = Command::new(paths::root().join(FETCH)).output().with_context(|| format!("cannot run {FETCH}"))?;
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            bail!("no Xen to compare with: {}", complaint.trim().lines().last().unwrap_or(FETCH));
+        }
+        Ok(Xen { kernel: PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()) })
+    }
+
+    /// Its file: 32-bit ELF, as Multiboot wants it.
+    pub fn kernel(&self) -> &Path {
+        &self.kernel
+    }
+
+    /// Boots Xen with `guest` as its first domain. `arguments` are more of QEMU's; the output goes to the file `log`
+    /// too.
+    ///
+    /// # Errors
+    /// When QEMU can't be started.
+    pub fn boot(
+        &self,
+        guest: &Path,
+        command_line: &str,
+        hardware: &Hardware,
+        arguments: &[String],
+        log: &Path,
+        limit: Duration,
+    ) -> Result<Session> {
+        // The name of a module must have neither a blank nor a comma in it; the path of the repository may.
+        let folder = tempfile::tempdir()?;
+        let module = folder.path().join("guest");
+        fs::copy(guest, &module).with_context(|| format!("cannot copy {}", guest.display()))?;
+        let module = format!("{} {command_line}", module.display());
+        let mut qemu = hardware.boot_kernel(&self.kernel, COMMAND_LINE, &module)?;
+        qemu.args(arguments);
+        Ok(Session::start(&qemu, log, limit)?.keeping(folder))
+    }
+}
+
+/// Hardware that Xen boots on from a kernel file: as the tests on Pavise have it, but for the memory it needs itself.
+pub fn hardware(cpu: &str) -> Hardware {
+    Hardware {
+        firmware: Firmware::Bios,
+        chipset: Chipset::Q35,
+        cpu: cpu.to_owned(),
+        cpus: 1,
+        memory: Memory::mib(512),
+        accel: Accel::Tcg,
+        icount: false,
+    }
+}
