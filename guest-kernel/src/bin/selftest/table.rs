@@ -149,6 +149,13 @@ stories! {
         "mmu-user-bad-returns": mmu::user_mode::bad_returns,
         "mmu-user-flags": mmu::user_mode::flags,
         "mmu-user-without-callback": mmu::user_mode::without_callback,
+        "mmu-debug-registers": mmu::debug::registers,
+        "mmu-debug-refusals": mmu::debug::refusals,
+        "mmu-debug-breakpoints": mmu::debug::breakpoints,
+        "mmu-task-switch": mmu::cpu::task_switch,
+        "mmu-fsgsbase": mmu::cpu::fsgsbase,
+        "mmu-user-ports": mmu::cpu::ports,
+        "mmu-lists": mmu::cpu::lists,
     }
     neighbour {
         "neighbour": neighbour::watch,

@@ -2,6 +2,8 @@
 //! and what is bad gets the error that the ABI has for it.
 
 pub mod copies;
+pub mod cpu;
+pub mod debug;
 pub mod descriptors;
 pub mod emulated;
 pub mod flushes;
