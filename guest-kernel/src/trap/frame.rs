@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Everything about a trap. The order is that of the stubs' pushes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[allow(missing_docs, reason = "registers by their own names")]
 pub struct TrapFrame {
@@ -22,7 +22,8 @@ pub struct TrapFrame {
     pub rdx: u64,
     pub rsi: u64,
     pub rdi: u64,
-    vector: u64,
+    /// As pushed; [`TrapFrame::vector`] has it as a number.
+    pub vector: u64,
     /// 0 for vectors without one.
     pub error_code: u64,
     pub rip: u64,
