@@ -91,12 +91,54 @@ impl Width {
     }
 }
 
+/// The size of an operand that is no port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum OperandSize {
+    Byte,
+    Word,
+    Dword,
+    Qword,
+}
+
+impl OperandSize {
+    /// 1, 2, 4 or 8.
+    pub const fn bytes(self) -> u64 {
+        match self {
+            OperandSize::Byte => 1,
+            OperandSize::Word => 2,
+            OperandSize::Dword => 4,
+            OperandSize::Qword => 8,
+        }
+    }
+
+    /// 8, 16, 32 or 64.
+    pub const fn bits(self) -> u64 {
+        self.bytes() * 8
+    }
+
+    /// The bits that a value of this size has.
+    pub const fn mask(self) -> u64 {
+        u64::MAX >> (64 - self.bits())
+    }
+}
+
 /// How much of an address register counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum AddressSize {
     Bits32,
     Bits64,
+}
+
+impl AddressSize {
+    /// The part of an address or of a string instruction's count that is used.
+    pub const fn clip(self, value: u64) -> u64 {
+        match self {
+            AddressSize::Bits32 => value & 0xffff_ffff,
+            AddressSize::Bits64 => value,
+        }
+    }
 }
 
 /// The segment of a memory operand. In 64-bit mode only FS and GS have a base.

@@ -2,7 +2,7 @@
 //! of an empty bus; a fault there ends its boot.
 
 use super::PAGE_FAULT;
-use super::cpu::{GuestCpu, Progress, SegmentBase};
+use super::cpu::{GuestCpu, Progress};
 use super::execute::{Context, NOT_ALLOWED, low};
 use super::instruction::{AddressSize, Gpr, Port, Segment, Width};
 use crate::addr::is_canonical;
@@ -10,8 +10,6 @@ use crate::bounce::Exception;
 use crate::domain::vcpu::{IoBitmap, Mode};
 use crate::guest::Fault;
 
-/// RFLAGS.DF: string instructions go towards lower addresses.
-const RFLAGS_DF: u64 = 1 << 10;
 /// Error code of a page fault: it was a write.
 const WRITE: u32 = 1 << 1;
 /// Error code of a page fault: it was a user's access.
@@ -65,12 +63,7 @@ impl<C: GuestCpu> Context<'_, C> {
         if self.is_exhausted(size, repeat) {
             return Ok(Progress::Done);
         }
-        let base = match segment {
-            Segment::Flat => 0,
-            Segment::Fs => self.cpu.segment_base(SegmentBase::Fs),
-            Segment::Gs => self.cpu.segment_base(SegmentBase::GsActive),
-        };
-        let from = base.wrapping_add(size.clip(self.regs.rsi));
+        let from = self.base_of(segment).wrapping_add(size.clip(self.regs.rsi));
         let mut bytes = [0; 4];
         let used = bytes.get_mut(..width.bytes()).unwrap_or_default();
         self.cpu.read_bytes(from, used).map_err(|fault| self.memory_fault(fault, 0))?;
@@ -85,10 +78,6 @@ impl<C: GuestCpu> Context<'_, C> {
             Port::Dx => (self.regs.rdx & 0xffff) as u16,
         };
         if self.has_io_privilege() || self.bitmap_allows(port, width) { Ok(port) } else { Err(NOT_ALLOWED) }
-    }
-
-    fn is_exhausted(&self, size: AddressSize, repeat: bool) -> bool {
-        repeat && size.clip(self.regs.rcx) == 0
     }
 
     /// Whether the bitmap that the guest kernel set allows all bytes of a port. It is in the kernel's memory, which the
@@ -107,18 +96,10 @@ impl<C: GuestCpu> Context<'_, C> {
         read.is_ok() && u16::from_le_bytes(bits) & denied == 0
     }
 
-    /// Moves the address register on, counts, and says whether there is more to do.
+    /// What follows a step's access.
     fn step(&mut self, address: Gpr, width: Width, size: AddressSize, repeat: bool) -> Progress {
-        let distance = width.bytes() as u64;
-        let backwards = self.regs.rflags & RFLAGS_DF != 0;
-        let register = address.of(self.regs);
-        let moved = if backwards { register.wrapping_sub(distance) } else { register.wrapping_add(distance) };
-        *register = size.clip(moved);
-        if !repeat {
-            return Progress::Done;
-        }
-        self.regs.rcx = size.clip(self.regs.rcx.wrapping_sub(1));
-        if self.regs.rcx == 0 { Progress::Done } else { Progress::Again }
+        self.move_on(address, width.bytes() as u64, size);
+        self.count_down(size, repeat)
     }
 
     /// What the CPU raises for a memory operand that can't be reached. Whether the page was present isn't known; "not
@@ -130,15 +111,5 @@ impl<C: GuestCpu> Context<'_, C> {
         self.vcpu.info.set_cr2(address);
         let user = if self.vcpu.mode == Mode::User { USER } else { 0 };
         Exception::with_code(PAGE_FAULT, access | user)
-    }
-}
-
-impl AddressSize {
-    /// The part of an address register or count that is used.
-    const fn clip(self, value: u64) -> u64 {
-        match self {
-            AddressSize::Bits32 => value & 0xffff_ffff,
-            AddressSize::Bits64 => value,
-        }
     }
 }

@@ -23,9 +23,7 @@ pub(super) fn get_debugreg<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 fn errno(refusal: DebugRefusal) -> Errno {
     match refusal {
         DebugRefusal::NoSuchRegister => Errno::ENODEV,
-        DebugRefusal::NotAGuestAddress
-        | DebugRefusal::HighBits
-        | DebugRefusal::GeneralDetect
-        | DebugRefusal::PortBreakpoint => Errno::EPERM,
+        DebugRefusal::HighBits => Errno::EINVAL,
+        DebugRefusal::NotAGuestAddress | DebugRefusal::GeneralDetect | DebugRefusal::PortBreakpoint => Errno::EPERM,
     }
 }

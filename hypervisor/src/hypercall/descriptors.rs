@@ -11,7 +11,7 @@ use crate::mm::perform::{Unfinished, perform};
 use crate::mm::update::Slot;
 
 /// Most descriptors of an LDT.
-const MAX_LDT_ENTRIES: u64 = 8192;
+const MAX_LDT_ENTRIES: u32 = 8192;
 
 /// `(unsigned long *frames, unsigned int entries)`: makes the frames the guest's part of the GDT.
 pub(super) fn set_gdt<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -81,6 +81,12 @@ impl<P: Platform> Call<'_, P> {
         self.platform.show_ldt(&self.vcpu.ldt);
         Ok(())
     }
+}
+
+/// Where an LDT of so many entries can be.
+fn ldt_base(address: u64, entries: u32) -> Option<GuestVa> {
+    let fits = address.is_multiple_of(PAGE_SIZE as u64) && entries <= MAX_LDT_ENTRIES;
+    GuestVa::new(address).and_then(|base| base.span(8 * u64::from(entries))).filter(|_| fits)
 }
 
 /// Forgets the pages of the LDT that were looked up.

@@ -26,6 +26,19 @@ impl<M: PageTableMem> Operation<'_, M> {
         self.walk(root, address, |_| true)
     }
 
+    /// The entry of an L1 table that lies at `address`, where the guest has mapped the table's own page. Finishes earlier
+    /// work first.
+    pub fn find_table_mapped_at(&mut self, root: Mfn, address: GuestVa) -> Result<Slot, Stop> {
+        self.begin()?;
+        let at = self.find_l1(root, address)?;
+        let mapping = Entry(self.mmu.memory.read(at.page, at.index));
+        let page = mapping.frame();
+        if !mapping.is_present() || self.level_of(page)? != Some(Level::L1) {
+            return Err(Stop::refuse(Refusal::NotMapped));
+        }
+        Ok(Slot { page, index: (address.get() & 0xfff) as usize / size_of::<Entry>() })
+    }
+
     /// Whether the tables let a guest make this access, in kernel or user mode: `root` says which.
     pub fn allows(&self, root: Mfn, address: GuestVa, access: Access) -> bool {
         let lets = |entry: Entry| {

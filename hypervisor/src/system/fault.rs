@@ -4,6 +4,8 @@
 //! made through a translation that was older; a store to a page table, which the guest may have asked us to carry out; and
 //! else the guest kernel's affair.
 
+use pv_abi::trap::VMASST_TYPE_WRITABLE_PAGETABLES;
+
 use super::descriptors::{self, Filled};
 use super::memory::Memory;
 use super::runner::World;
@@ -12,7 +14,12 @@ use crate::arch::descriptors::window_offset;
 use crate::bounce::Exception;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::emulate::Outcome;
+use crate::emulate::table_store::{self, NotExchanged, TableEntry};
 use crate::guest::GuestRegisters;
+use crate::mm::operation::PageTableMem;
+use crate::mm::perform::{Effects, Unfinished};
+use crate::mm::update::{Change, Changed, Slot};
+use crate::mm::validate::Pending;
 use crate::mm::walk::Access;
 
 /// Bits of the error code, SDM volume 3, 4.7.
@@ -31,11 +38,60 @@ pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
             Filled::No => raise(vcpu, code, address),
         };
     }
+    if let Some(outcome) = store_to_table(vcpu, regs, world, address) {
+        return outcome;
+    }
     // What is not present is in no TLB, so there is nothing to be done about it.
     if code & PRESENT != 0 && is_allowed(vcpu, world, code, address) && !is_repeated(vcpu, regs, address) {
         return Outcome::Resume;
     }
     raise(vcpu, code, address)
+}
+
+/// Carries out a store to a page table, if the guest wants that and it is one.
+fn store_to_table(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    world: &mut World<'_>,
+    address: u64,
+) -> Option<Outcome> {
+    if vcpu.assists & 1 << VMASST_TYPE_WRITABLE_PAGETABLES == 0 || !table_store::may_be_table_store(vcpu, regs) {
+        return None;
+    }
+    let root = vcpu.roots.kernel?;
+    let va = GuestVa::new(address)?;
+    let memory = Memory(world.domain);
+    let found = memory.step(&mut vcpu.pending, |op, _| op.find_table_mapped_at(root, va));
+    match found {
+        Ok(slot) => table_store::store_to_table(vcpu, regs, world, address, &mut Entry { memory, slot }),
+        Err(Unfinished::Again) => Some(Outcome::Resume),
+        Err(Unfinished::Refused(_)) => None,
+    }
+}
+
+/// An entry of an L1 table, found where the guest has mapped the table.
+struct Entry<'a> {
+    memory: Memory<'a>,
+    slot: Slot,
+}
+
+impl TableEntry for Entry<'_> {
+    fn read(&mut self) -> u64 {
+        // At worst the page has become something else of the domain's meanwhile, which the guest may read.
+        self.memory.mmu().memory.read(self.slot.page, self.slot.index)
+    }
+
+    fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged> {
+        let (slot, owner) = (self.slot, self.memory.space().domain);
+        // Work that the vCPU has pending was drained when the entry was found, and an update at L1 leaves none.
+        let mut pending = Pending::new();
+        match self.memory.step(&mut pending, |op, _| op.update_l1(slot, new, Change::IfEqual(old), owner)) {
+            Ok(Changed::Yes) => Ok(()),
+            Ok(Changed::No(now)) => Err(NotExchanged::Changed(now)),
+            Err(Unfinished::Again) => Err(NotExchanged::Again),
+            Err(Unfinished::Refused(_)) => Err(NotExchanged::Refused),
+        }
+    }
 }
 
 /// Gives the fault to the guest.

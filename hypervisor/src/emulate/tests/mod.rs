@@ -4,6 +4,7 @@ mod control;
 mod decode;
 mod io;
 mod msr;
+mod table_store;
 mod trap;
 
 use super::*;

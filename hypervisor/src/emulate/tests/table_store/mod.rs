@@ -1,0 +1,315 @@
+//! A page table with one entry, and a guest kernel that stores to it.
+
+mod addresses;
+mod decode;
+mod native;
+
+use super::*;
+use crate::emulate::table_store::{NotExchanged, TableEntry, may_be_table_store, store_to_table};
+use proptest::prelude::*;
+use std::collections::VecDeque;
+
+const WRITE_TO_PRESENT: u32 = 7;
+/// Read-only for the guest.
+const TABLE: u64 = 0x60_0000;
+const ENTRY: u64 = TABLE + 0x238;
+const OLD: u64 = 0x8000_0000_1234_5067;
+
+struct Entry {
+    value: u64,
+    /// What the next exchanges come to; after that they succeed.
+    failures: VecDeque<NotExchanged>,
+    reads: usize,
+    attempts: usize,
+    stored: Vec<u64>,
+}
+
+impl Entry {
+    fn new(value: u64, failures: &[NotExchanged]) -> Entry {
+        Entry { value, failures: failures.iter().copied().collect(), reads: 0, attempts: 0, stored: Vec::new() }
+    }
+}
+
+impl TableEntry for Entry {
+    fn read(&mut self) -> u64 {
+        self.reads += 1;
+        self.value
+    }
+
+    fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged> {
+        assert_eq!(old, self.value);
+        self.attempts += 1;
+        if let Some(failure) = self.failures.pop_front() {
+            if let NotExchanged::Changed(now) = failure {
+                self.value = now;
+            }
+            return Err(failure);
+        }
+        self.value = new;
+        self.stored.push(new);
+        Ok(())
+    }
+}
+
+impl Guest {
+    /// A kernel whose RDI holds the entry's address.
+    fn storing(code: &[u8]) -> Guest {
+        let mut guest = Guest::kernel(code);
+        guest.regs.error_code = WRITE_TO_PRESENT;
+        guest.regs.rdi = ENTRY;
+        guest
+    }
+
+    fn store(&mut self, fault_address: u64, entry: &mut impl TableEntry) -> Option<Outcome> {
+        store_to_table(&mut self.vcpu, &mut self.regs, &mut self.machine, fault_address, entry)
+    }
+
+    /// Expects that the guest gets its page fault.
+    #[track_caller]
+    fn faults(&mut self, fault_address: u64) {
+        let before = self.regs;
+        let mut entry = Entry::new(OLD, &[]);
+        assert_eq!(self.store(fault_address, &mut entry), None);
+        assert_eq!(self.regs, before);
+        assert_eq!((entry.reads, entry.attempts), (0, 0));
+    }
+}
+
+/// One instruction, which succeeds: the entry's new value, and the guest behind the instruction.
+#[track_caller]
+fn stores(code: &[u8], registers: impl FnOnce(&mut GuestRegisters)) -> (u64, GuestRegisters) {
+    let mut guest = Guest::storing(code);
+    registers(&mut guest.regs);
+    let mut entry = Entry::new(OLD, &[]);
+    assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
+    assert_eq!(entry.stored, [entry.value]);
+    assert_eq!(guest.regs.rip, CODE + code.len() as u64);
+    assert_eq!(guest.regs.rflags & RFLAGS_RF, 0);
+    (entry.value, guest.regs)
+}
+
+const XCHG: [u8; 3] = [0x48, 0x87, 0x07];
+const LOCK_CMPXCHG: [u8; 5] = [0xf0, 0x48, 0x0f, 0xb1, 0x17];
+const LOCK_ADD_8: [u8; 5] = [0xf0, 0x48, 0x83, 0x07, 0x08];
+const REP_STOSQ: [u8; 3] = [0xf3, 0x48, 0xab];
+const MOVSQ: [u8; 2] = [0x48, 0xa5];
+
+#[test]
+fn what_linux_does() {
+    // ptep_get_and_clear.
+    let (value, regs) = stores(&XCHG, |regs| regs.rax = 0);
+    assert_eq!((value, regs.rax), (0, OLD));
+    // ptep_set_wrprotect of 6.1: lock andb $0xfd,(%rdi).
+    assert_eq!(stores(&[0xf0, 0x80, 0x27, 0xfd], |_| ()).0, OLD & !2);
+    // And of 6.12.
+    let new = OLD & !2;
+    assert_eq!(stores(&LOCK_CMPXCHG, |regs| (regs.rax, regs.rdx) = (OLD, new)).0, new);
+    // set_pte.
+    assert_eq!(stores(&[0x48, 0x89, 0x07], |regs| regs.rax = 5).0, 5);
+    // lock btrq $5,(%rdi).
+    let (value, regs) = stores(&[0xf0, 0x48, 0x0f, 0xba, 0x37, 5], |_| ());
+    assert_eq!((value, regs.rflags & 1), (OLD & !0x20, 1));
+}
+
+#[test]
+fn a_part_of_the_entry_leaves_the_rest_alone() {
+    // mov %al,5(%rdi), and its fault address.
+    let mut guest = Guest::storing(&[0x88, 0x47, 5]);
+    guest.regs.rax = 0x1ab;
+    let mut entry = Entry::new(OLD, &[]);
+    assert_eq!(guest.store(ENTRY + 5, &mut entry), Some(Outcome::Resume));
+    assert_eq!(entry.value, 0x8000_ab00_1234_5067);
+}
+
+#[test]
+fn a_comparison_that_fails_stores_nothing() {
+    let mut guest = Guest::storing(&LOCK_CMPXCHG);
+    let mut entry = Entry::new(OLD, &[NotExchanged::Refused]);
+    assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
+    assert_eq!((entry.attempts, guest.regs.rax, guest.regs.rip), (0, OLD, CODE + 5));
+}
+
+#[test]
+fn an_entry_that_changed_is_computed_anew() {
+    let mut guest = Guest::storing(&LOCK_ADD_8);
+    let mut entry = Entry::new(OLD, &[NotExchanged::Changed(0x10), NotExchanged::Changed(u64::MAX - 7)]);
+    assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
+    assert_eq!(entry.stored, [0]);
+    // CF, PF, AF and ZF of the last one.
+    assert_eq!(guest.regs.rflags & 0x8d5, 0x55);
+}
+
+#[test]
+fn a_refusal_is_the_guests_page_fault() {
+    for failures in [&[NotExchanged::Refused][..], &[NotExchanged::Changed(3), NotExchanged::Refused]] {
+        let mut guest = Guest::storing(&XCHG);
+        let before = guest.regs;
+        assert_eq!(guest.store(ENTRY, &mut Entry::new(OLD, failures)), None);
+        assert_eq!(guest.regs, before);
+    }
+}
+
+#[test]
+fn the_guest_tries_again_when_the_table_is_busy() {
+    let endless = [NotExchanged::Changed(OLD); 100];
+    for (failures, attempts) in [(&[NotExchanged::Again][..], 1), (&endless[..], 8)] {
+        let mut guest = Guest::storing(&XCHG);
+        // Nothing was executed, so there is no step to report.
+        guest.regs.rflags |= RFLAGS_TF;
+        let before = guest.regs;
+        let mut entry = Entry::new(OLD, failures);
+        assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
+        assert_eq!(guest.regs, before);
+        assert_eq!((entry.attempts, entry.stored.len()), (attempts, 0));
+    }
+}
+
+#[test]
+fn other_faults_are_left_to_the_guest() {
+    // Users, reads, writes to what is not mapped, instruction fetches, reserved bits.
+    let mut guest = Guest::storing(&XCHG);
+    guest.vcpu.mode = Mode::User;
+    assert!(!may_be_table_store(&guest.vcpu, &guest.regs));
+    guest.faults(ENTRY);
+    for error_code in [0, 1, 2, 3, 4, 5, 6, 0xf, 0x15, 0x17] {
+        let mut guest = Guest::storing(&XCHG);
+        guest.regs.error_code = error_code;
+        assert!(!may_be_table_store(&guest.vcpu, &guest.regs));
+        guest.faults(ENTRY);
+    }
+    let mut guest = Guest::storing(&XCHG);
+    assert!(may_be_table_store(&guest.vcpu, &guest.regs));
+    guest.regs.cs = 0xe023;
+    guest.faults(ENTRY);
+}
+
+#[test]
+fn other_instructions_are_left_to_the_guest() {
+    // A load, a comparison, registers alone, MOV with LOCK, an SSE store, PUSH.
+    let others: [&[u8]; 6] = [
+        &[0x48, 0x8b, 0x07],
+        &[0x48, 0x39, 0x07],
+        &[0x48, 0x87, 0xc7],
+        &[0xf0, 0x89, 0x07],
+        &[0x0f, 0x11, 0x07],
+        &[0x57],
+    ];
+    for code in others {
+        Guest::storing(code).faults(ENTRY);
+    }
+    let mut guest = Guest::storing(&XCHG);
+    guest.machine.pages.clear();
+    guest.faults(ENTRY);
+    // RIP would leave the guest's addresses.
+    let mut guest = Guest::at(0x7fff_ffff_fffd, &XCHG);
+    (guest.regs.error_code, guest.regs.rdi) = (WRITE_TO_PRESENT, ENTRY);
+    guest.faults(ENTRY);
+}
+
+#[test]
+fn the_operand_is_what_faulted() {
+    for address in [ENTRY - 8, ENTRY + 1, ENTRY + 8, 0, u64::MAX] {
+        Guest::storing(&XCHG).faults(address);
+    }
+}
+
+#[test]
+fn operands_that_are_not_aligned_are_left_to_the_guest() {
+    for (code, offset) in [(&XCHG[..], 1), (&XCHG, 4), (&[0x87, 0x07], 2), (&[0x66, 0x87, 0x07], 3)] {
+        let mut guest = Guest::storing(code);
+        guest.regs.rdi = ENTRY + offset;
+        guest.faults(ENTRY + offset);
+    }
+}
+
+#[test]
+fn a_repeated_store_makes_one_step_for_each_fault() {
+    let mut guest = Guest::storing(&REP_STOSQ);
+    (guest.regs.rax, guest.regs.rcx) = (0, 2);
+    for step in 0..2 {
+        assert_eq!(guest.regs.rip, CODE);
+        let mut entry = Entry::new(OLD, &[]);
+        assert_eq!(guest.store(ENTRY + 8 * step, &mut entry), Some(Outcome::Resume));
+        assert_eq!((entry.value, guest.regs.rcx, guest.regs.rdi), (0, 1 - step, ENTRY + 8 * (step + 1)));
+    }
+    assert_eq!(guest.regs.rip, CODE + 3);
+    // With a count of 0 it stores nothing, so what faulted was another instruction.
+    let mut guest = Guest::storing(&REP_STOSQ);
+    guest.faults(ENTRY);
+}
+
+#[test]
+fn each_step_is_reported_to_a_single_stepper() {
+    let mut guest = Guest::storing(&REP_STOSQ);
+    guest.regs.rcx = 2;
+    guest.regs.rflags |= RFLAGS_TF;
+    assert_eq!(guest.store(ENTRY, &mut Entry::new(OLD, &[])), Some(Outcome::Raise(Exception::new(1))));
+    assert_eq!((guest.regs.rip, guest.vcpu.control.debug[6]), (CODE, 0xffff_4ff0));
+}
+
+#[test]
+fn movs_reads_its_source_once_with_the_guests_rights() {
+    let mut guest = Guest::storing(&MOVSQ);
+    guest.machine.bytes.extend((DATA..).zip([0x67, 0x50, 0x34]));
+    guest.regs.rsi = DATA;
+    let mut entry = Entry::new(OLD, &[NotExchanged::Changed(1)]);
+    assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
+    assert_eq!((entry.value, guest.regs.rsi), (0x34_5067, DATA + 8));
+    let mut guest = Guest::storing(&MOVSQ);
+    guest.regs.rsi = crate::addr::HYPERVISOR_START;
+    guest.faults(ENTRY);
+}
+
+fn any_failure() -> impl Strategy<Value = NotExchanged> {
+    prop_oneof![any::<u64>().prop_map(NotExchanged::Changed), Just(NotExchanged::Refused), Just(NotExchanged::Again)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// Whatever the bytes: at most one store, all or nothing, and RIP stays a guest's.
+    #[test]
+    fn all_or_nothing(
+        bytes: [u8; 15],
+        prefixes in prop::collection::vec(
+            prop::sample::select(std::vec![0x66u8, 0x67, 0xf0, 0xf2, 0xf3, 0x48, 0x41, 0x4f, 0x64]), 0..3),
+        opcode in prop::sample::select(std::vec![
+            std::vec![0x01u8], std::vec![0x10], std::vec![0x29], std::vec![0x80], std::vec![0x81], std::vec![0x83],
+            std::vec![0x87], std::vec![0x88], std::vec![0xa3], std::vec![0xa5], std::vec![0xaa], std::vec![0xc7],
+            std::vec![0xf6], std::vec![0xff], std::vec![0x0f, 0xab], std::vec![0x0f, 0xba], std::vec![0x0f, 0xb1],
+            std::vec![0x0f, 0xc1], std::vec![],
+        ]),
+        to_rdi: bool,
+        aligned: bool,
+        noise: [u64; 4],
+        failures in prop::collection::vec(any_failure(), 0..3),
+        old: u64,
+    ) {
+        let mut tail = bytes;
+        if to_rdi {
+            tail[0] = tail[0] & 0x38 | 7;
+        }
+        let code = [&prefixes[..], &opcode, &tail].concat();
+        let mut guest = Guest::storing(&code);
+        let [rax, rcx, rdx, rsi] = noise;
+        let rdi = if aligned { ENTRY } else { ENTRY + (rax & 7) };
+        guest.regs = GuestRegisters { rax, rcx, rdx, rsi, rdi, ..guest.regs };
+        guest.machine.bases = [0; 3];
+        let before = guest.regs;
+        let mut entry = Entry::new(old, &failures);
+        let outcome = guest.store(rdi, &mut entry);
+        prop_assert!(entry.stored.len() <= 1);
+        match outcome {
+            None => {
+                prop_assert_eq!(guest.regs, before);
+                prop_assert!(entry.stored.is_empty());
+            }
+            Some(outcome) => {
+                prop_assert_eq!(outcome, Outcome::Resume);
+                prop_assert!(guest.regs.rip >= CODE && guest.regs.rip <= CODE + 15);
+                let moved = guest.regs != before;
+                prop_assert!(moved || entry.stored.is_empty());
+            }
+        }
+    }
+}
