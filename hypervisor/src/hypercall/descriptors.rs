@@ -69,15 +69,13 @@ impl<P: Platform> Call<'_, P> {
     pub(super) fn set_ldt(&mut self, address: u64, entries: u64) -> Result<(), Halt> {
         let [a, b, c, d, ..] = entries.to_le_bytes();
         let entries = u32::from_le_bytes([a, b, c, d]);
-        let base = GuestVa::new(address).and_then(|base| base.span(8 * u64::from(entries)));
-        let base = base.filter(|_| address.is_multiple_of(PAGE_SIZE as u64) && u64::from(entries) <= MAX_LDT_ENTRIES);
-        let base = base.ok_or(Errno::EINVAL)?;
-        if (self.vcpu.ldt.base, self.vcpu.ldt.entries) == (Some(base), entries) {
+        // Without entries there is no LDT, whatever the address.
+        let base = if entries == 0 { None } else { Some(ldt_base(address, entries).ok_or(Errno::EINVAL)?) };
+        if (self.vcpu.ldt.base, self.vcpu.ldt.entries) == (base, entries) {
             return Ok(());
         }
         drop_ldt_pages(self.vcpu, self.platform, &mut self.budget);
-        self.vcpu.ldt =
-            if entries == 0 { Ldt::default() } else { Ldt { base: Some(base), entries, pages: [None; 16] } };
+        self.vcpu.ldt = Ldt { base, entries, ..Ldt::default() };
         self.platform.show_ldt(&self.vcpu.ldt);
         Ok(())
     }
