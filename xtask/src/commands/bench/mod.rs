@@ -5,9 +5,12 @@
 
 mod bars;
 mod boot;
+mod code;
+mod execution_log;
 mod guest;
 mod operations;
 mod report;
+mod watch;
 
 use crate::xen::Xen;
 use anyhow::{Context, Result, bail, ensure};
