@@ -39,9 +39,8 @@ impl Monitor {
     /// # Errors
     /// When QEMU has anything to say to it: the commands that are of use here succeed in silence.
     pub fn command(&mut self, command: &str) -> Result<()> {
-        let request = format!(
-            "{{\"execute\": \"human-monitor-command\", \"arguments\": {{\"command-line\": \"{command}\"}}}}"
-        );
+        let request =
+            format!("{{\"execute\": \"human-monitor-command\", \"arguments\": {{\"command-line\": \"{command}\"}}}}");
         let answer = self.ask(&request)?;
         if answer != "{\"return\": \"\"}" {
             bail!("QEMU's monitor answers \"{command}\" with {answer}");

@@ -39,9 +39,9 @@ pub fn executable(file: &[u8], offset: u64) -> Result<Vec<Code>> {
 pub fn symbol(file: &[u8], name: &str) -> Result<u64> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(file)?;
     let (symbols, names) = elf.symbol_table()?.context("no symbol table")?;
-    let found = symbols.iter().find(|symbol| {
-        usize::try_from(symbol.st_name).is_ok_and(|at| names.get(at).is_ok_and(|found| found == name))
-    });
+    let found = symbols
+        .iter()
+        .find(|symbol| usize::try_from(symbol.st_name).is_ok_and(|at| names.get(at).is_ok_and(|found| found == name)));
     Ok(found.with_context(|| format!("no symbol {name}"))?.st_value)
 }
 
@@ -90,9 +90,7 @@ impl Sites {
             [0x0f, 0x22, operands, ..] if !has_operand_prefix && operands & 0x38 == 0x20 => {
                 self.tlb_flushes.push(address);
             }
-            [0x0f, 0x01, operands, ..]
-                if !has_operand_prefix && operands & 0x38 == 0x38 && operands & 0xc0 != 0xc0 =>
-            {
+            [0x0f, 0x01, operands, ..] if !has_operand_prefix && operands & 0x38 == 0x38 && operands & 0xc0 != 0xc0 => {
                 self.tlb_flushes.push(address);
             }
             [0x0f, 0x38, 0x82, ..] if has_operand_prefix => self.tlb_flushes.push(address),

@@ -107,14 +107,23 @@ impl Verdict {
 
 fn print_head(group: &str, with_xen: bool) {
     let xen = if with_xen { format!("{:>10}{:>6}{:>6}{:>7}", "Xen", "CR3", "TLB", "ratio") } else { String::new() };
-    println!("\n{:<30}{:>9}{:>6}{:>6}{xen}{:>7}{:>6}", format!("{group}, per operation"), "Pavise", "CR3", "TLB", "bar", "aim");
+    println!(
+        "\n{:<30}{:>9}{:>6}{:>6}{xen}{:>7}{:>6}",
+        format!("{group}, per operation"),
+        "Pavise",
+        "CR3",
+        "TLB",
+        "bar",
+        "aim"
+    );
 }
 
 fn print_row(bar: &Bar, pavise: &Measured, xen: Option<&Measured>, verdict: Verdict) {
     let mut text = format!("  {:<28}{}", bar.name, cost(pavise, 9));
     if let Some(xen) = xen {
         let ratio = pavise.cost.as_ref().ok().zip(xen.cost.as_ref().ok());
-        let ratio = ratio.map(|(pavise, xen)| Share { count: pavise.instructions, operations: xen.instructions.max(1) });
+        let ratio =
+            ratio.map(|(pavise, xen)| Share { count: pavise.instructions, operations: xen.instructions.max(1) });
         text += &format!("{}{:>7}", cost(xen, 10), ratio.map(|ratio| ratio.to_string()).unwrap_or_default());
     }
     let shown = |value: Option<u64>| value.map(grouped).unwrap_or_default();

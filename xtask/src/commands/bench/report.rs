@@ -108,10 +108,8 @@ mod tests {
         let share = |count| Share { count, operations: 4 };
         let xen = Cost { instructions: 9, flushes: Some((share(4), share(1))) };
         let missing = Row { pavise: None, xen: Some(xen), ..row.clone() };
-        let second = first.replace('7', "null").replace(
-            '}',
-            ", \"xen\": 9, \"xen_cr3_loads\": 1, \"xen_tlb_flushes\": 0.25}",
-        );
+        let second =
+            first.replace('7', "null").replace('}', ", \"xen\": 9, \"xen_cr3_loads\": 1, \"xen_tlb_flushes\": 0.25}");
         assert_eq!(json(&[row, missing]), format!("[\n  {first},\n  {second}\n]\n"));
     }
 }

@@ -64,7 +64,8 @@ pub fn watch(subject: &Subject, options: &str, addresses: &[Range<u64>], run: &s
 /// `addresses` and the marks, as `-dfilter` takes them.
 fn filter(addresses: &[Range<u64>], marks: &Range<u64>) -> String {
     let marks = [marks.start..marks.start + 1, marks.end..marks.end + 1];
-    let ranges = addresses.iter().chain(&marks).map(|range| format!("{:#x}+{:#x}", range.start, range.end - range.start));
+    let ranges =
+        addresses.iter().chain(&marks).map(|range| format!("{:#x}+{:#x}", range.start, range.end - range.start));
     ranges.collect::<Vec<_>>().join(",")
 }
 
