@@ -16,6 +16,9 @@ use std::{
 /// Prints where Xen is, and fetches it first where it isn't there.
 const FETCH: &str = "scripts/fetch-xen";
 
+/// How far above the addresses of its file Xen runs, once it has set up its page tables.
+pub const VIRTUAL_OFFSET: u64 = 0xffff_82d0_4000_0000;
+
 /// Xen's command line: everything to the serial line, and a first domain of the size that domains on Pavise have.
 const COMMAND_LINE: &str = "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem=64M";
 

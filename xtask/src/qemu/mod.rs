@@ -1,7 +1,9 @@
-//! QEMU's command line for a machine, and [`Session`], a QEMU under a program's control.
+//! QEMU's command line for a machine; [`Session`], a QEMU under a program's control; [`Monitor`], commands to it.
 
+mod monitor;
 mod session;
 
+pub use monitor::Monitor;
 pub use session::{Ended, Session};
 
 use crate::machine::{Chipset, Firmware, Machine, Memory};

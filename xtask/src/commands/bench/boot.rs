@@ -2,7 +2,7 @@
 
 use super::{
     LIMIT,
-    report::{Row, grouped},
+    report::{Cost, Row, grouped},
 };
 use crate::{
     build::Built,
@@ -69,7 +69,7 @@ fn count_boot(machine: &Machine, imager: &Imager, archive: &[u8], memory: Memory
     let total = ("total".to_owned(), phases.iter().map(|(_, value)| value).sum());
     for (name, value) in phases.iter().chain([&total]) {
         println!("  {name:<36}{:>14}", grouped(*value));
-        rows.push(Row { group: "boot", name: format!("{name} at {memory}"), value: Some(*value), xen: None });
+        rows.push(Row { group: "boot", name: format!("{name} at {memory}"), pavise: cost(*value), xen: None });
     }
     Ok(total.1)
 }
@@ -89,8 +89,12 @@ fn phases(log: &str) -> Result<Vec<(String, u64)>> {
 
 fn measure_size(built: &Built, rows: &mut Vec<Row>) -> Result<u64> {
     let size = fs::metadata(&built.hypervisor_stripped)?.len();
-    rows.push(Row { group: "boot", name: "stripped hypervisor, bytes".to_owned(), value: Some(size), xen: None });
+    rows.push(Row { group: "boot", name: "stripped hypervisor, bytes".to_owned(), pavise: cost(size), xen: None });
     Ok(size)
+}
+
+fn cost(instructions: u64) -> Option<Cost> {
+    Some(Cost { instructions, flushes: None })
 }
 
 /// Prints how far a bar is held; says whether it is.

@@ -1,6 +1,9 @@
 //! The bench guest on a hypervisor, and what it says.
 
-use super::LIMIT;
+use super::{
+    LIMIT,
+    code::{self, Code},
+};
 use crate::{
     archive, build,
     build::Built,
@@ -12,6 +15,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use boot_archive::WhenAllStopped;
+use std::fs;
 
 /// The bench guest, among [`build::GUESTS`].
 pub const GUEST: &str = "bench";
@@ -52,6 +56,19 @@ impl Subject {
             Self::Pavise { .. } => "pavise",
             Self::Xen(_) => "xen",
         }
+    }
+
+    /// Its code, where it lies when it runs.
+    ///
+    /// # Errors
+    /// When its file can't be read.
+    pub fn code(&self) -> Result<Vec<Code>> {
+        let (path, offset) = match self {
+            Self::Pavise { built, .. } => (built.hypervisor.as_path(), 0),
+            Self::Xen(xen) => (xen.kernel(), xen::VIRTUAL_OFFSET),
+        };
+        let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        code::executable(&file, offset).with_context(|| paths::shown(path))
     }
 
     /// Boots it with the bench guest under instruction counting. `options` are the guest's, `arguments` more of QEMU's;

@@ -5,9 +5,14 @@
 
 mod bars;
 mod boot;
+mod code;
+mod execution_log;
 mod guest;
 mod operations;
 mod report;
+mod source;
+mod trace;
+mod watch;
 
 use crate::xen::Xen;
 use anyhow::{Context, Result, bail, ensure};
@@ -28,6 +33,9 @@ pub struct BenchArgs {
     /// Run the same on this hypervisor and print the ratio
     #[arg(long)]
     against: Option<Rival>,
+    /// Say instead where the hypervisor's instructions of one operation are: a row of the group mm
+    #[arg(long, value_name = "ROW", conflicts_with_all = ["json", "against"])]
+    trace: Option<String>,
 }
 
 /// Groups of figures.
@@ -53,6 +61,9 @@ pub enum Rival {
 pub fn bench(args: &BenchArgs) -> Result<()> {
     if args.group == Some(Group::Boot) && args.against.is_some() {
         bail!("the group `boot` has no counterpart on Xen, so --against has nothing to compare");
+    }
+    if let Some(row) = &args.trace {
+        return trace::trace(row);
     }
     let xen = args.against.map(|Rival::Xen| Xen::get()).transpose()?;
     let wanted = |group| args.group.is_none_or(|only| only == group);

@@ -2,11 +2,16 @@
 
 use super::{
     bars::Bar,
-    guest::{self, Line, Subject},
-    report::{Row, grouped},
+    code::Sites,
+    guest::{self, Subject},
+    report::{Cost, Row, Share, grouped},
+    watch::watch,
 };
 use crate::xen::Xen;
 use anyhow::{Result, ensure};
+
+/// What the guest does while it is watched: less, for that takes longer. Flushes don't depend on how much it is.
+const WATCHED: &str = "operations=4 batches=1 tables=100";
 
 /// Measures a group, prints its table and adds its rows; says whether the bars are held.
 ///
@@ -16,64 +21,124 @@ pub fn measure(group: &'static str, bars: &[Bar], xen: Option<Xen>, rows: &mut V
     let ours = run(&Subject::pavise()?, group)?;
     let theirs = xen.map(|xen| run(&Subject::Xen(xen), group)).transpose()?;
     ensure!(
-        ours.iter().map(|line| line.name.as_str()).eq(bars.iter().map(|bar| bar.name)),
+        ours.iter().map(|measured| measured.name.as_str()).eq(bars.iter().map(|bar| bar.name)),
         "the rows of the bench guest's group {group} are not those that there are bars for"
     );
-    println!(
-        "\n{:<30}{:>10}{:>10}{:>7}{:>8}{:>8}",
-        format!("{group}, instructions"),
-        "Pavise",
-        "Xen",
-        "ratio",
-        "bar",
-        "aim"
-    );
+    print_head(group, theirs.is_some());
     let mut all_held = true;
-    for (bar, line) in bars.iter().zip(&ours) {
-        let value = line.figure.as_ref().ok().map(|figure| figure.per_operation());
-        let xen = theirs.iter().flatten().find(|theirs| theirs.name == line.name);
-        let xen = xen.and_then(|line| line.figure.as_ref().ok()).map(|figure| figure.per_operation());
-        let word = verdict(bar, value, xen);
-        all_held &= word != BROKEN;
-        let ratio = value.zip(xen).map(|(value, xen)| format!("{:.2}", value as f64 / xen as f64));
-        println!(
-            "  {:<28}{:>10}{:>10}{:>7}{:>8}{:>8}  {word}",
-            bar.name,
-            value.map_or_else(|| line.figure.as_ref().err().cloned().unwrap_or_default(), grouped),
-            shown(xen),
-            ratio.unwrap_or_default(),
-            shown(bar.now),
-            shown(bar.aim),
-        );
-        rows.push(Row { group, name: bar.name.to_owned(), value, xen });
+    for (bar, measured) in bars.iter().zip(&ours) {
+        let xen = theirs.iter().flatten().find(|theirs| theirs.name == bar.name);
+        let verdict = Verdict::of(bar, measured.cost.as_ref().ok(), xen.and_then(|xen| xen.cost.as_ref().ok()));
+        print_row(bar, measured, xen, verdict);
+        all_held &= verdict != Verdict::Broken;
+        let [pavise, xen] = [Some(measured), xen].map(|measured| measured?.cost.clone().ok());
+        rows.push(Row { group, name: bar.name.to_owned(), pavise, xen });
     }
     Ok(all_held)
 }
 
-const BROKEN: &str = "BROKEN";
+/// A row on one hypervisor.
+struct Measured {
+    name: String,
+    /// Its cost, or the error that the hypervisor gives instead.
+    cost: Result<Cost, String>,
+}
+
+/// Measures a group on a hypervisor: counts instructions, then in another run watches for flushes.
+fn run(subject: &Subject, group: &str) -> Result<Vec<Measured>> {
+    eprintln!("- measuring {group} on {}", subject.name());
+    let counted = guest::finish(subject.boot(&format!("group={group}"), &[], group)?)?;
+    let sites = Sites::of(&subject.code()?);
+    let options = format!("group={group} {WATCHED}");
+    let watched = watch(subject, &options, &sites.ranges(), &format!("{group}-watched"))?;
+    ensure!(
+        counted.iter().map(|line| &line.name).eq(watched.iter().map(|watched| &watched.line.name)),
+        "the bench guest did other rows in its second run"
+    );
+    let measured = counted.into_iter().zip(watched).map(|(line, watched)| {
+        let cost = line.figure.map(|figure| {
+            let operations = watched.line.figure.map_or(1, |figure| figure.operations);
+            let share = |of: &[u64]| {
+                let count = watched.executed.iter().filter(|address| of.contains(address)).count();
+                Share { count: count as u64, operations }
+            };
+            let flushes = Some((share(&sites.cr3_loads), share(&sites.tlb_flushes)));
+            Cost { instructions: figure.per_operation(), flushes }
+        });
+        Measured { name: line.name, cost }
+    });
+    Ok(measured.collect())
+}
 
 /// How an operation does.
-fn verdict(bar: &Bar, value: Option<u64>, xen: Option<u64>) -> &'static str {
-    let Some(value) = value else { return BROKEN };
-    let held = |most: Option<u64>| most.map(|most| value <= most);
-    match (held(bar.now.or(xen)), held(bar.aim)) {
-        (Some(false), _) => BROKEN,
-        (_, Some(true)) => "held, and the aim reached",
-        (Some(true), _) => "held",
-        (None, _) => "no bar without Xen",
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// There is nothing to judge it by.
+    Free,
+    /// The bar is held.
+    Held,
+    /// The aim is reached as well.
+    Reached,
+    /// The bar is broken, or Pavise doesn't do the operation.
+    Broken,
+}
+
+impl Verdict {
+    fn of(bar: &Bar, pavise: Option<&Cost>, xen: Option<&Cost>) -> Verdict {
+        let Some(pavise) = pavise else { return Verdict::Broken };
+        let held = |most: Option<u64>| most.map(|most| pavise.instructions <= most);
+        match (held(bar.now.or(xen.map(|xen| xen.instructions))), held(bar.aim)) {
+            (Some(false), _) => Verdict::Broken,
+            (_, Some(true)) => Verdict::Reached,
+            (Some(true), _) => Verdict::Held,
+            (None, _) => Verdict::Free,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Verdict::Free => "no bar without Xen",
+            Verdict::Held => "held",
+            Verdict::Reached => "held, aim reached",
+            Verdict::Broken => "BROKEN",
+        }
     }
 }
 
-/// Measures a group on a hypervisor.
-fn run(subject: &Subject, group: &str) -> Result<Vec<Line>> {
-    eprintln!("- measuring {group} on {}", subject.name());
-    let mut lines = guest::finish(subject.boot(&format!("group={group}"), &[], group)?)?;
-    lines.retain(|line| line.group == group);
-    Ok(lines)
+fn print_head(group: &str, with_xen: bool) {
+    let xen = if with_xen { format!("{:>10}{:>6}{:>6}{:>7}", "Xen", "CR3", "TLB", "ratio") } else { String::new() };
+    println!(
+        "\n{:<30}{:>9}{:>6}{:>6}{xen}{:>7}{:>6}",
+        format!("{group}, per operation"),
+        "Pavise",
+        "CR3",
+        "TLB",
+        "bar",
+        "aim"
+    );
 }
 
-fn shown(value: Option<u64>) -> String {
-    value.map(grouped).unwrap_or_default()
+fn print_row(bar: &Bar, pavise: &Measured, xen: Option<&Measured>, verdict: Verdict) {
+    let mut text = format!("  {:<28}{}", bar.name, cost(pavise, 9));
+    if let Some(xen) = xen {
+        let ratio = pavise.cost.as_ref().ok().zip(xen.cost.as_ref().ok());
+        let ratio =
+            ratio.map(|(pavise, xen)| Share { count: pavise.instructions, operations: xen.instructions.max(1) });
+        text += &format!("{}{:>7}", cost(xen, 10), ratio.map(|ratio| ratio.to_string()).unwrap_or_default());
+    }
+    let shown = |value: Option<u64>| value.map(grouped).unwrap_or_default();
+    println!("{text}{:>7}{:>6}  {}", shown(bar.now), shown(bar.aim), verdict.word());
+}
+
+/// Instructions and flushes, the first `width` wide; or the error.
+fn cost(measured: &Measured, width: usize) -> String {
+    match &measured.cost {
+        Err(error) => format!("{error:>width$}{:>12}", ""),
+        Ok(Cost { instructions, flushes }) => {
+            let (cr3_loads, tlb_flushes) = flushes.map(|(a, b)| (a.to_string(), b.to_string())).unwrap_or_default();
+            format!("{:>width$}{cr3_loads:>6}{tlb_flushes:>6}", grouped(*instructions))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -83,13 +148,19 @@ mod tests {
     #[test]
     fn bars_are_judged() {
         let bar = Bar { name: "x", now: Some(120), aim: Some(70) };
-        assert_eq!(verdict(&bar, Some(120), None), "held");
-        assert_eq!(verdict(&bar, Some(70), None), "held, and the aim reached");
-        assert_eq!(verdict(&bar, Some(121), None), BROKEN);
-        assert_eq!(verdict(&bar, None, None), BROKEN);
         let below_xen = Bar { name: "x", now: None, aim: None };
-        assert_eq!(verdict(&below_xen, Some(9), None), "no bar without Xen");
-        assert_eq!(verdict(&below_xen, Some(9), Some(9)), "held");
-        assert_eq!(verdict(&below_xen, Some(10), Some(9)), BROKEN);
+        let judge = |bar: &Bar, pavise: Option<u64>, xen: Option<u64>| {
+            let [pavise, xen] =
+                [pavise, xen].map(|instructions| Some(Cost { instructions: instructions?, flushes: None }));
+            Verdict::of(bar, pavise.as_ref(), xen.as_ref())
+        };
+        assert_eq!(judge(&bar, Some(120), None), Verdict::Held);
+        assert_eq!(judge(&bar, Some(120), Some(119)), Verdict::Held);
+        assert_eq!(judge(&bar, Some(70), None), Verdict::Reached);
+        assert_eq!(judge(&bar, Some(121), None), Verdict::Broken);
+        assert_eq!(judge(&bar, None, None), Verdict::Broken);
+        assert_eq!(judge(&below_xen, Some(9), None), Verdict::Free);
+        assert_eq!(judge(&below_xen, Some(9), Some(9)), Verdict::Held);
+        assert_eq!(judge(&below_xen, Some(10), Some(9)), Verdict::Broken);
     }
 }
