@@ -3,7 +3,7 @@
 use pv_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::{Answer, Call, Failure, Platform};
+use super::{Call, Next, Otherwise, Platform};
 use crate::addr::is_canonical;
 
 impl<P: Platform> Call<'_, P> {
@@ -21,21 +21,26 @@ impl<P: Platform> Call<'_, P> {
 
     /// To make the call again with `words` for its first arguments. The others stay as they are: a call may destroy only
     /// the registers of arguments that it has, and kernels keep things in the rest (`xen-x86_64.h`).
-    pub fn again<const N: usize>(&self, words: [u64; N]) -> Answer {
-        let mut args = self.args;
-        for (arg, word) in args.iter_mut().zip(words) {
+    pub fn again<const N: usize>(&mut self, words: [u64; N]) -> Otherwise {
+        for (arg, word) in self.args.iter_mut().zip(words) {
             *arg = word;
         }
-        Answer::Again(args)
+        Otherwise::Again
+    }
+
+    /// To return 0, and then to do something else than to go on.
+    pub fn then(&mut self, next: Next) -> Otherwise {
+        self.next = Some(next);
+        Otherwise::Then
     }
 
     /// Copies a struct in.
     ///
     /// # Errors
     /// `EFAULT`.
-    pub fn read<T: FromBytes + IntoBytes>(&mut self, address: u64) -> Result<T, Failure> {
+    pub fn read<T: FromBytes + IntoBytes>(&mut self, address: u64) -> Result<T, Errno> {
         let mut value = T::new_zeroed();
-        self.platform.read_bytes(address, value.as_mut_bytes())?;
+        self.platform.read_bytes(address, value.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
         Ok(value)
     }
 
@@ -43,8 +48,8 @@ impl<P: Platform> Call<'_, P> {
     ///
     /// # Errors
     /// `EFAULT`.
-    pub fn write<T: IntoBytes + Immutable + ?Sized>(&mut self, address: u64, value: &T) -> Result<(), Failure> {
-        Ok(self.platform.write_bytes(address, value.as_bytes())?)
+    pub fn write<T: IntoBytes + Immutable + ?Sized>(&mut self, address: u64, value: &T) -> Result<(), Errno> {
+        self.platform.write_bytes(address, value.as_bytes()).map_err(|_| Errno::EFAULT)
     }
 }
 
@@ -52,6 +57,6 @@ impl<P: Platform> Call<'_, P> {
 ///
 /// # Errors
 /// `EINVAL`.
-pub(super) fn canonical(address: u64) -> Result<u64, Failure> {
+pub(super) fn canonical(address: u64) -> Result<u64, Errno> {
     if is_canonical(address) { Ok(address) } else { Err(Errno::EINVAL.into()) }
 }

@@ -9,7 +9,7 @@ use pv_abi::errno::Errno;
 use pv_abi::mmu::MMU_UPDATE_PREEMPTED;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Answer, Call, Failure, Platform, Reply};
+use super::{Call, Otherwise, Platform, Reply};
 use crate::mm::error::{Refused, Stop};
 use crate::mm::perform::Unfinished;
 
@@ -80,12 +80,12 @@ pub(super) fn run<P: Platform, T: FromBytes + IntoBytes + Copy>(
         call.write(done_at, &progress.done)?;
     }
     match result {
-        Ok(()) => Ok(Answer::Done(0)),
+        Ok(()) => Ok(0),
         Err(Halt::Again) => {
             let left = progress.left | MMU_UPDATE_PREEMPTED;
-            Ok(call.again([progress.at, left.into()]))
+            Err(call.again([progress.at, left.into()]))
         }
-        Err(Halt::Code(errno)) => Err(Failure::Code(errno)),
+        Err(Halt::Code(errno)) => Err(Otherwise::Code(errno)),
         Err(Halt::Refused(refused)) => Err(call.refuse(what, refused).into()),
     }
 }

@@ -8,7 +8,7 @@ use pv_abi::trap::{
 };
 
 use super::args::canonical;
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::domain::vcpu::{Callback, Gate, Vcpu};
 
 /// The NMI handler is registered as a callback but is the gate of its vector.
@@ -21,7 +21,7 @@ pub(super) fn set_callbacks<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     callbacks.event.address = event;
     callbacks.failsafe.address = failsafe;
     callbacks.syscall.address = syscall;
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 /// `(int cmd, const void *arg)`.
@@ -63,5 +63,5 @@ fn set(vcpu: &mut Vcpu, kind: u16, callback: Callback) -> Reply {
         CALLBACKTYPE_NMI => vcpu.gates[NMI] = Gate { address: callback.address, dpl: 0, masks_events: true },
         _ => return Err(Errno::ENOSYS.into()),
     }
-    Ok(Answer::Done(0))
+    Ok(0)
 }

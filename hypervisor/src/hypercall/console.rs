@@ -3,7 +3,7 @@
 use pv_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 use pv_abi::errno::Errno;
 
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 
 /// Bytes written before the call is restarted: a real serial line takes 11 ms for them.
 const CHUNK: usize = 128;
@@ -27,9 +27,9 @@ fn write<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
     call.platform.console_write(chunk);
     let (done, left) = (chunk.len() as u64, count as usize - chunk.len());
     if left == 0 {
-        return Ok(Answer::Done(0));
+        return Ok(0);
     }
-    Ok(call.again([CONSOLEIO_WRITE.into(), left as u64, at.wrapping_add(done)]))
+    Err(call.again([CONSOLEIO_WRITE.into(), left as u64, at.wrapping_add(done)]))
 }
 
 fn read<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
@@ -38,5 +38,5 @@ fn read<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
     let got = call.platform.console_read(room);
     let bytes = chunk.get(..got).unwrap_or_default();
     call.platform.write_bytes(call.args[2], bytes)?;
-    Ok(Answer::Done(got as u64))
+    Ok(got as u64)
 }

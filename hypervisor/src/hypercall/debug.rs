@@ -2,7 +2,7 @@
 
 use pv_abi::errno::Errno;
 
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::emulate::debug::{self, DebugRefusal};
 
 /// `(int register, unsigned long value)`.
@@ -11,13 +11,13 @@ pub(super) fn set_debugreg<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let value = call.word(1);
     debug::write(&mut call.vcpu.control, number, value).map_err(errno)?;
     call.platform.load_debug_registers(debug::hardware_registers(&call.vcpu.control));
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 /// `(int register)`: the answer is the register's value.
 pub(super) fn get_debugreg<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let number = u8::try_from(call.u32(0)).map_err(|_| Errno::ENODEV)?;
-    Ok(Answer::Done(debug::read(&call.vcpu.control, number).map_err(errno)?))
+    Ok(debug::read(&call.vcpu.control, number).map_err(errno)?)
 }
 
 fn errno(refusal: DebugRefusal) -> Errno {

@@ -4,7 +4,7 @@ use pv_abi::errno::Errno;
 use zerocopy::IntoBytes;
 
 use super::batch::Halt;
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::addr::{GuestVa, MachineAddr, Mfn, PAGE_SIZE};
 use crate::domain::vcpu::{DESCRIPTORS_PER_PAGE, GDT_PAGES, Gdt, Ldt, Vcpu};
 use crate::mm::perform::{Unfinished, perform};
@@ -26,7 +26,7 @@ pub(super) fn set_gdt<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             Err(why) => {
                 put_all(call, gdt);
                 return match why {
-                    Unfinished::Again => Ok(call.again([])),
+                    Unfinished::Again => Err(call.again([])),
                     Unfinished::Refused(refused) => Err(call.refuse("set_gdt", refused).into()),
                 };
             }
@@ -35,7 +35,7 @@ pub(super) fn set_gdt<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     call.platform.show_gdt(&gdt);
     let old = core::mem::replace(&mut call.vcpu.gdt, gdt);
     put_all(call, old);
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 fn put_all<P: Platform>(call: &mut Call<'_, P>, gdt: Gdt) {
@@ -58,8 +58,8 @@ pub(super) fn update_descriptor<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let [address, descriptor, ..] = call.args;
     let stored = call.memory(|op, _| op.update_descriptor(Slot::at(MachineAddr(address))?, descriptor));
     match stored {
-        Ok(()) => Ok(Answer::Done(0)),
-        Err(Unfinished::Again) => Ok(call.again([])),
+        Ok(()) => Ok(0),
+        Err(Unfinished::Again) => Err(call.again([])),
         Err(Unfinished::Refused(refused)) => Err(call.refuse("update_descriptor", refused).into()),
     }
 }

@@ -12,7 +12,7 @@ use pv_abi::memory::MemoryExchange;
 
 use super::batch::Halt;
 use super::reservation::MAX_ORDER;
-use super::{Answer, Call, Failure, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::addr::{DomainId, Mfn, Pfn};
 use crate::mm::m2p;
 use crate::mm::perform::perform;
@@ -36,17 +36,17 @@ pub(super) fn exchange<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     while done < exchange.request.input.nr_extents {
         match group(call, &exchange, done) {
             Ok(()) => {}
-            Err(Halt::Again) => return Ok(call.again([])),
+            Err(Halt::Again) => return Err(call.again([])),
             Err(Halt::Code(errno)) => return Err(errno.into()),
             Err(Halt::Refused(refused)) => return Err(call.refuse("memory exchange", refused).into()),
         }
         done += exchange.inputs;
         call.write(address.wrapping_add(NR_EXCHANGED), &done)?;
     }
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
-fn check<P: Platform>(call: &Call<'_, P>, request: MemoryExchange) -> Result<Exchange, Failure> {
+fn check<P: Platform>(call: &Call<'_, P>, request: MemoryExchange) -> Result<Exchange, Errno> {
     let MemoryExchange { input, output, nr_exchanged } = request;
     if input.extent_order > MAX_ORDER || output.extent_order > MAX_ORDER {
         return Err(Errno::EPERM.into());

@@ -10,7 +10,7 @@ use pv_abi::memory::{
     XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP, XENMEM_SET_MEMORY_MAP,
 };
 
-use super::{Answer, Call, Failure, Platform, Reply, exchange, reservation};
+use super::{Call, Platform, Reply, exchange, reservation};
 use crate::addr::{DomainId, PAGE_SHIFT};
 
 /// Bits of the command word above these hold a restart position.
@@ -19,24 +19,24 @@ const COMMAND_MASK: u32 = 0x3f;
 /// `(unsigned int cmd, void *arg)`.
 pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     match call.u32(0) & COMMAND_MASK {
-        XENMEM_MAXIMUM_RAM_PAGE => Ok(Answer::Done(call.platform.max_mfn().0)),
+        XENMEM_MAXIMUM_RAM_PAGE => Ok(call.platform.max_mfn().0),
         XENMEM_CURRENT_RESERVATION => {
             own(call)?;
-            Ok(Answer::Done(call.platform.frames().run(|frames| frames.allocated())))
+            Ok(call.platform.frames().run(|frames| frames.allocated()))
         }
         XENMEM_MAXIMUM_RESERVATION => {
             own(call)?;
-            Ok(Answer::Done(call.platform.domain().max_pages))
+            Ok(call.platform.domain().max_pages)
         }
         XENMEM_MAXIMUM_GPFN => {
             own(call)?;
-            Ok(Answer::Done(call.platform.domain().max_pages.saturating_sub(1)))
+            Ok(call.platform.domain().max_pages.saturating_sub(1))
         }
         XENMEM_MACHPHYS_MAPPING => {
             let max_mfn = call.platform.max_mfn().0;
             let answer = MachphysMapping { v_start: MACH2PHYS_VIRT_START, v_end: MACH2PHYS_VIRT_END, max_mfn };
             call.write(call.word(1), &answer)?;
-            Ok(Answer::Done(0))
+            Ok(0)
         }
         XENMEM_MEMORY_MAP => memory_map(call),
         command @ (XENMEM_INCREASE_RESERVATION | XENMEM_DECREASE_RESERVATION | XENMEM_POPULATE_PHYSMAP) => {
@@ -51,7 +51,7 @@ pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 /// Reads the domain asked about. A domain may only ask about itself.
-fn own<P: Platform>(call: &mut Call<'_, P>) -> Result<(), Failure> {
+fn own<P: Platform>(call: &mut Call<'_, P>) -> Result<(), Errno> {
     let request: MemoryDomain = call.read(call.word(1))?;
     if request.domid == DOMID_SELF || request.domid == call.vcpu.domain.0 {
         return Ok(());
@@ -69,5 +69,5 @@ fn memory_map<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let size = call.platform.domain().max_pages << PAGE_SHIFT;
     call.write(request.buffer, &E820Entry { addr: 0, size, kind: E820_RAM })?;
     call.write(call.word(1), &MemoryMap { nr_entries: 1, ..request })?;
-    Ok(Answer::Done(0))
+    Ok(0)
 }

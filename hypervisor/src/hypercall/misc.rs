@@ -10,7 +10,7 @@ use pv_abi::trap::{
 use pv_abi::vcpu::VCPUOP_IS_UP;
 
 use super::args::canonical;
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::domain::vcpu::IoBitmap;
 use crate::emulate::SegmentBase;
 
@@ -20,7 +20,7 @@ use crate::emulate::SegmentBase;
 /// 64-bit kernel is always entered with the flat one.
 pub(super) fn stack_switch<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     call.vcpu.kernel_sp = call.word(1);
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 /// `fpu_taskswitch(int set)`: sets or clears CR0.TS.
@@ -28,7 +28,7 @@ pub(super) fn fpu_taskswitch<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let on = call.u32(0) != 0;
     call.vcpu.control.task_switched = on;
     call.platform.set_task_switched(on);
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 /// `set_segment_base(unsigned int which, unsigned long base)`.
@@ -42,12 +42,12 @@ pub(super) fn set_segment_base<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             // Guests take an error here for a bug of their own; a selector the CPU refuses becomes null.
             let [low, high, ..] = value.to_le_bytes();
             call.platform.load_inactive_gs(call.vcpu, u16::from_le_bytes([low, high]));
-            return Ok(Answer::Done(0));
+            return Ok(0);
         }
         _ => return Err(Errno::EINVAL.into()),
     };
     call.platform.set_segment_base(which, canonical(value)?);
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 /// `vm_assist(unsigned int cmd, unsigned int type)`.
@@ -70,7 +70,7 @@ pub(super) fn vm_assist<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         VMASST_CMD_DISABLE => call.vcpu.assists &= !(1 << kind),
         _ => return Err(Errno::ENOSYS.into()),
     }
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 /// `physdev_op(int cmd, void *arg)`, `physdev.h`: the virtual I/O privilege level, and the bitmap of ports that user mode
@@ -85,7 +85,7 @@ pub(super) fn physdev_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
                 return Err(Errno::EINVAL.into());
             }
             call.vcpu.control.iopl = request.iopl.to_le_bytes()[0];
-            Ok(Answer::Done(0))
+            Ok(0)
         }
         PHYSDEVOP_SET_IOBITMAP => {
             let PhysdevSetIobitmap { bitmap, nr_ports, .. } = call.read(call.word(1))?;
@@ -93,7 +93,7 @@ pub(super) fn physdev_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
                 return Err(Errno::EINVAL.into());
             }
             call.vcpu.io_bitmap = IoBitmap { address: bitmap, ports: nr_ports };
-            Ok(Answer::Done(0))
+            Ok(0)
         }
         _ => Err(Errno::ENOSYS.into()),
     }
@@ -108,7 +108,7 @@ pub(super) fn vcpu_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         return Err(Errno::ENOENT.into());
     }
     match call.u32(0) {
-        VCPUOP_IS_UP => Ok(Answer::Done((id < domain.online).into())),
+        VCPUOP_IS_UP => Ok((id < domain.online).into()),
         _ => Err(Errno::ENOSYS.into()),
     }
 }

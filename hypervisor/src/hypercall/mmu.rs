@@ -9,7 +9,7 @@ use pv_abi::mmu::{
 
 use super::batch::{self, Halt};
 use super::flush::{Scope, Target};
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
 use crate::mm::error::{Refusal, Stop};
 use crate::mm::m2p;
@@ -93,13 +93,13 @@ fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     });
     match changed {
         Ok(()) => {}
-        Err(Unfinished::Again) => return Ok(call.again([])),
+        Err(Unfinished::Again) => return Err(call.again([])),
         Err(Unfinished::Refused(refused)) => return Err(call.refuse("update_va_mapping", refused).into()),
     }
     let target = match flags & UVMF_FLUSHTYPE_MASK {
         UVMF_TLB_FLUSH => Target::Everything,
         UVMF_INVLPG => Target::Address(va),
-        _ => return Ok(Answer::Done(0)),
+        _ => return Ok(0),
     };
     let scope = match flags & !UVMF_FLUSHTYPE_MASK {
         UVMF_LOCAL => Scope::Local,
@@ -107,5 +107,5 @@ fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
         bitmap => Scope::Vcpus(call.read(bitmap)?),
     };
     call.flush(target, scope);
-    Ok(Answer::Done(0))
+    Ok(0)
 }

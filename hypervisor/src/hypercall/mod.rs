@@ -4,7 +4,7 @@
 //! sees registers. It answers with a value or an [`Errno`], or, for the few calls that do more than return, with a
 //! [`Next`]. What a number means and which errors it gives is ABI: Xen's `xen.h` and the header named at each handler.
 //!
-//! **Restart**: a call that has done its budget of work answers [`Answer::Again`] with new arguments. [`dispatch`] then
+//! **Restart**: a call that has done its budget of work answers [`Otherwise::Again`] with new arguments. [`dispatch`] then
 //! sets them and moves RIP back onto the `syscall`, so that the guest itself makes the rest of the call after
 //! interrupts had their turn. Nothing is kept in the hypervisor meanwhile. There is no other form of preemption.
 #![forbid(unsafe_code)]
@@ -38,7 +38,7 @@ use crate::addr::{CpuId, DomainId, GuestVa, Mfn};
 use crate::bounce::{self, GuestSpace, Return};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
-use crate::domain::{Crash, End};
+use crate::domain::End;
 use crate::emulate::SegmentBase;
 use crate::guest::{Fault, GuestRegisters};
 use crate::mm::error::{Refused, Stop};
@@ -152,44 +152,31 @@ pub enum Next {
     End(End),
 }
 
-/// What a handler answers.
-pub(crate) enum Answer {
-    /// The call is done; this goes to RAX.
-    Done(u64),
-    /// A part is done: make the call again with these arguments.
-    Again([u64; 6]),
-    /// The call is done, RAX is 0, and then:
-    Then(Next),
-}
-
-/// What a handler can fail with.
+/// What becomes of a call that doesn't just return a value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Failure {
-    /// The guest gets the ABI's error code.
+pub(crate) enum Otherwise {
+    /// It failed: the guest gets the ABI's error code.
     Code(Errno),
-    /// The guest ends.
-    Crash(Crash),
+    /// A part is done: the guest makes it again, with [`Call::args`] as they are now.
+    Again,
+    /// It is done, RAX is 0, and [`Call::next`] says what follows.
+    Then,
 }
 
-impl From<Errno> for Failure {
+impl From<Errno> for Otherwise {
     fn from(errno: Errno) -> Self {
-        Failure::Code(errno)
+        Otherwise::Code(errno)
     }
 }
 
-impl From<Fault> for Failure {
+impl From<Fault> for Otherwise {
     fn from(_: Fault) -> Self {
-        Failure::Code(Errno::EFAULT)
+        Otherwise::Code(Errno::EFAULT)
     }
 }
 
-impl From<Crash> for Failure {
-    fn from(crash: Crash) -> Self {
-        Failure::Crash(crash)
-    }
-}
-
-pub(crate) type Reply = Result<Answer, Failure>;
+/// What a handler answers: what goes to RAX, or what else is to happen.
+pub(crate) type Reply = Result<u64, Otherwise>;
 
 /// Page-table entries that one call may look at, or comparable work, before it is restarted: some hundred thousand
 /// instructions, which is how long interrupts may wait.
@@ -202,6 +189,8 @@ pub(crate) struct Call<'a, P: Platform> {
     pub args: [u64; 6],
     /// What is left of [`BUDGET`].
     pub budget: u32,
+    /// See [`Otherwise::Then`].
+    pub next: Option<Next>,
 }
 
 impl<P: Platform> Call<'_, P> {
@@ -223,38 +212,34 @@ impl<P: Platform> Call<'_, P> {
 /// Length of the `syscall` instruction.
 const SYSCALL_LENGTH: u64 = 2;
 
-/// Carries out the hypercall in `regs`: RAX the number, RDI, RSI, RDX, R10, R8, R9 the arguments, RAX the result.
+/// Carries out the hypercall in `regs`: RAX the number, RDI, RSI, RDX, R10, R8, R9 the arguments, RAX the result. `None`:
+/// the guest goes on, and RCX and R11 are free.
 ///
-/// The caller has seen to it that the vCPU is in kernel mode.
-pub fn dispatch<P: Platform>(vcpu: &mut Vcpu, regs: &mut GuestRegisters, platform: &mut P) -> Next {
+/// The caller has seen to it that the vCPU is in kernel mode. Of `regs`, RBX, RBP and R12 to R15 need not be there.
+#[inline]
+pub fn dispatch<P: Platform>(vcpu: &mut Vcpu, regs: &mut GuestRegisters, platform: &mut P) -> Option<Next> {
     if regs.rax == u64::from(number::IRET) {
-        return match bounce::iret(vcpu, regs, platform) {
+        return Some(match bounce::iret(vcpu, regs, platform) {
             Ok(how) => Next::Resume(how),
             Err(crash) => Next::End(End::Crash(crash)),
-        };
+        });
     }
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let number = regs.rax;
-    match handle(&mut Call { vcpu, platform, args, budget: BUDGET }, number) {
-        Ok(Answer::Done(value)) => {
-            regs.rax = value;
-            Next::Resume(Return::RcxR11Free)
-        }
-        Ok(Answer::Then(next)) => {
-            regs.rax = 0;
-            next
-        }
-        Ok(Answer::Again(args)) => {
-            [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = args;
+    let mut call = Call { vcpu, platform, args, budget: BUDGET, next: None };
+    regs.rax = match handle(&mut call, regs.rax) {
+        Ok(value) => value,
+        Err(Otherwise::Code(errno)) => errno.code().cast_unsigned(),
+        Err(Otherwise::Again) => {
+            [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
             regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
-            Next::Resume(Return::RcxR11Free)
+            regs.rax
         }
-        Err(Failure::Code(errno)) => {
-            regs.rax = errno.code().cast_unsigned();
-            Next::Resume(Return::RcxR11Free)
+        Err(Otherwise::Then) => {
+            regs.rax = 0;
+            return call.next;
         }
-        Err(Failure::Crash(crash)) => Next::End(End::Crash(crash)),
-    }
+    };
+    None
 }
 
 /// The table.

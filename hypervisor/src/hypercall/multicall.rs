@@ -4,7 +4,7 @@ use pv_abi::errno::Errno;
 use pv_abi::hypercall::{IRET, MULTICALL, MulticallEntry};
 use zerocopy::IntoBytes;
 
-use super::{Answer, Call, Failure, Next, Platform, Reply, handle};
+use super::{Call, Next, Otherwise, Platform, Reply, handle};
 
 /// Entries carried out before the call is restarted.
 const BUDGET: u32 = 32;
@@ -16,17 +16,17 @@ pub(super) fn multicall<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let mut left = call.u32(1);
     for _ in 0..BUDGET {
         if left == 0 {
-            return Ok(Answer::Done(0));
+            return Ok(0);
         }
         let entry: MulticallEntry = call.read(at)?;
         let next = at.checked_add(ENTRY).ok_or(Errno::EFAULT)?;
-        match one(call, &entry)? {
+        match one(call, &entry) {
             Step::Result(value) => write_result(call, at, value)?,
             Step::Restart(args) => {
                 // The entry itself keeps what is left of it.
                 let rest = MulticallEntry { args, ..entry };
                 call.platform.write_bytes(at, rest.as_bytes())?;
-                return Ok(call.again([at, left.into()]));
+                return Err(call.again([at, left.into()]));
             }
             Step::Then(what) => {
                 write_result(call, at, 0)?;
@@ -36,7 +36,7 @@ pub(super) fn multicall<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         at = next;
         left -= 1;
     }
-    Ok(if left == 0 { Answer::Done(0) } else { call.again([at, left.into()]) })
+    if left == 0 { Ok(0) } else { Err(call.again([at, left.into()])) }
 }
 
 enum Step {
@@ -45,41 +45,42 @@ enum Step {
     Then(Next),
 }
 
-fn one<P: Platform>(call: &mut Call<'_, P>, entry: &MulticallEntry) -> Result<Step, Failure> {
+fn one<P: Platform>(call: &mut Call<'_, P>, entry: &MulticallEntry) -> Step {
     // `iret` would leave kernel mode with the rest of the list still to come (XSA-213); lists don't nest.
     if entry.op == u64::from(IRET) {
-        return Ok(Step::Result(code(Errno::ENOSYS)));
+        return Step::Result(code(Errno::ENOSYS));
     }
     if entry.op == u64::from(MULTICALL) {
-        return Ok(Step::Result(code(Errno::EINVAL)));
+        return Step::Result(code(Errno::EINVAL));
     }
     let Call { vcpu, platform, budget, .. } = call;
-    let mut inner = Call { vcpu, platform: *platform, args: entry.args, budget: *budget };
+    let mut inner = Call { vcpu, platform: *platform, args: entry.args, budget: *budget, next: None };
     let reply = handle(&mut inner, entry.op);
-    *budget = inner.budget;
-    match reply {
-        Ok(Answer::Done(value)) => Ok(Step::Result(value)),
-        Ok(Answer::Again(args)) => Ok(Step::Restart(args)),
-        Ok(Answer::Then(next)) => Ok(Step::Then(next)),
-        Err(Failure::Code(errno)) => Ok(Step::Result(code(errno))),
-        Err(crash) => Err(crash),
+    let Call { args, next, budget: left, .. } = inner;
+    *budget = left;
+    match (reply, next) {
+        (Ok(value), _) => Step::Result(value),
+        (Err(Otherwise::Code(errno)), _) => Step::Result(code(errno)),
+        (Err(Otherwise::Again), _) => Step::Restart(args),
+        (Err(Otherwise::Then), Some(next)) => Step::Then(next),
+        (Err(Otherwise::Then), None) => Step::Result(0),
     }
 }
 
 /// An entry yielded, waits or ended the domain. With entries still to come, a yield or a wait is over at once: a guest
 /// must expect both to return early, and the rest of its list must not be lost.
-fn after<P: Platform>(call: &Call<'_, P>, what: Next, at: u64, left: u32) -> Reply {
+fn after<P: Platform>(call: &mut Call<'_, P>, what: Next, at: u64, left: u32) -> Reply {
     match what {
         Next::Resume(_) | Next::Yield | Next::Block | Next::Poll { .. } if left > 0 => {
-            Ok(call.again([at, left.into()]))
+            Err(call.again([at, left.into()]))
         }
-        Next::Resume(_) | Next::Yield | Next::Block | Next::Poll { .. } | Next::End(_) => Ok(Answer::Then(what)),
+        Next::Resume(_) | Next::Yield | Next::Block | Next::Poll { .. } | Next::End(_) => Err(call.then(what)),
     }
 }
 
-fn write_result<P: Platform>(call: &mut Call<'_, P>, entry: u64, value: u64) -> Result<(), Failure> {
+fn write_result<P: Platform>(call: &mut Call<'_, P>, entry: u64, value: u64) -> Result<(), Errno> {
     let at = entry.wrapping_add(core::mem::offset_of!(MulticallEntry, result) as u64);
-    Ok(call.platform.write_bytes(at, value.as_bytes())?)
+    call.write(at, &value)
 }
 
 fn code(errno: Errno) -> u64 {

@@ -9,7 +9,7 @@ use pv_abi::memory::{
     MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_INCREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
 };
 
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::addr::{DomainId, Mfn, Pfn};
 use crate::mm::m2p;
 use crate::mm::perform::Unfinished;
@@ -24,15 +24,15 @@ const POSITION_SHIFT: u32 = 6;
 pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply {
     let position = call.word(0) >> POSITION_SHIFT;
     // As in Xen, a request that makes no sense has no extents done, without an error code.
-    let Ok(request) = call.read::<MemoryReservation>(call.word(1)) else { return Ok(Answer::Done(0)) };
+    let Ok(request) = call.read::<MemoryReservation>(call.word(1)) else { return Ok(0) };
     if request.extent_order > MAX_ORDER || request.nr_extents > u64::MAX >> (POSITION_SHIFT + MAX_ORDER) {
-        return Ok(Answer::Done(0));
+        return Ok(0);
     }
     if request.domid != DOMID_SELF && request.domid != call.vcpu.domain.0 {
         return match call.platform.page_owner(DomainId(request.domid)) {
             // Changing another domain's memory is for tools; there are none yet.
             Ok(_) | Err(Errno::EPERM) => Err(Errno::EPERM.into()),
-            Err(_) => Ok(Answer::Done(0)),
+            Err(_) => Ok(0),
         };
     }
     // Frames, counted through all extents, so that a restart may come in the middle of one.
@@ -53,11 +53,11 @@ pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply
             Step::Failed => break,
             Step::Again => {
                 let command = at << POSITION_SHIFT | u64::from(command);
-                return Ok(call.again([command]));
+                return Err(call.again([command]));
             }
         }
     }
-    Ok(Answer::Done(at >> request.extent_order))
+    Ok(at >> request.extent_order)
 }
 
 enum Step {

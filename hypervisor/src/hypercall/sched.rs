@@ -3,7 +3,7 @@
 use pv_abi::errno::Errno;
 use pv_abi::sched::{SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SchedPoll, SchedShutdown};
 
-use super::{Answer, Call, Next, Platform, Reply};
+use super::{Call, Next, Platform, Reply};
 use crate::bounce::Return;
 use crate::domain::{End, ShutdownReason};
 
@@ -13,19 +13,19 @@ const MAX_POLL_PORTS: u32 = 128;
 /// `(int cmd, void *arg)`.
 pub(super) fn sched_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     match call.u32(0) {
-        SCHEDOP_YIELD => Ok(Answer::Then(Next::Yield)),
+        SCHEDOP_YIELD => Err(call.then(Next::Yield)),
         SCHEDOP_BLOCK => {
             // The guest asks to sleep with its interrupts on; what is pending already wakes it at once.
             call.vcpu.info.set_upcall_mask(false);
             let next = if call.vcpu.info.upcall_due() { Next::Resume(Return::RcxR11Free) } else { Next::Block };
-            Ok(Answer::Then(next))
+            Err(call.then(next))
         }
         SCHEDOP_SHUTDOWN => {
             let request: SchedShutdown = call.read(call.word(1))?;
             match ShutdownReason::from_abi(request.reason) {
                 // Nobody could resume it.
                 Some(ShutdownReason::Suspend | ShutdownReason::SoftReset) => Err(Errno::EOPNOTSUPP.into()),
-                Some(reason) => Ok(Answer::Then(Next::End(End::Shutdown(reason)))),
+                Some(reason) => Err(call.then(Next::End(End::Shutdown(reason)))),
                 None => Err(Errno::EINVAL.into()),
             }
         }
@@ -40,20 +40,20 @@ fn poll<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     if request.nr_ports > MAX_POLL_PORTS {
         return Err(Errno::EINVAL.into());
     }
-    const DONE: Answer = Answer::Then(Next::Resume(Return::RcxR11Free));
+    let awake = Next::Resume(Return::RcxR11Free);
     if call.vcpu.info.upcall_due() {
-        return Ok(DONE);
+        return Err(call.then(awake));
     }
     for index in 0..u64::from(request.nr_ports) {
         let port: u32 = call.read(request.ports.wrapping_add(4 * index))?;
         // No port is bound to anything yet, so one outside the bitmap is all that can be wrong with it.
         if call.platform.domain().shared.is_pending(port).ok_or(Errno::EINVAL)? {
-            return Ok(DONE);
+            return Err(call.then(awake));
         }
     }
     let until = (request.timeout != 0).then_some(request.timeout);
     if until.is_some_and(|until| until <= call.platform.now()) {
-        return Ok(DONE);
+        return Err(call.then(awake));
     }
-    Ok(Answer::Then(Next::Poll { until }))
+    Err(call.then(Next::Poll { until }))
 }

@@ -4,7 +4,7 @@ use pv_abi::errno::Errno;
 use pv_abi::trap::{TI_DPL_MASK, TI_MASK_EVENTS, TrapInfo};
 
 use super::args::canonical;
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::domain::vcpu::Gate;
 
 /// Entries handled before the call is restarted.
@@ -15,13 +15,13 @@ pub(super) fn set_trap_table<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let table = call.word(0);
     if table == 0 {
         call.vcpu.gates.fill(Gate::default());
-        return Ok(Answer::Done(0));
+        return Ok(0);
     }
     let mut at = table;
     for _ in 0..BUDGET {
         let entry: TrapInfo = call.read(at)?;
         if entry.address == 0 {
-            return Ok(Answer::Done(0));
+            return Ok(0);
         }
         let gate = Gate {
             address: canonical(entry.address)?,
@@ -31,5 +31,5 @@ pub(super) fn set_trap_table<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         call.vcpu.gates[usize::from(entry.vector)] = gate;
         at = at.checked_add(size_of::<TrapInfo>() as u64).ok_or(Errno::EFAULT)?;
     }
-    Ok(call.again([at]))
+    Err(call.again([at]))
 }

@@ -16,7 +16,7 @@ use pv_abi::version::{
     XENVER_PAGESIZE, XENVER_PLATFORM_PARAMETERS, XENVER_VERSION,
 };
 
-use super::{Answer, Call, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::addr::PAGE_SIZE;
 
 /// Major and minor version of the ABI.
@@ -27,8 +27,8 @@ const EXTRA_VERSION: &str = concat!(".0-pavise-", env!("CARGO_PKG_VERSION"));
 pub(super) fn xen_version<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let out = call.word(1);
     match call.u32(0) {
-        XENVER_VERSION => return Ok(Answer::Done(VERSION)),
-        XENVER_PAGESIZE => return Ok(Answer::Done(PAGE_SIZE as u64)),
+        XENVER_VERSION => return Ok(VERSION),
+        XENVER_PAGESIZE => return Ok(PAGE_SIZE as u64),
         XENVER_EXTRAVERSION => call.write(out, &text::<16>(EXTRA_VERSION))?,
         XENVER_COMPILE_INFO => {
             let info = CompileInfo {
@@ -51,7 +51,7 @@ pub(super) fn xen_version<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         XENVER_COMMANDLINE | XENVER_BUILD_ID => return Err(Errno::EPERM.into()),
         _ => return Err(Errno::ENOSYS.into()),
     }
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 fn get_features<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -68,7 +68,7 @@ fn get_features<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         submap |= 1 << XENFEAT_PAE_PGDIR_ABOVE_4GB;
     }
     call.write(call.word(1), &FeatureInfo { submap, ..request })?;
-    Ok(Answer::Done(0))
+    Ok(0)
 }
 
 /// A string in a zeroed buffer, cut so that it always ends with a zero.

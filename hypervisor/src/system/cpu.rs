@@ -30,6 +30,8 @@ pub struct Cpu {
     pub queue: RunQueue<Box<Runner>>,
     /// vCPUs this CPU has to care for, running or not.
     vcpus: usize,
+    /// What a `syscall` has still to do, see [`entry`](super::entry).
+    pub next: Option<Next>,
     /// Something happened that the way back to the guest must look at.
     pub attention: bool,
     /// When the running vCPU has had its share, if others wait.

@@ -8,7 +8,7 @@ use super::cpu::{self, Cpu};
 use super::runner::World;
 use super::{console, fault, flush, machine};
 use crate::addr::is_canonical;
-use crate::arch::entry::{Exit, SYSCALL32, SYSENTER};
+use crate::arch::entry::{Exit, SYSCALL, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
 use crate::arch::{apic, mm, panic, vcpu as machine_vcpu, vectors};
 use crate::bounce::{self, Exception, Return, UserCall};
@@ -31,13 +31,31 @@ mod vector {
 }
 
 /// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user its kernel's affair.
+///
+/// RBX, RBP and R12 to R15 are not in `regs`. What needs them, or may change the vCPU, is left to [`finish_syscall`].
 pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
     let mut cpu = machine().cpus.borrow();
     let (vcpu, mut world) = current(&mut cpu);
+    let info = vcpu.info;
     let next = match vcpu.mode {
         Mode::Kernel => hypercall::dispatch(vcpu, regs, &mut world),
-        Mode::User => resume(bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall)),
+        Mode::User => Some(resume(bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall))),
     };
+    match next {
+        None if !cpu.attention && !info.upcall_due() => exit(Return::RcxR11Free, regs),
+        Some(Next::Resume(how)) if !cpu.attention && !info.upcall_due() => exit(how, regs),
+        _ => {
+            cpu.next = next;
+            Exit::NotYet
+        }
+    }
+}
+
+/// The rest of a `syscall`, with all registers in `regs`.
+pub extern "C" fn finish_syscall(regs: &mut GuestRegisters) -> Exit {
+    let mut cpu = machine().cpus.borrow();
+    regs.vector = SYSCALL;
+    let next = cpu.next.take().unwrap_or(Next::Resume(Return::RcxR11Free));
     leave(cpu, regs, next)
 }
 
@@ -87,7 +105,13 @@ pub fn on_nmi() {
 
 /// Makes the current vCPU, or another one, ready to go on.
 fn leave(cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Next) -> Exit {
-    match cpu::finish(cpu, regs, next) {
+    exit(cpu::finish(cpu, regs, next), regs)
+}
+
+/// The instruction to return by.
+#[inline]
+fn exit(how: Return, regs: &GuestRegisters) -> Exit {
+    match how {
         // `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
         Return::RcxR11Free if is_canonical(regs.rip) => Exit::Fast,
         Return::RcxR11Free | Return::Full => Exit::Full,
