@@ -25,13 +25,13 @@ impl<P: Platform> Call<'_, P> {
         for (arg, word) in self.args.iter_mut().zip(words) {
             *arg = word;
         }
-        Otherwise::Again
+        Otherwise::AGAIN
     }
 
     /// To return 0, and then to do something else than to go on.
     pub fn then(&mut self, next: Next) -> Otherwise {
-        self.next = Some(next);
-        Otherwise::Then
+        *self.next = Some(next);
+        Otherwise::THEN
     }
 
     /// Copies a struct in.

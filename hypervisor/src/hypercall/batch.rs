@@ -9,7 +9,7 @@ use pv_abi::errno::Errno;
 use pv_abi::mmu::MMU_UPDATE_PREEMPTED;
 use zerocopy::{FromBytes, IntoBytes};
 
-use super::{Call, Otherwise, Platform, Reply};
+use super::{Call, Platform, Reply};
 use crate::mm::error::{Refused, Stop};
 use crate::mm::perform::Unfinished;
 
@@ -85,7 +85,7 @@ pub(super) fn run<P: Platform, T: FromBytes + IntoBytes + Copy>(
             let left = progress.left | MMU_UPDATE_PREEMPTED;
             Err(call.again([progress.at, left.into()]))
         }
-        Err(Halt::Code(errno)) => Err(Otherwise::Code(errno)),
+        Err(Halt::Code(errno)) => Err(errno.into()),
         Err(Halt::Refused(refused)) => Err(call.refuse(what, refused).into()),
     }
 }

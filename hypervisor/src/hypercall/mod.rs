@@ -4,7 +4,7 @@
 //! sees registers. It answers with a value or an [`Errno`], or, for the few calls that do more than return, with a
 //! [`Next`]. What a number means and which errors it gives is ABI: Xen's `xen.h` and the header named at each handler.
 //!
-//! **Restart**: a call that has done its budget of work answers [`Otherwise::Again`] with new arguments. [`dispatch`] then
+//! **Restart**: a call that has done its budget of work answers [`Otherwise::AGAIN`] with new arguments. [`dispatch`] then
 //! sets them and moves RIP back onto the `syscall`, so that the guest itself makes the rest of the call after
 //! interrupts had their turn. Nothing is kept in the hypervisor meanwhile. There is no other form of preemption.
 #![forbid(unsafe_code)]
@@ -30,6 +30,7 @@ mod trap;
 mod version;
 
 use core::fmt;
+use core::marker::PhantomData;
 
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
@@ -153,25 +154,28 @@ pub enum Next {
 }
 
 /// What becomes of a call that doesn't just return a value.
+///
+/// An error code of the ABI, or one of two numbers that aren't. One word, so that a [`Reply`] is returned in registers:
+/// as an enum it takes a dozen instructions more, in every call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Otherwise {
-    /// It failed: the guest gets the ABI's error code.
-    Code(Errno),
-    /// A part is done: the guest makes it again, with [`Call::args`] as they are now.
-    Again,
-    /// It is done, RAX is 0, and [`Call::next`] says what follows.
-    Then,
+pub(crate) struct Otherwise(u64);
+
+impl Otherwise {
+    /// A part is done: the guest makes the call again, with [`Call::args`] as they are now.
+    const AGAIN: Otherwise = Otherwise(u64::MAX);
+    /// The call is done, RAX is 0, and [`Call::next`] says what follows.
+    const THEN: Otherwise = Otherwise(u64::MAX - 1);
 }
 
 impl From<Errno> for Otherwise {
     fn from(errno: Errno) -> Self {
-        Otherwise::Code(errno)
+        Otherwise(errno.code().unsigned_abs())
     }
 }
 
 impl From<Fault> for Otherwise {
     fn from(_: Fault) -> Self {
-        Otherwise::Code(Errno::EFAULT)
+        Errno::EFAULT.into()
     }
 }
 
@@ -189,8 +193,8 @@ pub(crate) struct Call<'a, P: Platform> {
     pub args: [u64; 6],
     /// What is left of [`BUDGET`].
     pub budget: u32,
-    /// See [`Otherwise::Then`].
-    pub next: Option<Next>,
+    /// Where to say what follows, for [`Otherwise::THEN`].
+    pub next: &'a mut Option<Next>,
 }
 
 impl<P: Platform> Call<'_, P> {
@@ -212,62 +216,96 @@ impl<P: Platform> Call<'_, P> {
 /// Length of the `syscall` instruction.
 const SYSCALL_LENGTH: u64 = 2;
 
-/// Carries out the hypercall in `regs`: RAX the number, RDI, RSI, RDX, R10, R8, R9 the arguments, RAX the result. `None`:
-/// the guest goes on, and RCX and R11 are free.
+/// Carries out the hypercall in `regs`: RAX the number, RDI, RSI, RDX, R10, R8, R9 the arguments, RAX the result.
+///
+/// The answer is how the guest goes on. `None`: something else happens next, and stands in `next`.
 ///
 /// The caller has seen to it that the vCPU is in kernel mode. Of `regs`, RBX, RBP and R12 to R15 need not be there.
 #[inline]
-pub fn dispatch<P: Platform>(vcpu: &mut Vcpu, regs: &mut GuestRegisters, platform: &mut P) -> Option<Next> {
+pub fn dispatch<P: Platform>(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    platform: &mut P,
+    next: &mut Option<Next>,
+) -> Option<Return> {
     if regs.rax == u64::from(number::IRET) {
-        return Some(match bounce::iret(vcpu, regs, platform) {
-            Ok(how) => Next::Resume(how),
-            Err(crash) => Next::End(End::Crash(crash)),
-        });
+        return iret(vcpu, regs, platform, next);
     }
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let mut call = Call { vcpu, platform, args, budget: BUDGET, next: None };
-    regs.rax = match handle(&mut call, regs.rax) {
-        Ok(value) => value,
-        Err(Otherwise::Code(errno)) => errno.code().cast_unsigned(),
-        Err(Otherwise::Again) => {
+    let mut call = Call { vcpu, platform, args, budget: BUDGET, next };
+    match handler(regs.rax)(&mut call) {
+        Ok(value) => regs.rax = value,
+        Err(Otherwise::AGAIN) => {
             [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
             regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
-            regs.rax
         }
-        Err(Otherwise::Then) => {
+        Err(Otherwise::THEN) => {
             regs.rax = 0;
-            return call.next;
+            return None;
         }
-    };
-    None
+        Err(Otherwise(code)) => regs.rax = code.wrapping_neg(),
+    }
+    Some(Return::RcxR11Free)
 }
 
-/// The table.
-fn handle<P: Platform>(call: &mut Call<'_, P>, number: u64) -> Reply {
-    let Ok(number) = u32::try_from(number) else { return Err(Errno::ENOSYS.into()) };
-    match number {
-        number::SET_TRAP_TABLE => trap::set_trap_table(call),
-        number::MMU_UPDATE => mmu::mmu_update(call),
-        number::SET_GDT => descriptors::set_gdt(call),
-        number::STACK_SWITCH => misc::stack_switch(call),
-        number::SET_CALLBACKS => callback::set_callbacks(call),
-        number::FPU_TASKSWITCH => misc::fpu_taskswitch(call),
-        number::SET_DEBUGREG => debug::set_debugreg(call),
-        number::GET_DEBUGREG => debug::get_debugreg(call),
-        number::UPDATE_DESCRIPTOR => descriptors::update_descriptor(call),
-        number::MEMORY_OP => memory::memory_op(call),
-        number::MULTICALL => multicall::multicall(call),
-        number::UPDATE_VA_MAPPING => mmu::update_va_mapping(call),
-        number::XEN_VERSION => version::xen_version(call),
-        number::CONSOLE_IO => console::console_io(call),
-        number::VM_ASSIST => misc::vm_assist(call),
-        number::UPDATE_VA_MAPPING_OTHERDOMAIN => mmu::update_va_mapping_otherdomain(call),
-        number::VCPU_OP => misc::vcpu_op(call),
-        number::SET_SEGMENT_BASE => misc::set_segment_base(call),
-        number::MMUEXT_OP => mmuext::mmuext_op(call),
-        number::SCHED_OP => sched::sched_op(call),
-        number::CALLBACK_OP => callback::callback_op(call),
-        number::PHYSDEV_OP => misc::physdev_op(call),
-        _ => Err(Errno::ENOSYS.into()),
+#[inline(never)]
+fn iret<P: Platform>(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    platform: &mut P,
+    next: &mut Option<Next>,
+) -> Option<Return> {
+    match bounce::iret(vcpu, regs, platform) {
+        Ok(how) => Some(how),
+        Err(crash) => {
+            *next = Some(Next::End(End::Crash(crash)));
+            None
+        }
     }
+}
+
+/// Carries out one kind of hypercall.
+type Handler<P> = fn(&mut Call<'_, P>) -> Reply;
+
+/// The table: handlers by number.
+struct Table<P>(PhantomData<P>);
+
+impl<P: Platform> Table<P> {
+    const HANDLERS: [Handler<P>; 64] = {
+        let mut handlers: [Handler<P>; 64] = [unknown; 64];
+        handlers[number::SET_TRAP_TABLE as usize] = trap::set_trap_table;
+        handlers[number::MMU_UPDATE as usize] = mmu::mmu_update;
+        handlers[number::SET_GDT as usize] = descriptors::set_gdt;
+        handlers[number::STACK_SWITCH as usize] = misc::stack_switch;
+        handlers[number::SET_CALLBACKS as usize] = callback::set_callbacks;
+        handlers[number::FPU_TASKSWITCH as usize] = misc::fpu_taskswitch;
+        handlers[number::SET_DEBUGREG as usize] = debug::set_debugreg;
+        handlers[number::GET_DEBUGREG as usize] = debug::get_debugreg;
+        handlers[number::UPDATE_DESCRIPTOR as usize] = descriptors::update_descriptor;
+        handlers[number::MEMORY_OP as usize] = memory::memory_op;
+        handlers[number::MULTICALL as usize] = multicall::multicall;
+        handlers[number::UPDATE_VA_MAPPING as usize] = mmu::update_va_mapping;
+        handlers[number::XEN_VERSION as usize] = version::xen_version;
+        handlers[number::CONSOLE_IO as usize] = console::console_io;
+        handlers[number::UPDATE_VA_MAPPING_OTHERDOMAIN as usize] = mmu::update_va_mapping_otherdomain;
+        handlers[number::VM_ASSIST as usize] = misc::vm_assist;
+        handlers[number::VCPU_OP as usize] = misc::vcpu_op;
+        handlers[number::SET_SEGMENT_BASE as usize] = misc::set_segment_base;
+        handlers[number::MMUEXT_OP as usize] = mmuext::mmuext_op;
+        handlers[number::SCHED_OP as usize] = sched::sched_op;
+        handlers[number::CALLBACK_OP as usize] = callback::callback_op;
+        handlers[number::PHYSDEV_OP as usize] = misc::physdev_op;
+        handlers
+    };
+}
+
+/// The handler of a call, whatever number the guest named.
+#[inline]
+fn handler<P: Platform>(number: u64) -> Handler<P> {
+    let known = usize::try_from(number).ok().and_then(|number| Table::<P>::HANDLERS.get(number));
+    known.copied().unwrap_or(unknown)
+}
+
+fn unknown<P: Platform>(_: &mut Call<'_, P>) -> Reply {
+    Err(Errno::ENOSYS.into())
 }

@@ -4,7 +4,7 @@ use pv_abi::errno::Errno;
 use pv_abi::hypercall::{IRET, MULTICALL, MulticallEntry};
 use zerocopy::IntoBytes;
 
-use super::{Call, Next, Otherwise, Platform, Reply, handle};
+use super::{Call, Next, Otherwise, Platform, Reply, handler};
 
 /// Entries carried out before the call is restarted.
 const BUDGET: u32 = 32;
@@ -53,17 +53,16 @@ fn one<P: Platform>(call: &mut Call<'_, P>, entry: &MulticallEntry) -> Step {
     if entry.op == u64::from(MULTICALL) {
         return Step::Result(code(Errno::EINVAL));
     }
-    let Call { vcpu, platform, budget, .. } = call;
-    let mut inner = Call { vcpu, platform: *platform, args: entry.args, budget: *budget, next: None };
-    let reply = handle(&mut inner, entry.op);
-    let Call { args, next, budget: left, .. } = inner;
+    let Call { vcpu, platform, budget, next, .. } = call;
+    let mut inner = Call { vcpu, platform: *platform, args: entry.args, budget: *budget, next };
+    let reply = handler(entry.op)(&mut inner);
+    let (args, left) = (inner.args, inner.budget);
     *budget = left;
-    match (reply, next) {
-        (Ok(value), _) => Step::Result(value),
-        (Err(Otherwise::Code(errno)), _) => Step::Result(code(errno)),
-        (Err(Otherwise::Again), _) => Step::Restart(args),
-        (Err(Otherwise::Then), Some(next)) => Step::Then(next),
-        (Err(Otherwise::Then), None) => Step::Result(0),
+    match reply {
+        Ok(value) => Step::Result(value),
+        Err(Otherwise::AGAIN) => Step::Restart(args),
+        Err(Otherwise::THEN) => next.take().map_or(Step::Result(0), Step::Then),
+        Err(Otherwise(code)) => Step::Result(code.wrapping_neg()),
     }
 }
 

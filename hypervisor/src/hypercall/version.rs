@@ -25,10 +25,19 @@ const EXTRA_VERSION: &str = concat!(".0-pavise-", env!("CARGO_PKG_VERSION"));
 
 /// `(int cmd, void *arg)`.
 pub(super) fn xen_version<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    match call.u32(0) {
+        // Guests ask this all the time, to have pending events delivered.
+        XENVER_VERSION => Ok(VERSION),
+        XENVER_PAGESIZE => Ok(PAGE_SIZE as u64),
+        _ => describe(call),
+    }
+}
+
+/// Answers that take memory.
+#[inline(never)]
+fn describe<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let out = call.word(1);
     match call.u32(0) {
-        XENVER_VERSION => return Ok(VERSION),
-        XENVER_PAGESIZE => return Ok(PAGE_SIZE as u64),
         XENVER_EXTRAVERSION => call.write(out, &text::<16>(EXTRA_VERSION))?,
         XENVER_COMPILE_INFO => {
             let info = CompileInfo {

@@ -30,23 +30,38 @@ mod vector {
     pub const MACHINE_CHECK: u32 = 18;
 }
 
+/// Why there is a current vCPU.
+const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current one";
+
 /// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user its kernel's affair.
 ///
 /// RBX, RBP and R12 to R15 are not in `regs`. What needs them, or may change the vCPU, is left to [`finish_syscall`].
 pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
-    let mut cpu = machine().cpus.borrow();
-    let (vcpu, mut world) = current(&mut cpu);
+    let cpu = &mut *machine().cpus.borrow();
+    let runner = cpu.current.as_mut().expect(CURRENT);
+    let (vcpu, mut world) = World::of(runner, &mut cpu.tables);
     let info = vcpu.info;
-    let next = match vcpu.mode {
-        Mode::Kernel => hypercall::dispatch(vcpu, regs, &mut world),
-        Mode::User => Some(resume(bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall))),
+    let how = match vcpu.mode {
+        Mode::Kernel => hypercall::dispatch(vcpu, regs, &mut world, &mut cpu.next),
+        Mode::User => user_syscall(vcpu, regs, &mut cpu.next),
     };
-    match next {
-        None if !cpu.attention && !info.upcall_due() => exit(Return::RcxR11Free, regs),
-        Some(Next::Resume(how)) if !cpu.attention && !info.upcall_due() => exit(how, regs),
-        _ => {
-            cpu.next = next;
+    match how {
+        Some(how) if !cpu.attention && !info.upcall_due() => exit(how, regs),
+        Some(how) => {
+            cpu.next = Some(Next::Resume(how));
             Exit::NotYet
+        }
+        None => Exit::NotYet,
+    }
+}
+
+#[inline(never)]
+fn user_syscall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, next: &mut Option<Next>) -> Option<Return> {
+    match bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall) {
+        Ok(how) => Some(how),
+        Err(crash) => {
+            *next = Some(Next::End(End::Crash(crash)));
+            None
         }
     }
 }
@@ -81,7 +96,7 @@ pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
 
 /// The vCPU that has entered the hypervisor on this CPU, and its world.
 fn current(cpu: &mut Cpu) -> (&mut Vcpu, World<'_>) {
-    let runner = cpu.current.as_mut().expect("a guest that enters the hypervisor is its CPU's current one");
+    let runner = cpu.current.as_mut().expect(CURRENT);
     World::of(runner, &mut cpu.tables)
 }
 
