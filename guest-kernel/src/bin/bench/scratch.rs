@@ -81,13 +81,12 @@ const fn entry(frame: u64, rights: u64) -> u64 {
 /// The frame of the level 1 table that covers `address`, and the index of its entry there.
 fn slot(address: u64) -> (u64, usize) {
     let root = memory::machine_frame_at(start_info().pt_base).expect("the builder maps its tables");
-    let mut last = (root, 0);
-    let found = paging::leaf(root, address, |table, index| {
-        last = (table, index);
-        let table = memory::address_of_frame(table)?;
+    let table = [4, 3, 2].into_iter().fold(root, |table, level| {
+        let entries = memory::address_of_frame(table).expect("the builder maps its tables") as *const u64;
         // SAFETY: the builder maps its tables, and the entry lies in one.
-        Some(unsafe { (table as *const u64).add(index).read_volatile() })
+        let entry = unsafe { entries.add(paging::index(address, level)).read_volatile() };
+        assert!(entry & PRESENT != 0, "no page table covers {address:#x}");
+        paging::frame(entry)
     });
-    assert!(found.is_some(), "no page table covers {address:#x}");
-    last
+    (table, paging::index(address, 1))
 }
