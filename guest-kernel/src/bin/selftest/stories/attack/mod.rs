@@ -1,0 +1,8 @@
+//! Attacks: what published vulnerabilities of paravirtual memory, and relatives of theirs, tried to do. Each must end
+//! with an error, and with nothing changed for anybody else; beside them runs a neighbour that sees to that.
+
+pub mod levels;
+pub mod linear;
+pub mod stale;
+pub mod superpages;
+pub mod writable;
