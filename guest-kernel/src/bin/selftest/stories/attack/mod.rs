@@ -1,8 +1,14 @@
 //! Attacks: what published vulnerabilities of paravirtual memory, and relatives of theirs, tried to do. Each must end
 //! with an error, and with nothing changed for anybody else; beside them runs a neighbour that sees to that.
 
+pub mod counts;
+pub mod foreign;
+pub mod freed;
+pub mod hypervisor;
 pub mod levels;
 pub mod linear;
+pub mod pointers;
 pub mod stale;
 pub mod superpages;
+pub mod two_roots;
 pub mod writable;
