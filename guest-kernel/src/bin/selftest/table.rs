@@ -195,6 +195,11 @@ stories! {
         "attack-user-root": attack::two_roots::writable_in_user_root,
         "attack-user-root-later": attack::two_roots::writable_later,
         "attack-swapped-roots": attack::two_roots::swapped_roots,
+        "attack-system-call-at-the-end": attack::returns::system_call_at_the_end,
+        "attack-system-call-returns": attack::returns::system_call_returns,
+        "attack-kernel-returns": attack::returns::kernel_returns,
+        "attack-return-in-a-list": attack::returns::in_a_list,
+        "attack-odd-return-frames": attack::returns::odd_frames,
     }
     neighbour {
         "neighbour": neighbour::watch,

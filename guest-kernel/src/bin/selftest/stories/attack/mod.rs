@@ -8,6 +8,7 @@ pub mod hypervisor;
 pub mod levels;
 pub mod linear;
 pub mod pointers;
+pub mod returns;
 pub mod stale;
 pub mod superpages;
 pub mod two_roots;
