@@ -200,6 +200,16 @@ stories! {
         "attack-kernel-returns": attack::returns::kernel_returns,
         "attack-return-in-a-list": attack::returns::in_a_list,
         "attack-odd-return-frames": attack::returns::odd_frames,
+        "attack-debug-hypervisor": attack::debug::on_the_hypervisor,
+        "attack-debug-mov-ss": attack::debug::held_back_by_mov_ss,
+        "attack-debug-steps": attack::debug::step_into_a_call,
+        "attack-debug-user-mode": attack::debug::from_user_mode,
+        "attack-segment-bases": attack::addresses::segment_bases,
+        "attack-flushes": attack::addresses::flushes,
+        "attack-user-addresses": attack::addresses::in_user_mode,
+        "attack-descriptors": attack::gates::into_tables,
+        "attack-gates": attack::gates::calls,
+        "attack-stale-descriptors": attack::gates::stale_translations,
     }
     neighbour {
         "neighbour": neighbour::watch,
