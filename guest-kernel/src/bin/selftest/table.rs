@@ -210,6 +210,8 @@ stories! {
         "attack-descriptors": attack::gates::into_tables,
         "attack-gates": attack::gates::calls,
         "attack-stale-descriptors": attack::gates::stale_translations,
+        "attack-random-updates": attack::random::updates,
+        "attack-random-calls": attack::random::calls,
     }
     neighbour {
         "neighbour": neighbour::watch,

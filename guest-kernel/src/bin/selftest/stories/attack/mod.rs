@@ -11,6 +11,7 @@ pub mod hypervisor;
 pub mod levels;
 pub mod linear;
 pub mod pointers;
+pub mod random;
 pub mod returns;
 pub mod stale;
 pub mod superpages;
