@@ -35,7 +35,8 @@ pub fn cpu(story: &str) -> &'static str {
 /// When the list of stories can't be read.
 pub fn tests(suite: &'static str, tell: Tell) -> Result<Vec<Test>> {
     let stories = stories::of_suite(suite)?;
-    let test = |story: String| Test::machine(suite, story.clone(), move |context| judge(&story, &tell(&story, context)));
+    let test =
+        |story: String| Test::machine(suite, story.clone(), move |context| judge(&story, &tell(&story, context)));
     Ok(stories.into_iter().map(test).collect())
 }
 

@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn each_domain_has_its_own_verdict() {
-        let output = "(neighbour) round 3\n(attacker) VERDICT attack-x pass\n(neighbour) VERDICT neighbour fail word 5\n";
+        let output =
+            "(neighbour) round 3\n(attacker) VERDICT attack-x pass\n(neighbour) VERDICT neighbour fail word 5\n";
         assert_eq!(Verdict::find("attack-x", &lines_of(ATTACKER, output)).outcome, Outcome::Pass);
         assert_eq!(Verdict::find(NEIGHBOUR, &lines_of(NEIGHBOUR, output)).outcome, Outcome::Fail);
     }

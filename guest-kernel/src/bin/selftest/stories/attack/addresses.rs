@@ -71,11 +71,9 @@ pub fn flushes() -> Told {
     let mask = [u64::MAX; 4];
     let page = Page::new();
     for address in wild().chain([HYPERVISOR, M2P, 0xffff_87ff_ffff_f000, u64::MAX]) {
-        for operation in [
-            flush_address_here(address),
-            flush_address_all(address),
-            flush_address_some(address, mask.as_ptr() as u64),
-        ] {
+        for operation in
+            [flush_address_here(address), flush_address_all(address), flush_address_some(address, mask.as_ptr() as u64)]
+        {
             equal("flush", operate(operation), Ok(0))?;
         }
         for flags in [UVMF_INVLPG, UVMF_INVLPG | UVMF_ALL, UVMF_TLB_FLUSH, UVMF_INVLPG | mask.as_ptr() as u64] {

@@ -106,7 +106,8 @@ pub fn orders() -> Told {
         }
     }
     for pointer in BAD_POINTERS {
-        let argument = MemoryReservation { extent_start: pointer, extent_order: u32::MAX, nr_extents: u64::MAX, ..good };
+        let argument =
+            MemoryReservation { extent_start: pointer, extent_order: u32::MAX, nr_extents: u64::MAX, ..good };
         let _ = reservation(XENMEM_POPULATE_PHYSMAP, &argument);
     }
     equal("frames", owned(), before)

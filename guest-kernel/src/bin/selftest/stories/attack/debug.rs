@@ -42,7 +42,7 @@ pub fn on_the_hypervisor() -> Told {
     }
     // The last bytes below, with a length of 8.
     equal("below", set_debugreg(0, 0x7fff_ffff_fff8), Ok(0))?;
-    for bits in [1 << 13, 1 << 32, u64::MAX, 0b11 << 0 | 0b10 << 16] {
+    for bits in [1 << 13, 1 << 32, u64::MAX, 0b11 | 0b10 << 16] {
         holds("DR7", set_debugreg(7, bits).is_err())?;
         // SAFETY: as above.
         let by_mov = unsafe { catch!(["mov dr7, {bits}"] bits = in(reg) bits,) };
@@ -177,7 +177,10 @@ pub fn from_user_mode() -> Told {
     // Stepping alone.
     for rip in [CODE + 2, CODE + 6, CODE + 10, CODE + 14] {
         let frame = space.run(TrapFrame { rip, rflags: 2 | TRAP, rdi: DATA, ..space.start() });
-        holds(&alloc::format!("{:?} at {rip:#x}", frame.caught()), matches!(frame.vector(), 1 | 6 | 13 | 0x80 | SYSCALL))?;
+        holds(
+            &alloc::format!("{:?} at {rip:#x}", frame.caught()),
+            matches!(frame.vector(), 1 | 6 | 13 | 0x80 | SYSCALL),
+        )?;
     }
     equal("a good one", space.run(TrapFrame { rip: CODE + 2, ..space.start() }).vector(), SYSCALL)
 }

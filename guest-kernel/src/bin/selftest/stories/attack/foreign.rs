@@ -37,7 +37,7 @@ pub fn mappings() -> Told {
     let mut tried = 0;
     for mfn in others().chain(BEYOND) {
         for flags in [READ, WRITE] {
-            let entry = mfn * PAGE_SIZE | flags;
+            let entry = mfn << 12 | flags;
             holds(&format!("frame {mfn:#x} was mapped"), set(tree.l1.slot(0), entry).is_err())?;
             holds(&format!("frame {mfn:#x} was mapped"), map(WINDOW, entry).is_err())?;
         }
@@ -58,10 +58,10 @@ pub fn in_others_names() -> Told {
     for domain in domains {
         // The domain's own number is no secret, and a good name.
         for mfn in others().step_by(61).chain(BEYOND) {
-            let update = MmuUpdate { ptr: tree.l1.slot(0), val: mfn * PAGE_SIZE | READ };
+            let update = MmuUpdate { ptr: tree.l1.slot(0), val: mfn << 12 | READ };
             let list = (&raw const update) as u64;
             holds("update", call(MMU_UPDATE, [list, 1, 0, u64::from(domain)]).is_err())?;
-            let map = [WINDOW, mfn * PAGE_SIZE | WRITE, UVMF_INVLPG, u64::from(domain)];
+            let map = [WINDOW, mfn << 12 | WRITE, UVMF_INVLPG, u64::from(domain)];
             holds("mapping", call(UPDATE_VA_MAPPING_OTHERDOMAIN, map).is_err())?;
             // Changing their tables.
             let update = MmuUpdate { ptr: mfn * PAGE_SIZE, val: 0 };

@@ -6,8 +6,8 @@ use crate::stories::mmu::descriptors::{gdt, segment};
 use crate::stories::mmu::ground::*;
 use crate::stories::mmu::reservation::give;
 use alloc::vec::Vec;
-use guest_kernel::hypercall::mmuext::{new_base, new_user_base, pin, unpin};
 use guest_kernel::hypercall;
+use guest_kernel::hypercall::mmuext::{new_base, new_user_base, pin, unpin};
 use guest_kernel::paging::PAGE_SIZE;
 use guest_kernel::{memory, probe};
 

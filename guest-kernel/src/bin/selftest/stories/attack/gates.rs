@@ -74,7 +74,10 @@ pub fn calls() -> Told {
         }
         for selector in [0x40, 0x43] {
             let caught = far_call(selector);
-            holds(&format!("call of a gate to {target:#x}: {caught:?}"), matches!(caught, Some(Caught { vector: 10..=13, .. })))?;
+            holds(
+                &format!("call of a gate to {target:#x}: {caught:?}"),
+                matches!(caught, Some(Caught { vector: 10..=13, .. })),
+            )?;
         }
         let _ = describe(page.slot(8), 0);
     }

@@ -131,9 +131,9 @@ pub fn machine_to_physical() -> Told {
             continue;
         }
         for flags in [READ, WRITE] {
-            equal("map a table of the hypervisor", set(tree.l1.slot(9), mfn * PAGE_SIZE | flags).is_err(), true)?;
+            equal("map a table of the hypervisor", set(tree.l1.slot(9), mfn << 12 | flags).is_err(), true)?;
         }
-        equal("enter it elsewhere", set(root_slot(300), mfn * PAGE_SIZE | TABLE).is_err(), true)?;
+        equal("enter it elsewhere", set(root_slot(300), mfn << 12 | TABLE).is_err(), true)?;
         equal("store to it", set(mfn * PAGE_SIZE, 0).is_err(), true)?;
     }
     Ok(())

@@ -121,7 +121,8 @@ impl World {
     /// Something to put into a table: mostly an entry for one of the pages.
     fn value(&mut self) -> u64 {
         let page = self.random.pick(&self.pages.clone());
-        let flags = self.random.pick(&[READ, READ, WRITE, TABLE, PRESENT, TABLE | LARGE, WRITE | USER, READ | NO_EXECUTE]);
+        let flags =
+            self.random.pick(&[READ, READ, WRITE, TABLE, PRESENT, TABLE | LARGE, WRITE | USER, READ | NO_EXECUTE]);
         match self.random.below(16) {
             0 => 0,
             1 => self.random.next() << 20 | self.random.next(),

@@ -109,7 +109,9 @@ pub fn mapping_first() -> Told {
     for level in 1..=4 {
         refused("a page mapped writable elsewhere", operate(pin(level, page.mfn)), Errno::EINVAL)?;
     }
-    for (slot, what) in [(tree.l2.slot(1), "in level 2"), (tree.l3.slot(1), "in level 3"), (root_slot(300), "in level 4")] {
+    for (slot, what) in
+        [(tree.l2.slot(1), "in level 2"), (tree.l3.slot(1), "in level 3"), (root_slot(300), "in level 4")]
+    {
         refused(what, set(slot, page.entry(TABLE)), Errno::EINVAL)?;
     }
     equal("out again", set(tree.l1.slot(1), 0), Ok(0))?;
