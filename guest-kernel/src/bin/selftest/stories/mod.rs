@@ -1,6 +1,7 @@
 //! The stories, one file per subject.
 
 pub mod assist;
+pub mod attack;
 pub mod callbacks;
 pub mod calls;
 pub mod console;

@@ -48,7 +48,7 @@ fn map_all(frames: &[u64]) -> Result<Range<u64>, Ending> {
     let table = |entries: &[u64]| Page::read_only(entries);
     let mut level1 = Vec::new();
     for chunk in frames.chunks(512) {
-        let entries: Vec<_> = chunk.iter().map(|mfn| mfn * PAGE_SIZE | WRITE).collect();
+        let entries: Vec<_> = chunk.iter().map(|mfn| mfn << 12 | WRITE).collect();
         level1.push(table(&entries)?.entry(TABLE));
     }
     holds("too many frames", level1.len() <= 512)?;

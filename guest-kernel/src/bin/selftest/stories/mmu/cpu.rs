@@ -9,7 +9,7 @@ use guest_kernel::trap::{Caught, TrapFrame};
 use guest_kernel::{catch, probe};
 use pv_abi::domid::DOMID_SELF;
 use pv_abi::errno::Errno;
-use pv_abi::hypercall::{FPU_TASKSWITCH, MMUEXT_OP, MMU_UPDATE, PHYSDEV_OP, UPDATE_VA_MAPPING};
+use pv_abi::hypercall::{FPU_TASKSWITCH, MMU_UPDATE, MMUEXT_OP, PHYSDEV_OP, UPDATE_VA_MAPPING};
 use pv_abi::mmu::{MmuUpdate, UVMF_INVLPG};
 use pv_abi::physdev::{PHYSDEVOP_SET_IOBITMAP, PhysdevSetIobitmap};
 
@@ -124,16 +124,8 @@ pub fn lists() -> Told {
     ];
     // SAFETY: the calls are about pages of the story's.
     equal("list", unsafe { hypercall::multicall(&mut list) }, Ok(0))?;
-    let want = [
-        Ok(0),
-        Err(Errno::ENOSYS),
-        Ok(0),
-        Ok(0),
-        Err(Errno::EINVAL),
-        Err(Errno::EBUSY),
-        Ok(0),
-        Err(Errno::EFAULT),
-    ];
+    let want =
+        [Ok(0), Err(Errno::ENOSYS), Ok(0), Ok(0), Err(Errno::EINVAL), Err(Errno::EBUSY), Ok(0), Err(Errno::EFAULT)];
     equal("results", list.each_ref().map(multicall_result), want)?;
     equal("words behind the new mapping", [window.read(0), window.read(1)], [8, 9])
 }

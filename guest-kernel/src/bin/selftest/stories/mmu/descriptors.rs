@@ -142,7 +142,8 @@ pub fn gdt_refusals() -> Told {
 pub fn system_descriptors() -> impl Iterator<Item = (alloc::string::String, u64)> {
     let of_type = |kind: u64| (format!("system descriptor {kind:#x}"), PRESENT_SYSTEM | kind << 40);
     // A call gate to the hypervisor's code, and one to the task state.
-    let gate = |selector: u64| (format!("call gate to {selector:#x}"), PRESENT_SYSTEM | 3 << 45 | 0xc << 40 | selector << 16);
+    let gate =
+        |selector: u64| (format!("call gate to {selector:#x}"), PRESENT_SYSTEM | 3 << 45 | 0xc << 40 | selector << 16);
     [1, 2, 3, 4, 5, 6, 7, 9, 0xb, 0xe, 0xf].into_iter().map(of_type).chain([gate(0xe008), gate(0xe040)])
 }
 
@@ -213,7 +214,8 @@ pub fn ldt_unusable() -> Told {
     let system = Page::read_only(&[DATA, PRESENT_SYSTEM | 9 << 40])?;
     let hole = Page::new();
     equal("unmap", map(hole.address, 0), Ok(0))?;
-    for (what, address) in [("writable", writable.address), ("bad descriptor", system.address), ("hole", hole.address)] {
+    for (what, address) in [("writable", writable.address), ("bad descriptor", system.address), ("hole", hole.address)]
+    {
         equal("set", ldt(address, 512), Ok(0))?;
         let caught = load(0x0f);
         equal(what, caught.map(|caught| caught.vector), Some(14))?;

@@ -77,7 +77,7 @@ impl Page {
 
     /// A page-table entry for the page.
     pub fn entry(self, flags: u64) -> u64 {
-        self.mfn * PAGE_SIZE | flags
+        self.mfn << 12 | flags
     }
 
     /// The machine address of a word: what `mmu_update` calls an entry of a table.

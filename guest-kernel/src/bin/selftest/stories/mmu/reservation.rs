@@ -4,8 +4,8 @@ use super::ground::*;
 use crate::check::{
     BAD_POINTERS, Ending, HYPERVISOR, NON_CANONICAL, Told, call, equal, fail, holds, reads, refused, trapped, writes,
 };
-use guest_kernel::hypercall::{self, Answer};
 use guest_kernel::hypercall::mmuext::{pin, unpin};
+use guest_kernel::hypercall::{self, Answer};
 use guest_kernel::paging::PAGE_SIZE;
 use guest_kernel::start::VIRT_BASE;
 use guest_kernel::{memory, probe};

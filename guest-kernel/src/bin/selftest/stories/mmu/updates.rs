@@ -108,7 +108,7 @@ pub fn plain_stores() -> Told {
 pub fn machine_to_physical() -> Told {
     let [a, b] = [Page::new(), Page::new()];
     let number = |page: Page| memory::pseudo_physical_frame(page.mfn);
-    let change = |mfn: u64, pfn| set(mfn * PAGE_SIZE | MMU_MACHPHYS_UPDATE, pfn);
+    let change = |mfn: u64, pfn| set(mfn << 12 | MMU_MACHPHYS_UPDATE, pfn);
     let before = [number(a), number(b)];
     for (page, pfn) in [(a, before[1]), (b, before[0])] {
         equal("change", change(page.mfn, pfn.unwrap_or(0)), Ok(0))?;

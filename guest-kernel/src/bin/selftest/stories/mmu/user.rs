@@ -6,12 +6,15 @@
 use super::ground::*;
 use crate::check::{Ending, Told, equal};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest_kernel::hypercall::mmuext::new_user_base;
 use guest_kernel::hypercall::{self, register_callback};
 use guest_kernel::paging::USER;
 use guest_kernel::trap::{self, TrapFrame};
-use pv_abi::trap::{CALLBACKTYPE_SYSCALL, CallbackFlags, FLAT_KERNEL_SS, FLAT_USER_CS, FLAT_USER_SS};
+use pv_abi::hypercall::IRET;
+use pv_abi::trap::{
+    CALLBACKTYPE_SYSCALL, CallbackFlags, FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_USER_CS, FLAT_USER_SS, IretContext,
+};
 use spin::Mutex;
 
 /// Where the program is.
@@ -64,8 +67,9 @@ static KERNEL_RUNS: AtomicBool = AtomicBool::new(true);
 /// A user address space. The kernel has the same pages at the same addresses.
 #[derive(Clone, Copy)]
 pub struct UserSpace {
+    /// Its tables.
     pub tree: Tree,
-    pub code: Page,
+    /// What is at [`DATA`].
     pub data: Page,
 }
 
@@ -88,7 +92,7 @@ impl UserSpace {
         equal("enter the user's half in the kernel's root", set(root_slot(0), tree.l3.entry(TABLE)), Ok(0))?;
         equal("user root", operate(new_user_base(tree.l4.mfn)), Ok(0))?;
         enter_from_user()?;
-        Ok(UserSpace { tree, code, data })
+        Ok(UserSpace { tree, data })
     }
 
     /// The registers that a program starts with: all 0 but the instruction and stack pointers.
@@ -132,7 +136,77 @@ fn enter_from_user() -> Told {
     equal("callback", answer, Ok(0))
 }
 
+/// Where [`call_on_stack`] goes on after a trap, and with what stack pointer; 0 when it isn't under way.
+static RESUME: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
+
+/// What came of a call that may not come back.
+pub enum Came {
+    /// It did, with this result.
+    Back(i64),
+    /// The next thing was this trap, in whatever mode.
+    Trap(TrapFrame),
+}
+
+/// Makes a hypercall with two arguments and another stack pointer. A [`UserSpace`] must be there for the traps.
+pub fn call_on_stack(number: u32, args: [u64; 2], stack: u64) -> Came {
+    *WAITING.lock() = None;
+    let result: i64;
+    // SAFETY: whether by the call or by a trap, all roads lead to label 3 with the stack as it was; the registers that
+    // the trap may have changed are declared or put back.
+    unsafe {
+        core::arch::asm!(
+            "push rbx",
+            "push rbp",
+            "lea rcx, [rip + 3f]",
+            "mov [r8], rcx",
+            "mov [r8 + 8], rsp",
+            "mov rsp, rdx",
+            "syscall",
+            "mov rsp, [r15 + 8]",
+            "3:",
+            "pop rbp",
+            "pop rbx",
+            inout("rax") u64::from(number) => result,
+            inout("rdi") args[0] => _,
+            inout("rsi") args[1] => _,
+            inout("rdx") stack => _,
+            inout("r8") RESUME.as_ptr() => _,
+            inout("r15") RESUME.as_ptr() => _,
+            out("rcx") _, out("r9") _, out("r10") _, out("r11") _, out("r12") _, out("r13") _, out("r14") _,
+        );
+    }
+    RESUME[0].store(0, Ordering::Relaxed);
+    WAITING.lock().take().map_or(Came::Back(result), Came::Trap)
+}
+
+/// Leaves through an `iret` with these registers and flags; the answer is the next trap.
+pub fn leave(frame: &TrapFrame, flags: u64) -> TrapFrame {
+    let context = IretContext {
+        rax: frame.rax,
+        r11: frame.r11,
+        rcx: frame.rcx,
+        flags,
+        rip: frame.rip,
+        cs: frame.cs,
+        rflags: frame.rflags,
+        rsp: frame.rsp,
+        ss: frame.ss,
+    };
+    match call_on_stack(IRET, [0; 2], (&raw const context) as u64) {
+        Came::Trap(trap) => trap,
+        Came::Back(result) => panic!("iret came back with {result}"),
+    }
+}
+
 fn swap(frame: &mut TrapFrame) {
+    let resume = RESUME[0].swap(0, Ordering::Relaxed);
+    if resume != 0 {
+        *WAITING.lock() = Some(*frame);
+        frame.rip = resume;
+        frame.rsp = RESUME[1].load(Ordering::Relaxed);
+        (frame.cs, frame.ss, frame.rflags) = (u64::from(FLAT_KERNEL_CS & !3), FLAT_KERNEL_SS.into(), 2);
+        return;
+    }
     let from_kernel = frame.cs & 3 == 0;
     let expected = KERNEL_RUNS.load(Ordering::Relaxed);
     assert!(from_kernel == expected && (!from_kernel || frame.vector() == 6), "unexpected trap\n{frame}");

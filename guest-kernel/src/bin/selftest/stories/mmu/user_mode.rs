@@ -19,7 +19,8 @@ fn arrived(what: &str, frame: &TrapFrame, vector: u8, error_code: u64) -> Told {
 
 /// A system call: registers go there and back, and the return is where the call was.
 pub fn system_call() -> Told {
-    let space = UserSpace::new(program!["add rbx, 1", "mov [rsp - 8], rbx", "stc", "syscall", "add rbx, 1", "syscall"])?;
+    let space =
+        UserSpace::new(program!["add rbx, 1", "mov [rsp - 8], rbx", "stc", "syscall", "add rbx, 1", "syscall"])?;
     let frame = TrapFrame { rbx: 10, rdi: 1, r8: 2, r15: 3, rax: 4, ..space.start() };
     let first = space.run(frame);
     arrived("system call", &first, SYSCALL, 0)?;
@@ -126,7 +127,7 @@ pub fn bad_returns() -> Told {
         ("the hypervisor's data", u64::from(FLAT_USER_CS), 0xe013),
     ] {
         let frame = space.run(TrapFrame { cs, ss, ..good });
-        holds(what, matches!(frame.vector(), 10 | 11 | 12 | 13))?;
+        holds(what, matches!(frame.vector(), 10..=13))?;
         equal("privilege bits", frame.cs & 3, 3)?;
     }
     let frame = space.run(good);
