@@ -3,7 +3,7 @@
 //! A hypervisor that has no such call yet leaves the kernel without it; then [`record`] is `None` and its users do
 //! without: time comes from CPUID, page-fault addresses aren't known.
 
-use crate::hypercall;
+use crate::hypercall::{self, Flush, Vcpus};
 use crate::paging::{PAGE_SIZE, PRESENT, USER, WRITABLE};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -25,7 +25,7 @@ pub(crate) fn init(info: &StartInfo) {
     let window = WINDOW.0.get() as u64;
     let entry = (info.shared_info & !(PAGE_SIZE - 1)) | PRESENT | WRITABLE | USER;
     // SAFETY: nothing lives in the window, and it is used only as the shared page from here on.
-    let mapped = unsafe { hypercall::update_va_mapping(window, entry) }.is_ok();
+    let mapped = unsafe { hypercall::update_va_mapping(window, entry, Flush::Address(Vcpus::Here)) }.is_ok();
     MAPPED.store(mapped, Ordering::Relaxed);
 }
 

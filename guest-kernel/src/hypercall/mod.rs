@@ -1,16 +1,37 @@
 //! Hypercalls: `syscall` with a number in `rax`. Register convention: `xen/arch-x86/xen-x86_64.h`.
 //!
 //! [`raw`] passes anything, for tests of bad arguments; the rest are typed calls for kernels. A typed call is safe
-//! where no argument can make the hypervisor write to memory that Rust believes to be its own.
+//! where no argument can make the hypervisor write to memory that Rust believes to be its own, or take such memory away.
+//!
+//! | file | calls |
+//! |---|---|
+//! | `mmu` | `mmu_update`, `mmuext_op`, `update_va_mapping` |
+//! | `descriptors` | `set_gdt`, `update_descriptor` |
+//! | `memory` | `memory_op` |
+//! | `entry` | trap table, callbacks, kernel stack, segment bases, `iret`, debug registers, `vm_assist` |
+//! | `multicall` | lists of calls |
+
+mod descriptors;
+mod entry;
+mod memory;
+mod mmu;
+mod multicall;
+
+pub use descriptors::{set_gdt, update_descriptor};
+pub use entry::{
+    get_debugreg, iret, register_callback, set_debugreg, set_segment_base, set_trap_table, stack_switch,
+    unregister_callback, vm_assist,
+};
+pub use memory::{decrease_reservation, exchange, increase_reservation, memory_op, populate_physmap};
+pub use mmu::{Flush, Owner, Vcpus, mmu_update, mmuext, mmuext_op, update_va_mapping, update_va_mapping_otherdomain};
+pub use multicall::{entry as multicall_entry, multicall, result as multicall_result};
 
 use core::arch::asm;
 use pv_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
-use pv_abi::mmu::UVMF_INVLPG;
 use pv_abi::physdev::{PHYSDEVOP_SET_IOPL, PhysdevSetIopl};
 use pv_abi::sched::{SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SchedPoll, SchedShutdown};
-use pv_abi::trap::TrapInfo;
 use pv_abi::vcpu::VCPUOP_IS_UP;
 
 /// What a hypercall answers: a number from 0 up, or an error.
@@ -53,16 +74,6 @@ pub fn answer(result: i64) -> Answer {
 pub unsafe fn call(nr: u32, args: [u64; 5]) -> Answer {
     // SAFETY: the same promise.
     answer(unsafe { raw(u64::from(nr), args) })
-}
-
-/// Registers the trap table at `table` (`set_trap_table`).
-///
-/// # Safety
-/// `table` is ended by an entry with address 0, and each entry names code that follows the entry protocol of
-/// [`crate::trap`].
-pub unsafe fn set_trap_table(table: *const TrapInfo) -> Answer {
-    // SAFETY: the call only reads the table.
-    unsafe { call(number::SET_TRAP_TABLE, [table as u64, 0, 0, 0, 0]) }
 }
 
 /// `xen_version` with command `command`; `buffer` is filled with what the command gives.
@@ -122,13 +133,4 @@ pub fn set_iopl(iopl: u32) -> Answer {
     let argument = PhysdevSetIopl { iopl };
     // SAFETY: the call only reads the structure.
     unsafe { call(number::PHYSDEV_OP, [u64::from(PHYSDEVOP_SET_IOPL), (&raw const argument) as u64, 0, 0, 0]) }
-}
-
-/// Makes page-table entry `entry` map `address`, and drops its translation on this vCPU (`update_va_mapping`).
-///
-/// # Safety
-/// No Rust object lives in the page at `address`, and the new mapping is used only as what it maps.
-pub unsafe fn update_va_mapping(address: u64, entry: u64) -> Answer {
-    // SAFETY: the caller's promise.
-    unsafe { call(number::UPDATE_VA_MAPPING, [address, entry, UVMF_INVLPG, 0, 0]) }
 }
