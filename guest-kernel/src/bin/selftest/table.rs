@@ -233,6 +233,23 @@ stories! {
         "shutdown-crash": shutdown::crash,
         "shutdown-watchdog": shutdown::watchdog,
     }
+    mmu {
+        "space-kernel-pages": space::kernel_pages,
+        "space-heap-grows": space::heap_grows,
+        "space-build-teardown": space::build_teardown,
+        "space-tables-read-only": space::tables_read_only,
+        "space-live-changes": space::live_changes,
+        "space-copy-on-write": space::copy_on_write,
+        "space-thousand-tables": space::thousand_tables,
+        "space-out-of-frames": space::out_of_frames,
+        "task-registers": task::registers,
+        "task-system-calls": task::system_calls,
+        "task-demand-paging": task::demand_paging,
+        "task-fork": task::fork,
+        "task-family": task::family,
+        "task-killed": task::killed,
+        "task-many": task::many,
+    }
 }
 
 const _: () =
