@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use alloc::vec::Vec;
 
 use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped};
-use log::{LevelFilter, error, info};
+use log::{LevelFilter, debug, error, info};
 
 use super::console::Input;
 use super::cpu::Cpu;
@@ -127,7 +127,7 @@ fn report_phases() {
     let phases = boot::phases();
     for pair in phases.windows(2) {
         if let [before, after] = pair {
-            info!("boot-phase: {} {}", after.name, after.tsc - before.tsc);
+            debug!("boot-phase: {} {}", after.name, after.tsc - before.tsc);
         }
     }
 }

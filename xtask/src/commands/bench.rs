@@ -12,7 +12,7 @@ use crate::{
     qemu::{Accel, COUNTING_CPU, Hardware, Session},
 };
 use anyhow::{Context, Result, bail, ensure};
-use boot_archive::WhenAllStopped;
+use boot_archive::{LogLevel, WhenAllStopped};
 use clap::{Args, ValueEnum};
 use std::{fmt::Write, fs, path::PathBuf, time::Duration};
 
@@ -22,7 +22,8 @@ const BOOT_BAR: u64 = 30_000_000;
 /// Largest stripped hypervisor ELF file, in bytes.
 const SIZE_BAR: u64 = 600 << 10;
 
-/// What the hypervisor prints for each phase of its boot, before its name and how long it took on the TSC.
+/// What the hypervisor prints, at level debug, for each phase of its boot, before its name and how long it took on the
+/// TSC.
 const PHASE_MARK: &str = "boot-phase: ";
 
 /// Time for one run.
@@ -72,6 +73,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     let mut machine = Machine::empty();
     machine.cpu = COUNTING_CPU.to_owned();
+    machine.log_level = LogLevel::Debug;
     machine.when_all_stopped = WhenAllStopped::DebugExit(crate::qemu::DEBUG_EXIT_PORT);
     machine.domains.push(Domain {
         name: "alpha".to_owned(),
