@@ -9,6 +9,7 @@ mod host;
 mod lint;
 mod machine_files;
 mod oracle;
+mod ramdisk;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -23,6 +24,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(machine_files::tests());
     tests.extend(boot::tests(full));
     tests.extend(bad_input::tests());
+    tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
     tests.extend(abi::tests()?);
     tests.extend(oracle::tests()?);

@@ -7,7 +7,7 @@ use crate::stories::*;
 pub struct Story {
     /// One word.
     pub name: &'static str,
-    /// `abi`: same verdict on Pavise and on Xen. `crash`: the domain is killed.
+    /// `abi`: same verdict on Pavise and on Xen. `crash`: the domain is killed. `boot`: for a machine made for it.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -107,6 +107,9 @@ stories! {
         "shutdown-reboot": shutdown::reboot,
         "shutdown-crash": shutdown::crash,
         "shutdown-watchdog": shutdown::watchdog,
+    }
+    boot {
+        "ramdisk": ramdisk::ramdisk,
     }
 }
 

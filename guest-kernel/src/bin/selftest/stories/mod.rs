@@ -14,6 +14,7 @@ pub mod memory_op;
 pub mod msrs;
 pub mod multicall;
 pub mod ports;
+pub mod ramdisk;
 pub mod sched;
 pub mod segments;
 pub mod shutdown;
