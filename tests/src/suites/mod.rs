@@ -9,6 +9,7 @@ mod host;
 mod lint;
 mod machine_files;
 mod oracle;
+mod panic;
 mod ramdisk;
 
 use crate::suite::Test;
@@ -26,6 +27,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(bad_input::tests());
     tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
+    tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(oracle::tests()?);
     Ok(tests)

@@ -110,6 +110,7 @@ stories! {
     }
     boot {
         "ramdisk": ramdisk::ramdisk,
+        "spin": sched::spin,
     }
 }
 
