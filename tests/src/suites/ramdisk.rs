@@ -9,11 +9,13 @@ use crate::{
     scenario::{End, Scenario, Step, domain, machine},
     suite::{Ending, Test},
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use boot_archive::LogLevel;
+use regex::Regex;
 use std::fs;
 use xtask::{
     build,
-    machine::{Domain, Kernel, Memory},
+    machine::{Domain, Kernel, Machine, Memory},
 };
 
 /// The self-test's story about it.
@@ -55,11 +57,29 @@ fn both_ways(context: &Context) -> Result<Ending> {
                 &format!("ramdisk of {LENGTH} bytes at 0xffffffff80[0-9a-f]+, checksum {:016x}", fnv(&contents)),
             ),
             said_by("mapped", "VERDICT ramdisk pass"),
+            logged(r"boot archive: \d+ KiB given back"),
             logged("all domains have stopped"),
         ]),
+        Step::Check(archive_came_back),
         Step::End(End::Clean),
     ];
-    Scenario::new(machine(vec![by_frame, mapped]), steps).play(context, &log_file(&format!("{SUITE}/ramdisk")))
+    let machine = Machine { log_level: LogLevel::Debug, ..machine(vec![by_frame, mapped]) };
+    Scenario::new(machine, steps).play(context, &log_file(&format!("{SUITE}/ramdisk")))
+}
+
+/// The memory of the boot archive, with the ramdisk in it, is free when the domains have their copies.
+fn archive_came_back(output: &str) -> Result<()> {
+    let number = |expression: &str| -> Result<u64> {
+        let found = Regex::new(expression)?.captures(output).with_context(|| format!("no {expression}"))?;
+        Ok(found[1].parse()?)
+    };
+    let (at_first, archive) =
+        (number(r"memory: (\d+) MiB for domains")?, number(r"boot archive: (\d+) KiB given back")?);
+    let in_the_end = number(r"removed; \d+ MiB of (\d+) MiB free")?;
+    ensure!(archive > u64::from(LENGTH) >> 10, "{archive} KiB are less than the ramdisk");
+    let expected = at_first + (archive >> 10);
+    ensure!((expected..=expected + 1).contains(&in_the_end), "{in_the_end} MiB in the end, expected {expected}");
+    Ok(())
 }
 
 /// Bytes of which no two pages are equal, and none is zero.
