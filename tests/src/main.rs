@@ -9,6 +9,7 @@ mod damage;
 mod differences;
 mod guest;
 mod libtest;
+mod monitor;
 mod pattern;
 mod report;
 mod running;

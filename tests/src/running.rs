@@ -1,10 +1,11 @@
 //! A machine that runs: a QEMU session, and how much of its output has been answered.
 
-use crate::{context::Context, pattern::Pattern};
-use anyhow::{Result, bail};
+use crate::{context::Context, monitor::Monitor, pattern::Pattern};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 use xtask::{
@@ -18,6 +19,7 @@ const PANIC: &str = "*** Pavise panic";
 /// A running machine. Dropping it ends it.
 pub struct Running {
     session: Session,
+    monitor: Monitor,
     deadline: Instant,
     /// Length of the output when the last key was typed.
     mark: usize,
@@ -47,9 +49,11 @@ impl Running {
         let disk = Disk { image: log.with_extension("img") };
         context.pavise()?.imager.make(machine.firmware, archive, &disk.image)?;
         // In software on every host, so that a test means the same everywhere.
-        let qemu = Hardware::of(machine, Accel::Tcg).boot_image(&disk.image)?;
+        let mut qemu = Hardware::of(machine, Accel::Tcg).boot_image(&disk.image)?;
+        let monitor = Monitor::new()?;
+        monitor.add_to(&mut qemu);
         let session = Session::start(&qemu, log, limit)?;
-        Ok(Running { session, deadline: Instant::now() + limit, mark: 0, _disk: disk })
+        Ok(Running { session, monitor, deadline: Instant::now() + limit, mark: 0, _disk: disk })
     }
 
     /// Waits until the output since the last key has all of `patterns`, in any order.
@@ -80,6 +84,37 @@ impl Running {
     pub fn type_keys(&mut self, keys: &str) -> Result<()> {
         self.mark = self.session.text().len();
         self.session.send(keys)
+    }
+
+    /// Gives QEMU's monitor a command that has nothing to answer, and may end the machine.
+    ///
+    /// # Errors
+    /// When it has, or the machine had ended.
+    pub fn monitor(&self, command: &str) -> Result<()> {
+        let answer = self.monitor.command(command)?.unwrap_or_default();
+        ensure!(answer.is_empty(), "QEMU says to '{command}': {answer}");
+        Ok(())
+    }
+
+    /// Waits until all CPUs are halted with interrupts off, for good.
+    ///
+    /// # Errors
+    /// When time is up or the machine ended.
+    pub fn expect_stopped(&self) -> Result<()> {
+        loop {
+            let registers = self.monitor.command("info registers -a")?.context("the machine ended")?;
+            if cpu_states(&registers).all(|state| state == CpuState::STOPPED) {
+                return Ok(());
+            }
+            if Instant::now() >= self.deadline {
+                bail!(
+                    "the CPUs go on: {:?}; {}",
+                    cpu_states(&registers).collect::<Vec<_>>(),
+                    self.session.last_words()
+                );
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// Waits for the machine to end by itself, with `status` of QEMU.
@@ -116,4 +151,43 @@ impl Running {
 fn missing(patterns: &[Pattern], output: impl AsRef<str>) -> String {
     let missing = patterns.iter().filter(|pattern| pattern.find(output.as_ref()).is_none());
     missing.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What the monitor's `info registers` says of a CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct CpuState {
+    halted: bool,
+    interruptible: bool,
+}
+
+impl CpuState {
+    const STOPPED: CpuState = CpuState { halted: true, interruptible: false };
+}
+
+/// The state of each CPU, from its line `RIP=... RFL=00000046 [...] CPL=0 II=0 A20=1 SMM=0 HLT=1`.
+fn cpu_states(registers: &str) -> impl Iterator<Item = CpuState> {
+    const INTERRUPT_FLAG: u32 = 1 << 9;
+    registers.lines().filter(|line| line.starts_with("RIP=")).map(|line| {
+        let value = |name: &str| line.split(' ').find_map(|word| word.strip_prefix(name));
+        let flags = value("RFL=").and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        CpuState {
+            halted: value("HLT=") == Some("1"),
+            interruptible: flags.is_none_or(|flags| flags & INTERRUPT_FLAG != 0),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stopped_cpus_are_told_from_others() {
+        let line = |flags, halted| {
+            format!("RAX=0\nRIP=ffff81800001a2b4 RFL={flags} [---Z-P-] CPL=0 II=0 A20=1 SMM=0 HLT={halted}\n")
+        };
+        let registers = ["CPU#0\n".to_owned(), line("00000046", 1), line("00000246", 1), line("00000046", 0)].concat();
+        let states: Vec<_> = cpu_states(&registers).map(|state| state == CpuState::STOPPED).collect();
+        assert_eq!(states, [true, false, false]);
+    }
 }

@@ -29,6 +29,8 @@ pub enum End {
     Clean = 33,
     /// Some domain crashed (0x11).
     Crashed = 35,
+    /// The hypervisor panicked (0x12).
+    Panicked = 37,
 }
 
 /// A step of a scenario.
@@ -41,6 +43,10 @@ pub enum Step {
     Absent(Pattern),
     /// Look at everything said so far.
     Check(fn(&str) -> Result<()>),
+    /// Do this on QEMU's monitor, which has nothing to answer.
+    Monitor(&'static str),
+    /// All CPUs come to a halt for good.
+    Stopped,
     /// The machine ends by itself, like this.
     End(End),
 }
@@ -97,6 +103,8 @@ impl Step {
                 None => Ok(()),
             },
             Step::Check(check) => check(&running.output()).with_context(|| running.last_words()),
+            Step::Monitor(command) => running.monitor(command),
+            Step::Stopped => running.expect_stopped(),
             Step::End(end) => running.expect_end(*end as i32),
         }
     }

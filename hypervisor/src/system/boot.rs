@@ -5,13 +5,13 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use alloc::vec::Vec;
 
 use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped};
-use log::{LevelFilter, error, info};
+use log::{LevelFilter, debug, error, info};
 
 use super::console::Input;
 use super::cpu::Cpu;
 use super::{Inbox, MACHINE, Machine, all_stopped, create, machine, memory};
 use crate::addr::{CpuId, Mfn};
-use crate::arch::boot::{self, Facts, Memory};
+use crate::arch::boot::{self, Facts, LoadedArchive, Memory};
 use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
@@ -24,6 +24,8 @@ struct Frames {
     table: FrameTable<'static>,
     allocator: SpinLock<FrameAllocator>,
     facts: Facts,
+    /// Until the boot CPU takes it.
+    archive: SpinLock<Option<LoadedArchive>>,
 }
 
 static FRAMES: Once<Frames> = Once::new();
@@ -34,8 +36,9 @@ fn frames() -> &'static Frames {
 
 /// Goes on where `arch` has found out what the machine is.
 pub fn start(memory: Memory) -> ! {
-    let Memory { facts, frames: table, allocator } = memory;
-    FRAMES.call_once(|| Frames { table, allocator: SpinLock::new(Rank::Frames, allocator), facts });
+    let Memory { facts, archive, frames: table, allocator } = memory;
+    let archive = SpinLock::new(Rank::Domains, Some(archive));
+    FRAMES.call_once(|| Frames { table, allocator: SpinLock::new(Rank::Frames, allocator), facts, archive });
     mm::set_frame_source(frame_for_hypervisor);
     arch::enter_boot_block(boot_cpu)
 }
@@ -51,7 +54,8 @@ extern "C" fn boot_cpu(cpu: CpuId) -> ! {
     console::set_cpu_source(|| percpu::cpu().0);
     let facts = &frames().facts;
     boot::devices(facts);
-    let archive = match Archive::parse(facts.archive) {
+    let loaded = frames().archive.lock().take().expect("taken once, here");
+    let archive = match Archive::parse(loaded.bytes()) {
         Ok(archive) => archive,
         Err(error) => {
             error!("boot archive: {error}; there is nothing to run");
@@ -65,6 +69,8 @@ extern "C" fn boot_cpu(cpu: CpuId) -> ! {
     boot::phase("other CPUs");
     console::enable_receive_interrupt(vectors::SERIAL);
     create::create_all(&archive);
+    drop(archive);
+    give_back(loaded);
     boot::phase("domains");
     report_phases();
     if machine().domains.lock().is_empty() {
@@ -74,7 +80,7 @@ extern "C" fn boot_cpu(cpu: CpuId) -> ! {
 }
 
 /// What the archive says about the hypervisor itself.
-fn configure(archive: &Archive<'static>) {
+fn configure(archive: &Archive<'_>) {
     let config = archive.config();
     console::set_level(match config.console.log_level {
         LogLevel::Error => LevelFilter::Error,
@@ -86,9 +92,20 @@ fn configure(archive: &Archive<'static>) {
     if let WhenAllStopped::DebugExit(port) = config.when_all_stopped {
         arch::set_debug_exit(port);
     }
-    let symbols = config.symbols.as_ref().and_then(|blob| archive.blob(blob).ok());
-    if let Some(Ok(symbols)) = symbols.map(Symbols::parse) {
+    // Copied, because the archive's memory is given back.
+    let symbols = config.symbols.as_ref().and_then(|blob| archive.blob(blob).ok()).map(|bytes| bytes.to_vec().leak());
+    if let Some(Ok(symbols)) = symbols.map(|bytes| Symbols::parse(bytes)) {
         panic::set_symbols(symbols);
+    }
+}
+
+/// Gives the archive's memory to domains that are created from now on.
+fn give_back(archive: LoadedArchive) {
+    let Frames { table, allocator, facts, .. } = frames();
+    let frames = archive.into_frames();
+    for range in facts.ram.iter().map(|range| range.intersection(frames)).filter(|range| !range.is_empty()) {
+        allocator.lock().add_range(table, range.start, range.frames());
+        debug!("boot archive: {} KiB given back", range.frames() << 2);
     }
 }
 
@@ -128,7 +145,7 @@ fn report_phases() {
     let phases = boot::phases();
     for pair in phases.windows(2) {
         if let [before, after] = pair {
-            info!("boot-phase: {} {}", after.name, after.tsc - before.tsc);
+            debug!("boot-phase: {} {}", after.name, after.tsc - before.tsc);
         }
     }
 }

@@ -59,38 +59,32 @@ pub fn read(domain: DomainId, buf: &mut [u8]) -> usize {
     count
 }
 
-/// Prints a domain's output. What could make the terminal do anything but print is left out.
+/// Prints a domain's output, in one piece. What could make the terminal do anything but print is left out.
 pub fn write(domain: &Domain, bytes: &[u8]) {
     let mut input = machine().input.lock();
+    let mut output = console::output();
     if input.line_of.is_some_and(|other| other != domain.id) {
-        console::fresh_line();
-        input.line_of = None;
+        output.fresh_line();
     }
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-        if console::at_line_start() {
-            console::write_bytes(b"(");
-            console::write_bytes(domain.name.as_bytes());
-            console::write_bytes(b") ");
+        if output.at_line_start() {
+            output.write(b"(");
+            output.write(domain.name.as_bytes());
+            output.write(b") ");
         }
         for part in line.split_inclusive(|&byte| !is_printable(byte)) {
             match part {
-                [text @ .., last] if !is_printable(*last) => console::write_bytes(text),
-                text => console::write_bytes(text),
+                [text @ .., last] if !is_printable(*last) => output.write(text),
+                text => output.write(text),
             }
         }
     }
-    input.line_of = (!console::at_line_start()).then_some(domain.id);
+    input.line_of = (!output.at_line_start()).then_some(domain.id);
 }
 
 /// Text, line ends, tabs, backspace and the escape character of cursor movements.
 fn is_printable(byte: u8) -> bool {
     !matches!(byte, 0..=7 | 11 | 12 | 14..=26 | 28..=31 | 127)
-}
-
-/// Ends a line that a domain has begun.
-pub fn fresh_line() {
-    machine().input.lock().line_of = None;
-    console::fresh_line();
 }
 
 /// A domain has started: it gets the focus if nobody has it.
@@ -121,7 +115,6 @@ fn move_focus() {
     input.focus = next.as_ref().map(|(id, _)| *id);
     drop(input);
     if let Some((id, name)) = next {
-        fresh_line();
         info!("keys now go to {id} ({name}); Ctrl-T moves on");
     }
 }

@@ -23,7 +23,6 @@ use crate::mm::validate::Pending;
 pub fn report(runner: &Runner, regs: &GuestRegisters, end: End) {
     let domain = &runner.domain;
     let (id, name, vcpu) = (domain.id, &domain.name, runner.vcpu.id.0);
-    console::fresh_line();
     match end {
         End::Shutdown(ShutdownReason::Poweroff | ShutdownReason::Reboot) => info!("{id} ({name}) {end}"),
         End::Shutdown(_) => error!("{id}: {end} ({name} v{vcpu})"),

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, ensure};
 use regex::Regex;
 use xtask::machine::Memory;
 
-const SUITE: &str = "crash";
+/// The suite.
+pub const SUITE: &str = "crash";
 
 /// Memory of the domain that dies: more than what may be missing in the end.
 const VICTIM: Memory = Memory::mib(64);

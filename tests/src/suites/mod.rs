@@ -10,6 +10,8 @@ mod lint;
 mod machine_files;
 mod mmu;
 mod oracle;
+mod panic;
+mod ramdisk;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -24,7 +26,9 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(machine_files::tests());
     tests.extend(boot::tests(full));
     tests.extend(bad_input::tests());
+    tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
+    tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
     tests.extend(oracle::tests()?);

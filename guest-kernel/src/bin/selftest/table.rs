@@ -8,6 +8,7 @@ pub struct Story {
     /// One word.
     pub name: &'static str,
     /// `abi`, `mmu`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `crash`: the domain is killed.
+    /// `boot`: for a machine made for it.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -249,6 +250,10 @@ stories! {
         "task-family": task::family,
         "task-killed": task::killed,
         "task-many": task::many,
+    }
+    boot {
+        "ramdisk": ramdisk::ramdisk,
+        "spin": sched::spin,
     }
 }
 

@@ -1,8 +1,5 @@
 //! Traps taken while the hypervisor itself ran.
 
-use log::error;
-use x86_64::registers::control::Cr2;
-
 use super::{entry, panic, percpu, uaccess, vectors};
 use crate::guest::GuestRegisters;
 use crate::system;
@@ -54,8 +51,8 @@ pub unsafe extern "C" fn trap_from_hypervisor(frame: *mut GuestRegisters) -> *mu
     if regs.rip == entry::guest_iretq as *const () as u64 {
         return rebuild_guest(&regs);
     }
-    error!("unexpected trap {} (error code {:#x}, CR2 {:#x})", regs.vector, regs.error_code, Cr2::read_raw());
-    panic::die_with(format_args!("unexpected trap in the hypervisor"), &regs)
+    // Nothing goes to the log first: this CPU may hold the console's lock.
+    panic::die_with(format_args!("unexpected trap {} in the hypervisor", regs.vector), &regs)
 }
 
 /// The return to a guest faulted: RIP, CS, RFLAGS, RSP and SS are still in `CpuTop` as the guest asked for them, the

@@ -13,7 +13,7 @@ use crate::{
     qemu::{Accel, COUNTING_CPU, Hardware, Session},
 };
 use anyhow::{Result, ensure};
-use boot_archive::WhenAllStopped;
+use boot_archive::{LogLevel, WhenAllStopped};
 use std::fs;
 
 /// Most instructions from the hypervisor's entry to the first guest instruction, at 512 MiB.
@@ -22,7 +22,8 @@ const BOOT_BAR: u64 = 30_000_000;
 /// Largest stripped hypervisor ELF file, in bytes.
 const SIZE_BAR: u64 = 600 << 10;
 
-/// What the hypervisor prints for each phase of its boot, before its name and how long it took on the TSC.
+/// What the hypervisor prints, at level debug, for each phase of its boot, before its name and how long it took on the
+/// TSC.
 const PHASE_MARK: &str = "boot-phase: ";
 
 /// Boots with little and with much memory, and prints the tables; says whether the bars are held.
@@ -32,6 +33,7 @@ const PHASE_MARK: &str = "boot-phase: ";
 pub fn measure(rows: &mut Vec<Row>) -> Result<bool> {
     let mut machine = Machine::empty();
     machine.cpu = COUNTING_CPU.to_owned();
+    machine.log_level = LogLevel::Debug;
     machine.when_all_stopped = WhenAllStopped::DebugExit(crate::qemu::DEBUG_EXIT_PORT);
     machine.domains.push(Domain {
         name: "alpha".to_owned(),

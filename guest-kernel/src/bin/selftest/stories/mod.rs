@@ -17,6 +17,7 @@ pub mod msrs;
 pub mod multicall;
 pub mod neighbour;
 pub mod ports;
+pub mod ramdisk;
 pub mod sched;
 pub mod segments;
 pub mod shutdown;

@@ -57,3 +57,11 @@ pub fn bad() -> Told {
     }
     refuses_bad_pointers("shutdown", |pointer| call(SCHED_OP, [u64::from(SCHEDOP_SHUTDOWN), pointer]))
 }
+
+/// Keeps the CPU for good, for tests of what else may have it.
+pub fn spin() -> Told {
+    println!("spinning");
+    loop {
+        core::hint::spin_loop();
+    }
+}

@@ -66,10 +66,6 @@ impl fmt::Display for Firmware {
 pub struct Facts {
     /// Who started the boot loader.
     pub firmware: Firmware,
-    /// The file that came with the hypervisor; empty if none did.
-    pub archive: &'static [u8],
-    /// Its frames. Whoever has no more use for the archive may give them to the frame allocator.
-    pub archive_frames: FrameRange,
     /// All RAM that is managed.
     pub ram: Ranges,
     /// The CPUs that can be used, the boot CPU first.
@@ -82,9 +78,29 @@ pub struct Facts {
     pub acpi: acpi::Facts,
 }
 
+/// The file that came with the hypervisor, in memory of its own.
+#[derive(Debug)]
+pub struct LoadedArchive {
+    bytes: &'static [u8],
+    frames: FrameRange,
+}
+
+impl LoadedArchive {
+    /// The file; empty if none came.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// Its frames, for the frame allocator: nobody reads the file any more.
+    pub fn into_frames(self) -> FrameRange {
+        self.frames
+    }
+}
+
 /// What is known before our own page tables are in force.
 pub struct Early {
     facts: Facts,
+    archive: LoadedArchive,
     map: MemoryMap,
     stack: core::ops::Range<u64>,
 }
@@ -93,6 +109,8 @@ pub struct Early {
 pub struct Memory {
     /// All about the machine.
     pub facts: Facts,
+    /// What to run on it.
+    pub archive: LoadedArchive,
     /// An entry for each frame: reserved, free, or device memory.
     pub frames: FrameTable<'static>,
     /// All free frames.
@@ -135,7 +153,7 @@ pub fn early(info: &'static mut BootInfo) -> Early {
     report(&facts, &map);
     phase("memory map");
     let stack = info.kernel_stack_bottom..info.kernel_stack_bottom + info.kernel_stack_len;
-    Early { facts, map, stack }
+    Early { facts, archive: find_archive(info), map, stack }
 }
 
 fn gather(info: &BootInfo, acpi: acpi::Facts) -> (Facts, MemoryMap) {
@@ -147,11 +165,8 @@ fn gather(info: &BootInfo, acpi: acpi::Facts) -> (Facts, MemoryMap) {
     map.free.remove(FrameRange::new(Mfn(0), 1));
     let low_memory = map.free.take(TRAMPOLINE_FRAMES, 1, LOW_MEMORY_END);
     map.free.remove(FrameRange::new(Mfn(0), FIRST_MIB));
-    let (archive, archive_frames) = find_archive(info);
     let facts = Facts {
         firmware: if is_uefi { Firmware::Uefi } else { Firmware::Bios },
-        archive,
-        archive_frames,
         ram: map.ram.clone(),
         cpus: in_order(&acpi.cpus),
         low_memory,
@@ -171,14 +186,14 @@ fn classify(region: &MemoryRegion) -> (u64, u64, RegionKind) {
 }
 
 /// The archive, where the direct map shows it. The boot loader has loaded it in one piece.
-fn find_archive(info: &BootInfo) -> (&'static [u8], FrameRange) {
-    let none: (&[u8], _) = (&[], FrameRange::new(Mfn(0), 0));
+fn find_archive(info: &BootInfo) -> LoadedArchive {
+    let none = LoadedArchive { bytes: &[], frames: FrameRange::new(Mfn(0), 0) };
     let Some(frame) = info.ramdisk_addr.into_option().and_then(mm::translate) else { return none };
     let Ok(length) = usize::try_from(info.ramdisk_len) else { return none };
     // SAFETY: the boot loader keeps these frames out of the free regions, and they stay mapped, here and in our own
     // direct map; nothing writes to them before their owner gives them away, and with them this reference.
     let bytes = unsafe { slice::from_raw_parts(direct_map(frame.base()), length) };
-    (bytes, FrameRange::new(frame, length.div_ceil(PAGE_SIZE) as u64))
+    LoadedArchive { bytes, frames: FrameRange::new(frame, length.div_ceil(PAGE_SIZE) as u64) }
 }
 
 /// The boot CPU first, then the others in ACPI's order. Without ACPI the boot CPU is alone.
@@ -226,7 +241,7 @@ fn report(facts: &Facts, map: &MemoryMap) {
 /// # Safety
 /// Called once, with nothing of the boot loader's memory but `early`, the stack and the archive in use.
 pub unsafe fn memory(early: Early) -> Memory {
-    let Early { facts, mut map, stack } = early;
+    let Early { facts, archive, mut map, stack } = early;
     let cpus = u32::try_from(facts.cpus.len()).unwrap_or(1);
     // SAFETY: the boot loader's tables are in force, with its map of all memory; what is free is unused.
     let built = unsafe { mm::build(&mut map, stack, cpus) };
@@ -243,7 +258,7 @@ pub unsafe fn memory(early: Early) -> Memory {
     }
     phase("frame table");
     log::info!("memory: {} MiB for domains", allocator.free_frames() >> 8);
-    Memory { facts, frames, allocator }
+    Memory { facts, archive, frames, allocator }
 }
 
 /// Sets up the interrupt controllers and the boot CPU's timer. The boot CPU has its IDT by now.

@@ -8,7 +8,7 @@ mod logger;
 
 use core::fmt;
 
-use spin::mutex::SpinMutex;
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 use uart_16550::backend::PioBackend;
 use uart_16550::spec::registers::{IER, LSR};
 use uart_16550::{BaudRate, Config, Uart16550};
@@ -82,9 +82,29 @@ impl Port {
     }
 }
 
-/// Prints bytes as they are, but for line ends.
-pub fn write_bytes(bytes: &[u8]) {
-    PORT.lock().write(bytes);
+/// The console, held for output that nothing else is to come between.
+pub struct Output(SpinMutexGuard<'static, Port>);
+
+/// Waits for the console. Nothing may be logged while it is held.
+pub fn output() -> Output {
+    Output(PORT.lock())
+}
+
+impl Output {
+    /// Prints bytes as they are, but for line ends.
+    pub fn write(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+
+    /// Is the cursor at the start of a line?
+    pub fn at_line_start(&self) -> bool {
+        self.0.last == b'\n'
+    }
+
+    /// Ends the line, unless none was begun.
+    pub fn fresh_line(&mut self) {
+        self.0.fresh_line();
+    }
 }
 
 /// Waits until all that was printed has left the machine. For its last moments: what the port still holds when the
@@ -98,16 +118,6 @@ pub fn flush() {
             break;
         }
     }
-}
-
-/// Is the cursor at the start of a line?
-pub fn at_line_start() -> bool {
-    PORT.lock().last == b'\n'
-}
-
-/// Ends the line, unless none was begun.
-pub fn fresh_line() {
-    PORT.lock().fresh_line();
 }
 
 /// The next byte that was typed, if any.
