@@ -227,6 +227,11 @@ const SYSCALL_LENGTH: u64 = 2;
 ///
 /// The caller has seen to it that the vCPU is in kernel mode.
 pub fn dispatch<P: Platform>(vcpu: &mut Vcpu, regs: &mut GuestRegisters, platform: &mut P) -> Next {
+    dispatch_within(vcpu, regs, platform, BUDGET)
+}
+
+/// [`dispatch`] with less budget, or more.
+fn dispatch_within<P: Platform>(vcpu: &mut Vcpu, regs: &mut GuestRegisters, platform: &mut P, budget: u32) -> Next {
     if regs.rax == u64::from(number::IRET) {
         return match bounce::iret(vcpu, regs, platform) {
             Ok(how) => Next::Resume(how),
@@ -235,7 +240,7 @@ pub fn dispatch<P: Platform>(vcpu: &mut Vcpu, regs: &mut GuestRegisters, platfor
     }
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let number = regs.rax;
-    match handle(&mut Call { vcpu, platform, args, budget: BUDGET }, number) {
+    match handle(&mut Call { vcpu, platform, args, budget }, number) {
         Ok(Answer::Done(value)) => {
             regs.rax = value;
             Next::Resume(Return::RcxR11Free)

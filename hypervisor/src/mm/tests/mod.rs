@@ -7,12 +7,14 @@
 //! * `stories`: one published attack, or one rule, per test.
 //! * `threads`: real threads on the same frame table.
 //!
+//! `hypercall::tests` makes hypercalls on the same machine, against the same model.
+//!
 //! Random tests print their seed; `PAVISE_SEED=<number>` repeats a run, `PROPTEST_CASES=<number>` makes it longer.
 #![allow(clippy::cast_possible_truncation, reason = "tests cut random numbers to size")]
 
 mod actions;
-mod machine;
-mod model;
+pub(crate) mod machine;
+pub(crate) mod model;
 mod stories;
 mod threads;
 mod world;
@@ -31,7 +33,7 @@ fn seed() -> u64 {
 }
 
 /// A property test of so many cases, with this run's seed.
-fn config(cases: u32) -> ProptestConfig {
+pub(crate) fn config(cases: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(cases);
     ProptestConfig {
         cases,
