@@ -65,21 +65,27 @@ pub(super) fn update_descriptor<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 impl<P: Platform> Call<'_, P> {
-    /// `MMUEXT_SET_LDT`. The pages are looked up when the CPU first reads a descriptor there.
+    /// `MMUEXT_SET_LDT`. The pages are looked up when the CPU first reads a descriptor there. Without entries there is
+    /// no LDT, wherever it is said to be.
     pub(super) fn set_ldt(&mut self, address: u64, entries: u64) -> Result<(), Halt> {
         let [a, b, c, d, ..] = entries.to_le_bytes();
         let entries = u32::from_le_bytes([a, b, c, d]);
-        let base = GuestVa::new(address).and_then(|base| base.span(8 * u64::from(entries)));
-        let base = base.filter(|_| address.is_multiple_of(PAGE_SIZE as u64) && u64::from(entries) <= MAX_LDT_ENTRIES);
-        let base = base.ok_or(Errno::EINVAL)?;
-        if (self.vcpu.ldt.base, self.vcpu.ldt.entries) == (Some(base), entries) {
+        let base = if entries == 0 { None } else { Some(ldt_base(address, entries)?) };
+        if (self.vcpu.ldt.base, self.vcpu.ldt.entries) == (base, entries) {
             return Ok(());
         }
         drop_ldt_pages(self.vcpu, self.platform, &mut self.budget);
-        self.vcpu.ldt = if entries == 0 { Ldt::default() } else { Ldt { base: Some(base), entries, pages: [None; 16] } };
+        self.vcpu.ldt = Ldt { base, entries, ..Ldt::default() };
         self.platform.show_ldt(&self.vcpu.ldt);
         Ok(())
     }
+}
+
+/// Where an LDT with so many entries, at least one, may be.
+fn ldt_base(address: u64, entries: u32) -> Result<GuestVa, Errno> {
+    let base = GuestVa::new(address).and_then(|base| base.span(8 * u64::from(entries)));
+    let base = base.filter(|_| address.is_multiple_of(PAGE_SIZE as u64) && u64::from(entries) <= MAX_LDT_ENTRIES);
+    base.ok_or(Errno::EINVAL)
 }
 
 /// Forgets the pages of the LDT that were looked up.

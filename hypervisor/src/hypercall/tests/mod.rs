@@ -10,9 +10,12 @@
 
 mod any;
 mod console;
+mod debug;
+mod descriptors;
 mod fake;
 mod memory;
 mod mmu;
+mod mmuext;
 mod multicall;
 mod requests;
 mod sched;

@@ -6,12 +6,13 @@
 use std::boxed::Box;
 use std::vec::Vec;
 
-use crate::addr::{CpuId, DomainId, Mfn, VcpuId};
+use crate::addr::{CpuId, DomainId, Mfn, PAGE_SIZE, VcpuId};
 use crate::bounce::Return;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::guest::GuestRegisters;
-use crate::hypercall::{BUDGET, Next, dispatch_within};
+use crate::hypercall::{BUDGET, Next, Platform, dispatch_within};
+use crate::mm::entry::Entry;
 use crate::mm::error::Stop;
 use crate::mm::flush::CpuSet;
 use crate::mm::operation::{Operation, PageTableMem};
@@ -158,6 +159,26 @@ impl<'a> World<'a> {
         let result = perform(&mut self.fake, &mut self.vcpus[vcpu].pending, &mut BUDGET.clone(), step);
         self.fake.domain = domain_of(self.current);
         result
+    }
+
+    /// The CPU reads a descriptor in this page of the LDT: it is looked up, held and shown, as far as it can be.
+    pub fn fill_ldt(&mut self, page: usize) {
+        let (vcpu, root) = (self.current, self.vcpu().roots.kernel);
+        let address = self.vcpu().ldt.base.and_then(|base| base.checked_add((page * PAGE_SIZE) as u64));
+        let (Some(root), Some(address)) = (root, address) else { return };
+        if self.vcpu().ldt.pages[page].is_some() {
+            return;
+        }
+        let found = self.rules(vcpu, |op, _| {
+            let at = op.find_l1(root, address)?;
+            let entry = Entry(op.memory().read(at.page, at.index));
+            op.take_descriptors(entry.frame()).map(|()| entry.frame())
+        });
+        if let Ok(mfn) = found {
+            self.vcpu().ldt.pages[page] = Some(mfn);
+            self.fake.show_ldt(&self.vcpus[vcpu].ldt);
+        }
+        self.check();
     }
 
     /// The registers of a guest that makes a call: those that are no argument hold something else.
