@@ -154,6 +154,6 @@ fn undo<P: Platform>(call: &mut Call<'_, P>, taken: &[Mfn], order: u32, given: &
     }
     let table = call.platform.mmu().frames;
     for &mfn in taken {
-        call.platform.frames().run(|frames| frames.assign(&table, mfn));
+        call.platform.frames().run(|frames| frames.restore(&table, mfn));
     }
 }
