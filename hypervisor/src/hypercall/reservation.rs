@@ -51,13 +51,18 @@ pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply
         match step {
             Step::Done => at += steps,
             Step::Failed => break,
-            Step::Again => {
-                let command = at << POSITION_SHIFT | u64::from(command);
-                return Ok(call.again([command]));
-            }
+            Step::Again => return Ok(restart(call, command, at)),
         }
     }
+    // Tables that were pinned when they were given back are taken apart before the guest goes on.
+    if call.memory(|op, _| op.drain()) == Err(Unfinished::Again) {
+        return Ok(restart(call, command, at));
+    }
     Ok(Answer::Done(at >> request.extent_order))
+}
+
+fn restart<P: Platform>(call: &Call<'_, P>, command: u32, at: u64) -> Answer {
+    call.again([at << POSITION_SHIFT | u64::from(command)])
 }
 
 enum Step {
