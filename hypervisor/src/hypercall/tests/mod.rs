@@ -13,6 +13,7 @@ mod console;
 mod debug;
 mod descriptors;
 mod exchange;
+mod failures;
 mod fake;
 mod memory;
 mod mmu;
@@ -20,6 +21,8 @@ mod mmuext;
 mod multicall;
 mod requests;
 mod reservation;
+mod restarts;
+mod scenarios;
 mod sched;
 mod small;
 mod trap;
@@ -27,7 +30,9 @@ mod world;
 
 use super::*;
 use fake::BASE;
+use crate::addr::GuestVa;
 use crate::mm::flush::CpuSet;
+use crate::mm::state::State;
 use world::{World, machine};
 
 const EFAULT: i64 = Errno::EFAULT.code();
