@@ -1,7 +1,7 @@
 use super::*;
 use crate::addr::{DomainId, Mfn, VcpuId};
 use crate::domain::shared::VcpuInfo;
-use crate::domain::vcpu::{Callbacks, Control, Gate};
+use crate::domain::vcpu::Gate;
 use crate::guest::Fault;
 use proptest::prelude::*;
 use std::boxed::Box;

@@ -65,7 +65,8 @@ pub(super) fn update_descriptor<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 impl<P: Platform> Call<'_, P> {
-    /// `MMUEXT_SET_LDT`. The pages are looked up when the CPU first reads a descriptor there.
+    /// `MMUEXT_SET_LDT`. The pages are looked up when the CPU first reads a descriptor there. Without entries there is
+    /// no LDT, wherever it is said to be.
     pub(super) fn set_ldt(&mut self, address: u64, entries: u64) -> Result<(), Halt> {
         let [a, b, c, d, ..] = entries.to_le_bytes();
         let entries = u32::from_le_bytes([a, b, c, d]);

@@ -85,13 +85,18 @@ fn group<P: Platform>(call: &mut Call<'_, P>, exchange: &Exchange, first: u64) -
     taken.into_iter().for_each(|mfn| call.platform.free_reclaimed(mfn));
     let first_output = first / inputs * outputs;
     for (index, &mfn) in (first_output..).zip(&given) {
-        let entry = output.extent_start.wrapping_add(8 * index);
+        let entry = element(output.extent_start, index);
         let place: u64 = call.read(entry).map_err(|_| Errno::EFAULT)?;
         let table = call.platform.mmu().memory;
         (0..1 << output.extent_order).for_each(|n| m2p::set(table, mfn.offset(n), Pfn(place.wrapping_add(n))));
         call.write(entry, &mfn.0).map_err(|_| Errno::EFAULT)?;
     }
     Ok(())
+}
+
+/// Where an element of one of the arrays is. Any number may come from the guest: the copy checks where it leads.
+const fn element(start: u64, index: u64) -> u64 {
+    start.wrapping_add(index.wrapping_mul(8))
 }
 
 /// Room for so many frames of one group: 512 at most.
@@ -111,7 +116,7 @@ fn take_inputs<P: Platform>(
 ) -> Result<(), Halt> {
     let input = exchange.request.input;
     for extent in first..first + exchange.inputs {
-        let start: u64 = call.read(input.extent_start.wrapping_add(8 * extent)).map_err(|_| Errno::EFAULT)?;
+        let start: u64 = call.read(element(input.extent_start, extent)).map_err(|_| Errno::EFAULT)?;
         for n in 0..1 << input.extent_order {
             let mfn = Mfn(start.wrapping_add(n));
             call.memory(|op, frames| frames.run(|frames| op.reclaim(frames, mfn)))?;
@@ -148,6 +153,6 @@ fn undo<P: Platform>(call: &mut Call<'_, P>, taken: &[Mfn], order: u32, given: &
     }
     let table = call.platform.mmu().frames;
     for &mfn in taken {
-        call.platform.frames().run(|frames| frames.assign(&table, mfn));
+        call.platform.frames().run(|frames| frames.restore(&table, mfn));
     }
 }

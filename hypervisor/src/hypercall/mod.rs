@@ -228,11 +228,23 @@ pub fn dispatch<P: Platform>(
     platform: &mut P,
     next: &mut Option<Next>,
 ) -> Option<Return> {
+    dispatch_within(vcpu, regs, platform, next, BUDGET)
+}
+
+/// [`dispatch`] with less budget, or more.
+#[inline]
+fn dispatch_within<P: Platform>(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    platform: &mut P,
+    next: &mut Option<Next>,
+    budget: u32,
+) -> Option<Return> {
     if regs.rax == u64::from(number::IRET) {
         return iret(vcpu, regs, platform, next);
     }
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let mut call = Call { vcpu, platform, args, budget: BUDGET, next };
+    let mut call = Call { vcpu, platform, args, budget, next };
     match handler(regs.rax)(&mut call) {
         Ok(value) => regs.rax = value,
         Err(Otherwise::AGAIN) => {

@@ -9,7 +9,7 @@ use pv_abi::memory::{
     MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_INCREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
 };
 
-use super::{Call, Platform, Reply};
+use super::{Call, Otherwise, Platform, Reply};
 use crate::addr::{DomainId, Mfn, Pfn};
 use crate::mm::m2p;
 use crate::mm::perform::Unfinished;
@@ -51,13 +51,18 @@ pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply
         match step {
             Step::Done => at += steps,
             Step::Failed => break,
-            Step::Again => {
-                let command = at << POSITION_SHIFT | u64::from(command);
-                return Err(call.again([command]));
-            }
+            Step::Again => return Err(restart(call, command, at)),
         }
     }
+    // Tables that were pinned when they were given back are taken apart before the guest goes on.
+    if call.memory(|op, _| op.drain()) == Err(Unfinished::Again) {
+        return Err(restart(call, command, at));
+    }
     Ok(at >> request.extent_order)
+}
+
+fn restart<P: Platform>(call: &mut Call<'_, P>, command: u32, at: u64) -> Otherwise {
+    call.again([at << POSITION_SHIFT | u64::from(command)])
 }
 
 enum Step {

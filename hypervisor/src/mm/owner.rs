@@ -48,6 +48,15 @@ impl DomainFrames {
         self.allocated.push(table, mfn);
     }
 
+    /// Gives a frame that was [reclaimed](Operation::reclaim) from the domain back to it, neither scrubbed nor flushed.
+    ///
+    /// # Panics
+    /// If somebody else has it by now.
+    pub fn restore(&mut self, table: &FrameTable<'_>, mfn: Mfn) {
+        self.adopt(table, mfn, State::restored());
+        self.allocated.push(table, mfn);
+    }
+
     /// Makes a frame of the hypervisor's (shared info, grant table) the domain's to map, but not to give back.
     ///
     /// The reference it comes with is the hypervisor's, who drops it with [`Operation::put`].

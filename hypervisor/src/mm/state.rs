@@ -150,6 +150,12 @@ impl State {
         State(State::IN_USE.0 | ALLOCATION | REFERENCE)
     }
 
+    /// Allocated again to the domain that it was just taken from. What other domains had done with it is forgotten, so
+    /// that it counts as seen by them.
+    pub const fn restored() -> State {
+        State(State::allocated().0 | FOREIGN)
+    }
+
     /// Allocated to a domain that may map it; the one reference is the hypervisor's.
     pub const fn shared() -> State {
         State(State::IN_USE.0 | REFERENCE)

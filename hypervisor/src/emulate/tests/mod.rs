@@ -10,7 +10,7 @@ mod trap;
 use super::*;
 use crate::addr::{DomainId, Mfn, PAGE_SIZE, VcpuId};
 use crate::domain::shared::VcpuInfo;
-use crate::domain::vcpu::{Callbacks, Control, Gate};
+use crate::domain::vcpu::{Control, Gate};
 use crate::guest::{Fault, GuestCopy, check_span};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};

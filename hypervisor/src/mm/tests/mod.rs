@@ -7,12 +7,14 @@
 //! * `stories`: one published attack, or one rule, per test.
 //! * `threads`: real threads on the same frame table.
 //!
+//! `hypercall::tests` makes hypercalls on the same machine, against the same model.
+//!
 //! Random tests print their seed; `PAVISE_SEED=<number>` repeats a run, `PROPTEST_CASES=<number>` makes it longer.
 #![allow(clippy::cast_possible_truncation, reason = "tests cut random numbers to size")]
 
 mod actions;
-mod machine;
-mod model;
+pub(crate) mod machine;
+pub(crate) mod model;
 mod stories;
 mod threads;
 mod world;
@@ -31,12 +33,28 @@ fn seed() -> u64 {
 }
 
 /// A property test of so many cases, with this run's seed.
-fn config(cases: u32) -> ProptestConfig {
+pub(crate) fn config(cases: u32) -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(cases);
     ProptestConfig {
         cases,
         rng_seed: RngSeed::Fixed(seed()),
         rng_algorithm: RngAlgorithm::XorShift,
         ..ProptestConfig::default()
+    }
+}
+
+/// A generator of random numbers (xorshift).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 20) % below
     }
 }

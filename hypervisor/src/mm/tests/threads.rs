@@ -8,6 +8,7 @@ use std::vec::Vec;
 
 use super::machine::{DOMAINS, Machine, Memory};
 use super::model::Model;
+use super::Random;
 use crate::addr::{CpuId, DomainId, Mfn};
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::error::Stop;
@@ -68,17 +69,6 @@ impl Shared {
     }
 }
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) % below
-    }
-}
-
 /// The level that a frame mostly is a table of; 0: data.
 fn part(mfn: Mfn) -> u64 {
     mfn.0 % 6 % 5
@@ -90,7 +80,7 @@ fn level(number: u64) -> Level {
 
 /// One thread: a vCPU that makes random calls.
 fn vcpu(shared: &Shared, cpu: usize, seed: u64) -> (Pending, Roots) {
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(seed);
     let (mut pending, mut roots) = (Pending::new(), Roots::default());
     let (domain, id) = (domain_of(cpu), DomainId(domain_of(cpu) as u16));
     for _ in 0..CALLS {

@@ -90,7 +90,7 @@ fn changes_above_l1_are_reported_when_a_cpu_may_have_seen_the_old_entry() {
         bench
             .call(UNLIMITED, |op| {
                 let done = op.update(Slot { page, index }, value, Change::Set, OWN)?;
-                Ok(done == Changed::Yes && op.pending.upper_changed)
+                Ok(done == Changed::Yes && core::mem::take(&mut op.pending.upper_changed))
             })
             .unwrap()
     };

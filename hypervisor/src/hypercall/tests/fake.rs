@@ -1,0 +1,418 @@
+//! A platform: the made-up machine of `mm::tests` with two CPUs and two domains, as the domain that calls sees it.
+//!
+//! The arguments of calls are in a window of guest memory; any other address faults. Copies and allocations fail when a
+//! test says so. Domain 0 has privilege over domain 1 and two device frames.
+
+use core::cell::RefCell;
+use core::fmt;
+use std::boxed::Box;
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, is_canonical};
+use crate::bounce::GuestSpace;
+use crate::domain::shared::SharedInfo;
+use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
+use crate::emulate::SegmentBase;
+use crate::guest::{Fault, GuestCopy, check_span};
+use crate::hypercall::{DomainView, Platform};
+use crate::mm::buddy::FrameAllocator;
+use crate::mm::flush::CpuSet;
+use crate::mm::m2p;
+use crate::mm::operation::{Freed, Mmu, PageTableMem, Space};
+use crate::mm::owner::DomainFrames;
+use crate::mm::perform::{Effects, FramesLock};
+use crate::mm::state::FrameType;
+use crate::mm::tests::machine::{DEVICES, DOMAINS, Machine, Memory, Tlb};
+use pv_abi::errno::Errno;
+
+/// Guest memory: 64 KiB from this address on.
+pub const BASE: u64 = 0x10_0000;
+pub const WINDOW: usize = 0x1_0000;
+pub const CPUS: usize = 2;
+/// Frames a domain starts with, and those it may have.
+pub const FRAMES: u64 = 20;
+pub const MAX_FRAMES: u64 = 28;
+
+/// Something that can be made to fail.
+#[derive(Clone, Copy, Default)]
+pub struct Failing {
+    left: Option<u32>,
+    once: bool,
+    /// Whether it came to that.
+    pub failed: bool,
+}
+
+impl Failing {
+    /// Works so many times, and never again.
+    pub fn after(count: u32) -> Failing {
+        Failing { left: Some(count), once: false, failed: false }
+    }
+
+    /// Works so many times, fails, and works again.
+    pub fn once_after(count: u32) -> Failing {
+        Failing { once: true, ..Failing::after(count) }
+    }
+
+    fn fails(&mut self) -> bool {
+        match self.left {
+            Some(0) => {
+                self.failed = true;
+                if self.once {
+                    self.left = None;
+                }
+                true
+            }
+            Some(left) => {
+                self.left = Some(left - 1);
+                false
+            }
+            None => false,
+        }
+    }
+}
+
+/// A domain's frames, under a lock that knows whether it is held.
+pub struct Frames(RefCell<DomainFrames>);
+
+impl FramesLock for Frames {
+    fn with(&self, work: &mut dyn FnMut(&mut DomainFrames)) {
+        work(&mut self.0.borrow_mut());
+    }
+}
+
+pub struct Domain {
+    pub frames: Frames,
+    /// The frames it started with: at its pfn n the nth.
+    pub first: Vec<Mfn>,
+    /// The frame it shares with the hypervisor.
+    pub shared_mfn: Mfn,
+    pub max_pages: u64,
+    shared: Box<SharedInfo>,
+}
+
+/// What a CPU has loaded.
+#[derive(Default)]
+pub struct Cpu {
+    pub tlb: Tlb,
+    pub running: Option<usize>,
+    pub root: Option<Mfn>,
+    pub gdt: Vec<Mfn>,
+    pub ldt: Vec<Mfn>,
+}
+
+/// What calls asked for that leaves no other trace.
+#[derive(Default)]
+pub struct Record {
+    pub printed: Vec<u8>,
+    pub bases: Vec<(SegmentBase, u64)>,
+    pub debug_registers: Option<[u64; 8]>,
+    pub flushes: Vec<CpuSet>,
+    pub flushed_addresses: Vec<u64>,
+    pub roots: Vec<Option<Mfn>>,
+    pub complaints: Vec<String>,
+}
+
+pub struct Fake<'a> {
+    pub machine: &'a Machine<true>,
+    mmu: Mmu<'a, Memory<true>>,
+    pub allocator: FrameAllocator,
+    pub domains: Vec<Domain>,
+    pub cpus: Vec<Cpu>,
+    /// The domain that calls, and its CPU.
+    pub domain: usize,
+    pub cpu: usize,
+    pub memory: Vec<u8>,
+    pub now: u64,
+    pub keys: Vec<u8>,
+    pub record: Record,
+    pub copies: Failing,
+    pub allocations: Failing,
+}
+
+impl<'a> Fake<'a> {
+    pub fn new(machine: &'a Machine<true>) -> Fake<'a> {
+        let table = machine.table();
+        let mut allocator = FrameAllocator::new();
+        let device = DEVICES[0].start;
+        allocator.add_range(&table, Mfn(1), device - 1);
+        allocator.add_range(&table, Mfn(device + 1), table.end().0 - device - 1);
+        let mut domain = |id| {
+            let shared_mfn = allocator.alloc(&table, 0).unwrap().mfn;
+            let mut frames = DomainFrames::new(DomainId(id));
+            frames.share(&table, shared_mfn);
+            m2p::mark_shared(&machine.memory, shared_mfn);
+            Domain {
+                frames: Frames(RefCell::new(frames)),
+                first: vec![],
+                shared_mfn,
+                max_pages: MAX_FRAMES,
+                shared: SharedInfo::zeroed(),
+            }
+        };
+        let domains = [0, 1].map(&mut domain).into();
+        let mut fake = Fake {
+            machine,
+            mmu: machine.mmu(),
+            allocator,
+            domains,
+            cpus: (0..CPUS).map(|_| Cpu::default()).collect(),
+            domain: 0,
+            cpu: 0,
+            memory: vec![0; WINDOW],
+            now: 1000,
+            keys: vec![],
+            record: Record::default(),
+            copies: Failing::default(),
+            allocations: Failing::default(),
+        };
+        for domain in 0..DOMAINS {
+            fake.domain = domain;
+            for pfn in 0..FRAMES {
+                let mfn = fake.populate(0).unwrap();
+                m2p::set(&machine.memory, mfn, crate::addr::Pfn(pfn));
+                fake.domains[domain].first.push(mfn);
+            }
+        }
+        fake
+    }
+
+    /// Stores an argument, whatever fails.
+    pub fn put(&mut self, at: u64, bytes: &[u8]) {
+        let start = usize::try_from(at - BASE).unwrap();
+        self.memory[start..start + bytes.len()].copy_from_slice(bytes);
+    }
+
+    pub fn put_words(&mut self, at: u64, words: &[u64]) {
+        for (index, word) in words.iter().enumerate() {
+            self.put(at + 8 * index as u64, &word.to_le_bytes());
+        }
+    }
+
+    pub fn word(&self, at: u64) -> u64 {
+        let start = usize::try_from(at - BASE).unwrap();
+        u64::from_le_bytes(self.memory[start..start + 8].try_into().unwrap())
+    }
+
+    fn range(&mut self, at: u64, len: usize) -> Result<core::ops::Range<usize>, Fault> {
+        check_span(at, len)?;
+        if self.copies.fails() {
+            return Err(Fault(at));
+        }
+        let start = usize::try_from(at.checked_sub(BASE).ok_or(Fault(at))?).unwrap();
+        let end = start.checked_add(len).filter(|&end| end <= self.memory.len()).ok_or(Fault(at))?;
+        Ok(start..end)
+    }
+
+    /// One CPU drops all translations; what it has loaded it may use again at once.
+    pub fn flush_one(&mut self, cpu: usize) {
+        let Cpu { tlb, root, .. } = &mut self.cpus[cpu];
+        tlb.flush(self.machine, cpu as u32);
+        if let Some(root) = *root {
+            tlb.load_root(self.machine, root);
+        }
+    }
+
+    fn frame_type(&self, mfn: Mfn) -> Option<FrameType> {
+        let state = self.mmu.frames.get(mfn)?.state();
+        Some(state.frame_type()).filter(|&kind| state.is_live(kind))
+    }
+
+    /// Nothing is loaded that is not held as what it is.
+    pub fn check_cpus(&self) {
+        for cpu in &self.cpus {
+            cpu.tlb.check(self.machine);
+            for &mfn in cpu.gdt.iter().chain(&cpu.ldt) {
+                assert_eq!(self.frame_type(mfn), Some(FrameType::Descriptors), "{mfn:?} is shown as descriptors");
+            }
+            if let Some(root) = cpu.root {
+                assert_eq!(self.frame_type(root), Some(FrameType::L4), "{root:?} is in CR3");
+            }
+        }
+    }
+
+    /// Every frame is free, a domain's, or no RAM; the numbers add up, and nobody has more than it may.
+    pub fn check_ownership(&self) {
+        let table = self.mmu.frames;
+        let mut owned = 0;
+        let mut allocated = [0; DOMAINS];
+        for (n, frame) in self.machine.frames.iter().enumerate() {
+            match frame.owner() {
+                Some(owner) => {
+                    owned += 1;
+                    allocated[usize::from(owner.0)] += u64::from(frame.state().has_allocation());
+                }
+                None => assert_eq!(self.machine.memory.known_as(Mfn(n as u64)), m2p::INVALID_ENTRY, "frame {n:#x}"),
+            }
+        }
+        assert_eq!(self.allocator.free_frames() + owned, self.allocator.total_frames(), "of {:?}", table.end());
+        for (domain, allocated) in self.domains.iter().zip(allocated) {
+            assert_eq!(domain.frames.0.borrow().allocated(), allocated);
+            assert!(allocated <= domain.max_pages);
+        }
+    }
+}
+
+impl GuestCopy for Fake<'_> {
+    fn read_bytes(&mut self, from: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        let range = self.range(from, buf.len())?;
+        buf.copy_from_slice(&self.memory[range]);
+        Ok(())
+    }
+
+    fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault> {
+        let range = self.range(to, bytes.len())?;
+        self.memory[range].copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl GuestSpace for Fake<'_> {
+    fn switch_mode(&mut self, _: &Vcpu, _: Mode) {}
+}
+
+impl<'a> Effects for Fake<'a> {
+    type Tables = Memory<true>;
+
+    fn mmu(&self) -> &Mmu<'_, Memory<true>> {
+        &self.mmu
+    }
+
+    fn space(&self) -> Space<'_> {
+        self.machine.space(self.domain)
+    }
+
+    fn frames(&self) -> &dyn FramesLock {
+        &self.domains[self.domain].frames
+    }
+
+    fn retire(&mut self, freed: &mut Freed) {
+        let table = self.mmu.frames;
+        for mfn in freed.drain(..) {
+            let owner = table.get(mfn).and_then(|frame| frame.owner()).expect("a domain's frame");
+            let mut frames = self.domains[usize::from(owner.0)].frames.0.try_borrow_mut().expect("no lock is held");
+            frames.retire(&table, &self.machine.clock, &self.machine.memory, &mut self.allocator, mfn);
+        }
+    }
+
+    fn flush(&mut self, cpus: CpuSet) {
+        assert!(self.domains.iter().all(|domain| domain.frames.0.try_borrow_mut().is_ok()), "flushing with a lock");
+        self.record.flushes.push(cpus);
+        for CpuId(cpu) in cpus.iter() {
+            self.flush_one(cpu as usize);
+        }
+    }
+}
+
+impl Platform for Fake<'_> {
+    fn now(&mut self) -> u64 {
+        self.now
+    }
+
+    fn domain(&self) -> DomainView<'_> {
+        let Domain { max_pages, shared, .. } = &self.domains[self.domain];
+        DomainView { vcpus: 2, online: 1, max_pages: *max_pages, handle: [7; 16], shared }
+    }
+
+    fn domain_exists(&self, id: DomainId) -> bool {
+        usize::from(id.0) < DOMAINS
+    }
+
+    fn max_mfn(&self) -> Mfn {
+        self.mmu.frames.end()
+    }
+
+    fn console_write(&mut self, bytes: &[u8]) {
+        self.record.printed.extend_from_slice(bytes);
+    }
+
+    fn console_read(&mut self, buf: &mut [u8]) -> usize {
+        let count = buf.len().min(self.keys.len());
+        buf[..count].copy_from_slice(&self.keys.drain(..count).collect::<Vec<_>>());
+        count
+    }
+
+    fn set_segment_base(&mut self, which: SegmentBase, base: u64) {
+        assert!(is_canonical(base));
+        self.record.bases.push((which, base));
+    }
+
+    fn load_inactive_gs(&mut self, _: &mut Vcpu, selector: u16) {
+        self.record.bases.push((SegmentBase::GsInactive, selector.into()));
+    }
+
+    fn set_task_switched(&mut self, _: bool) {}
+
+    fn load_debug_registers(&mut self, registers: [u64; 8]) {
+        self.record.debug_registers = Some(registers);
+    }
+
+    fn this_cpu(&self) -> CpuId {
+        CpuId(self.cpu as u32)
+    }
+
+    fn flush_address(&mut self, address: GuestVa) {
+        self.record.flushed_addresses.push(address.get());
+    }
+
+    fn load_root(&mut self, vcpu: &Vcpu) {
+        self.record.roots.push(vcpu.root());
+        self.cpus[self.cpu].root = vcpu.root();
+        self.flush_one(self.cpu);
+    }
+
+    fn show_gdt(&mut self, gdt: &Gdt) {
+        self.cpus[self.cpu].gdt = gdt.to_vec();
+    }
+
+    fn show_ldt(&mut self, ldt: &Ldt) {
+        self.cpus[self.cpu].ldt = ldt.pages.iter().flatten().copied().collect();
+    }
+
+    fn page_owner(&self, id: DomainId) -> Result<DomainId, Errno> {
+        match self.domain {
+            _ if !self.domain_exists(id) => Err(Errno::ESRCH),
+            0 => Ok(id),
+            _ => Err(Errno::EPERM),
+        }
+    }
+
+    fn populate(&mut self, order: u8) -> Option<Mfn> {
+        let (count, table) = (1 << order, self.mmu.frames);
+        let Domain { frames, max_pages, .. } = &self.domains[self.domain];
+        let mut frames = frames.0.try_borrow_mut().expect("no lock is held");
+        if self.allocations.fails() || frames.allocated() + count > *max_pages {
+            return None;
+        }
+        let block = self.allocator.alloc(&table, order)?;
+        (0..count).for_each(|n| self.machine.memory.clear(block.mfn.offset(n)));
+        (0..count).for_each(|n| frames.assign(&table, block.mfn.offset(n)));
+        drop(frames);
+        let stale = self.machine.clock.stale(block.last_use, self.machine.online());
+        stale.iter().for_each(|CpuId(cpu)| self.flush_one(cpu as usize));
+        Some(block.mfn)
+    }
+
+    fn free_reclaimed(&mut self, mfn: Mfn) {
+        m2p::clear(&self.machine.memory, mfn);
+        self.allocator.free(&self.mmu.frames, mfn, 0, true);
+    }
+
+    fn clear_page(&mut self, mfn: Mfn) {
+        assert_eq!(self.frame_type(mfn), Some(FrameType::Writable));
+        self.machine.memory.clear(mfn);
+    }
+
+    fn copy_page(&mut self, to: Mfn, from: Mfn) {
+        assert_eq!(self.frame_type(to), Some(FrameType::Writable));
+        assert!(self.mmu.frames.get(from).is_some_and(|frame| frame.state().references() > 1), "{from:?} is held");
+        for index in 0..<Memory<true> as PageTableMem>::ENTRIES {
+            self.machine.memory.write(to, index, self.machine.memory.read(from, index));
+        }
+    }
+
+    fn complain(&mut self, what: fmt::Arguments<'_>) {
+        self.record.complaints.push(what.to_string());
+    }
+}

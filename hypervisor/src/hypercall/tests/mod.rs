@@ -1,0 +1,45 @@
+//! Every call against a fake machine: what it does, and what bad input gets.
+//!
+//! * `fake`, `world`: the platform, and two domains on it. Every step of every call is followed by a recount of all
+//!   references (`mm::tests::model`), so no test below needs to say that counts are exact.
+//! * `requests`: how arguments of the memory calls are laid out.
+//! * A file for each subject: good paths, refusals and their codes.
+//! * `scenarios`: calls of every kind, which `restarts` cuts short and `failures` lets fail at every point.
+//! * `random`: random memory calls of several vCPUs (property test).
+#![allow(clippy::cast_possible_truncation, reason = "tests cut numbers to size that they know")]
+
+mod any;
+mod console;
+mod debug;
+mod descriptors;
+mod exchange;
+mod failures;
+mod fake;
+mod guess;
+mod memory;
+mod mmu;
+mod mmuext;
+mod multicall;
+mod random;
+mod requests;
+mod reservation;
+mod restarts;
+mod scenarios;
+mod sched;
+mod small;
+mod trap;
+mod world;
+
+use super::*;
+use fake::BASE;
+use crate::addr::GuestVa;
+use crate::mm::flush::CpuSet;
+use crate::mm::state::State;
+use world::{World, machine};
+
+const EFAULT: i64 = Errno::EFAULT.code();
+const EINVAL: i64 = Errno::EINVAL.code();
+const ENOENT: i64 = Errno::ENOENT.code();
+const ENOSYS: i64 = Errno::ENOSYS.code();
+const EPERM: i64 = Errno::EPERM.code();
+const ESRCH: i64 = Errno::ESRCH.code();
