@@ -27,10 +27,10 @@ pub enum Rank {
     Domain = 1,
     /// A CPU's inbox of wake-ups and new vCPUs.
     Inbox = 2,
+    /// The hypervisor's heap. It takes frames when it grows, and any allocation may make it grow.
+    Heap = 3,
     /// The frame allocator.
-    Frames = 3,
-    /// The hypervisor's heap.
-    Heap = 4,
+    Frames = 4,
     /// The console's input side: focus and buffers.
     Input = 5,
 }
@@ -52,13 +52,22 @@ impl<T> SpinLock<T> {
     /// # Panics
     /// When this CPU holds a lock of the same or a higher rank: our bug, never a guest's doing.
     pub fn lock(&self) -> Guard<'_, T> {
-        let held = &percpu::this().ranks_held;
-        let bit = 1 << self.rank as u32;
-        assert!(held.get() < bit, "lock rank: taking {:?} while holding {:#b}", self.rank, held.get());
+        check(self.rank);
         let inner = self.inner.lock();
+        let (held, bit) = (&percpu::this().ranks_held, 1 << self.rank as u32);
         held.set(held.get() | bit);
         Guard { bit, inner }
     }
+}
+
+/// Checks that this CPU may take a lock of this rank. For code that takes it now and then, but may only be called where
+/// it could.
+///
+/// # Panics
+/// As [`SpinLock::lock`].
+pub fn check(rank: Rank) {
+    let held = percpu::this().ranks_held.get();
+    assert!(held < 1 << rank as u32, "lock rank: taking {rank:?} while holding {held:#b}");
 }
 
 /// Gives the lock back when dropped.
