@@ -2,8 +2,8 @@
 //! of an empty bus; a fault there ends its boot.
 
 use super::PAGE_FAULT;
-use super::cpu::{GuestCpu, SegmentBase};
 use super::cpu::Progress;
+use super::cpu::{GuestCpu, SegmentBase};
 use super::execute::{Context, NOT_ALLOWED, low};
 use super::instruction::{AddressSize, Gpr, Port, Segment, Width};
 use crate::addr::is_canonical;

@@ -1,8 +1,8 @@
 //! Memory of domains: the machine for the rules of [`mm`](crate::mm), and what carries out their effects.
 
 use crate::addr::{DomainId, Mfn};
-use crate::arch::guest_frames::{self, Tables};
 use crate::arch::cpu_features;
+use crate::arch::guest_frames::{self, Tables};
 use crate::mm::error::Stop;
 use crate::mm::flush::{CpuSet, FlushClock};
 use crate::mm::m2p;
