@@ -52,9 +52,8 @@ fn check<P: Platform>(call: &Call<'_, P>, request: MemoryExchange) -> Result<Exc
         return Err(Errno::EPERM.into());
     }
     let frames = |extents: u64, order: u32| extents.checked_mul(1 << order);
-    let balanced = frames(input.nr_extents, input.extent_order).is_some_and(|given| {
-        frames(output.nr_extents, output.extent_order) == Some(given)
-    });
+    let balanced = frames(input.nr_extents, input.extent_order)
+        .is_some_and(|given| frames(output.nr_extents, output.extent_order) == Some(given));
     let inputs = 1 << output.extent_order.saturating_sub(input.extent_order);
     let outputs = 1 << input.extent_order.saturating_sub(output.extent_order);
     if !balanced

@@ -1,7 +1,6 @@
 //! A call that is restarted, wherever that is, leaves behind what it does in one go.
 
 use super::scenarios::{SCENARIOS, carry_out};
-use super::*;
 
 #[test]
 fn every_scenario_succeeds() {
