@@ -14,6 +14,7 @@ pub mod pointers;
 pub mod random;
 pub mod returns;
 pub mod stale;
+pub mod stores;
 pub mod superpages;
 pub mod two_roots;
 pub mod writable;

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod debug;
 pub mod descriptors;
 pub mod emulated;
+pub mod ends;
 pub mod flushes;
 pub mod ground;
 pub mod pins;
