@@ -122,7 +122,7 @@ impl Space {
 
     /// How many page tables the space has, roots included.
     pub fn tables(&self) -> u32 {
-        self.fresh.len() + self.sealed.len()
+        self.fresh.count() + self.sealed.count()
     }
 
     /// The level 1 entry at an address of user mode, 0 if there is none.
@@ -254,7 +254,7 @@ impl Space {
     ///
     /// # Errors
     /// When memory fails.
-    pub fn share(&mut self, memory: &mut Memory, range: Range<u64>, pfn: Pfn) -> Result<(), Denied> {
+    pub fn share(&mut self, memory: &mut Memory, range: Range<u64>, pfn: Pfn) -> Result<(), Error> {
         memory.expect_free(tables_for(&range))?;
         let (regions, mfn) = (self.regions.clone(), numbers::mfn(pfn));
         self.edit(memory, range, Missing::Make, &mut |editor, address, old| {
@@ -263,7 +263,7 @@ impl Space {
             editor.memory.frames.share(pfn);
             Ok(Some(user_page(mfn, rights) & !WRITABLE))
         })?;
-        Ok(memory.commit()?)
+        memory.commit()
     }
 
     /// Replaces the entry of a page that is there.
