@@ -63,7 +63,7 @@ impl Memory {
             if words.end > end {
                 continue;
             }
-            if self.frames.len() < info.nr_pages {
+            if self.frames.size() < info.nr_pages {
                 let frames = core::mem::replace(&mut self.frames, FrameTable::new(&mut []));
                 self.frames = frames.moved_to(words_at(words.start, info.nr_pages));
             }
