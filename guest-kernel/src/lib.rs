@@ -21,6 +21,7 @@
 //! only in the bare-metal build.
 #![no_std]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 

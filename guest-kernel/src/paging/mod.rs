@@ -1,6 +1,9 @@
-//! Reading page tables: entry bits and the four-level walk. Pure; the caller supplies the way to read an entry.
+//! Page tables as numbers: entry bits, the four-level walk, trees of tables, and which frames are free. Pure.
 //!
 //! The bits are the CPU's (Intel SDM volume 3, 4.5). In PV the address in an entry is a *machine* frame.
+
+pub mod frames;
+pub mod tree;
 
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = 4096;
@@ -11,6 +14,62 @@ pub const PRESENT: u64 = 1 << 0;
 pub const WRITABLE: u64 = 1 << 1;
 /// Ring 3 may use it. A PV kernel runs in ring 3, so the hypervisor sets this on every leaf.
 pub const USER: u64 = 1 << 2;
+
+/// The CPU has used the entry. Set from the start: nobody here wants to know, and it spares the CPU a write.
+const ACCESSED: u64 = 1 << 5;
+/// The CPU has written through the entry. Set from the start, too.
+const DIRTY: u64 = 1 << 6;
+/// Code in the page can't be executed.
+pub const NO_EXECUTE: u64 = 1 << 63;
+
+/// A frame of the domain, by its pseudo-physical number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Pfn(pub u64);
+
+/// A frame of the machine. This is what page-table entries and hypercalls name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Mfn(pub u64);
+
+/// What may be done with a page, whose it is aside. No page can be written and executed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rights {
+    /// Read.
+    Read,
+    /// Read and write.
+    Write,
+    /// Read and execute.
+    Execute,
+}
+
+impl Rights {
+    const fn bits(self) -> u64 {
+        match self {
+            Rights::Read => NO_EXECUTE,
+            Rights::Write => WRITABLE | NO_EXECUTE,
+            Rights::Execute => 0,
+        }
+    }
+}
+
+/// The level 1 entry of a page that only the kernel can reach.
+pub const fn kernel_page(frame: Mfn, rights: Rights) -> u64 {
+    frame.0 << 12 | PRESENT | ACCESSED | DIRTY | rights.bits()
+}
+
+/// The level 1 entry of a page that user mode can reach.
+pub const fn user_page(frame: Mfn, rights: Rights) -> u64 {
+    kernel_page(frame, rights) | USER
+}
+
+/// The entry, on level 2 to 4, of a table one level below.
+pub const fn table(frame: Mfn) -> u64 {
+    frame.0 << 12 | PRESENT | WRITABLE | USER | ACCESSED | DIRTY
+}
+
+/// The frame that an entry points to, if it is present.
+pub const fn target(entry: u64) -> Option<Mfn> {
+    if entry & PRESENT == 0 { None } else { Some(Mfn(frame(entry))) }
+}
 
 /// The machine frame number an entry points to.
 pub const fn frame(entry: u64) -> u64 {
