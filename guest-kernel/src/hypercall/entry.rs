@@ -85,3 +85,10 @@ pub fn vm_assist(command: u32, behaviour: u32) -> Answer {
     // SAFETY: see above.
     unsafe { call(number::VM_ASSIST, [u64::from(command), u64::from(behaviour), 0, 0, 0]) }
 }
+
+/// Sets or clears the vCPU's `CR0.TS`: while it is set, the next instruction that uses the FPU traps
+/// (`fpu_taskswitch`).
+pub fn fpu_taskswitch(set: bool) -> Answer {
+    // SAFETY: the call has no memory argument, and Rust code here doesn't use the FPU.
+    unsafe { call(number::FPU_TASKSWITCH, [u64::from(set), 0, 0, 0, 0]) }
+}

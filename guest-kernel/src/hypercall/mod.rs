@@ -19,8 +19,8 @@ mod multicall;
 
 pub use descriptors::{set_gdt, update_descriptor};
 pub use entry::{
-    get_debugreg, iret, register_callback, set_debugreg, set_segment_base, set_trap_table, stack_switch,
-    unregister_callback, vm_assist,
+    fpu_taskswitch, get_debugreg, iret, register_callback, set_debugreg, set_segment_base, set_trap_table,
+    stack_switch, unregister_callback, vm_assist,
 };
 pub use memory::{decrease_reservation, exchange, increase_reservation, memory_op, populate_physmap};
 pub use mmu::{Flush, Owner, Vcpus, mmu_update, mmuext, mmuext_op, update_va_mapping, update_va_mapping_otherdomain};

@@ -131,11 +131,22 @@ impl<'a> FrameTable<'a> {
         }
     }
 
+    /// Drops a reference. With the last one the frame goes into a list: it is to be free later.
+    ///
+    /// # Panics
+    /// As [`release`](FrameTable::release).
+    pub fn release_to(&mut self, list: &mut FrameList, pfn: Pfn) {
+        let word = self.counted(pfn);
+        *word -= 1;
+        if *word == 0 {
+            self.enter(list, pfn);
+        }
+    }
+
     /// Takes a free frame into a list.
     pub fn allocate_to(&mut self, list: &mut FrameList) -> Option<Pfn> {
         let pfn = self.allocate()?;
-        *self.word(pfn) = LISTED | list.head;
-        *list = FrameList { head: number(pfn), len: list.len + 1 };
+        self.enter(list, pfn);
         Some(pfn)
     }
 
@@ -155,8 +166,7 @@ impl<'a> FrameTable<'a> {
     /// Moves all frames of list `from` to list `to`.
     pub fn append(&mut self, to: &mut FrameList, mut from: FrameList) {
         while let Some(pfn) = self.pop(&mut from) {
-            *self.word(pfn) = LISTED | to.head;
-            *to = FrameList { head: number(pfn), len: to.len + 1 };
+            self.enter(to, pfn);
         }
     }
 
@@ -177,6 +187,11 @@ impl<'a> FrameTable<'a> {
         while let Some(pfn) = self.pop(&mut list) {
             self.release(pfn);
         }
+    }
+
+    fn enter(&mut self, list: &mut FrameList, pfn: Pfn) {
+        *self.word(pfn) = LISTED | list.head;
+        *list = FrameList { head: number(pfn), len: list.len + 1 };
     }
 
     fn word(&mut self, pfn: Pfn) -> &mut u32 {

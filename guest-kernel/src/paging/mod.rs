@@ -3,10 +3,13 @@
 //! The bits are the CPU's (Intel SDM volume 3, 4.5). In PV the address in an entry is a *machine* frame.
 
 pub mod frames;
+pub mod regions;
 pub mod tree;
 
 /// Bytes in a page.
-pub const PAGE_SIZE: u64 = 4096;
+pub const PAGE_SIZE: u64 = PAGE_BYTES as u64;
+/// The same, for lengths and offsets.
+pub const PAGE_BYTES: usize = 4096;
 
 /// Entry is valid.
 pub const PRESENT: u64 = 1 << 0;
@@ -81,20 +84,11 @@ pub const fn index(address: u64, level: u32) -> usize {
     ((address >> (12 + 9 * (level - 1))) & 511) as usize
 }
 
-/// Finds the level 1 entry that maps `address`, from the root table in machine frame `root`.
+/// Finds the level 1 table that covers `address`, from the table `root` of `level`.
 ///
-/// `read(table frame, index)` reads one entry, `None` where it can't. The answer is `None` if a level is missing;
-/// otherwise the entry, which may itself be not present.
-pub fn leaf(root: u64, address: u64, mut read: impl FnMut(u64, usize) -> Option<u64>) -> Option<u64> {
-    let mut table = root;
-    for level in [4, 3, 2] {
-        let entry = read(table, index(address, level))?;
-        if entry & PRESENT == 0 {
-            return None;
-        }
-        table = frame(entry);
-    }
-    read(table, index(address, 1))
+/// `read(table, index)` reads one entry, `None` where it can't. The answer is `None` if a level is missing.
+pub fn leaf_table(root: Mfn, level: u32, address: u64, mut read: impl FnMut(Mfn, usize) -> Option<u64>) -> Option<Mfn> {
+    (2..=level).rev().try_fold(root, |table, level| target(read(table, index(address, level))?))
 }
 
 #[cfg(test)]
@@ -116,11 +110,12 @@ mod tests {
         memory.insert((10, index(address, 4)), entry(11));
         memory.insert((11, index(address, 3)), entry(12));
         memory.insert((12, index(address, 2)), entry(13));
-        memory.insert((13, index(address, 1)), entry(99));
-        let read = |table: u64, index: usize| Some(memory.get(&(table, index)).copied().unwrap_or(0));
-        assert_eq!(leaf(10, address, read).map(frame), Some(99));
-        assert_eq!(leaf(10, address + PAGE_SIZE, read), Some(0));
-        assert_eq!(leaf(10, 0, read), None);
-        assert_eq!(leaf(10, address, |_, _| None), None);
+        let read = |table: Mfn, index: usize| Some(memory.get(&(table.0, index)).copied().unwrap_or(0));
+        assert_eq!(leaf_table(Mfn(10), 4, address, read), Some(Mfn(13)));
+        assert_eq!(leaf_table(Mfn(12), 2, address, read), Some(Mfn(13)));
+        assert_eq!(leaf_table(Mfn(13), 1, address, read), Some(Mfn(13)));
+        assert_eq!(leaf_table(Mfn(10), 4, address + (2 << 20), read), None);
+        assert_eq!(leaf_table(Mfn(10), 4, 0, read), None);
+        assert_eq!(leaf_table(Mfn(10), 4, address, |_, _| None), None);
     }
 }

@@ -1,9 +1,18 @@
 //! The registers of an interrupted context, as the entry stubs save them.
 
 use core::fmt;
+use core::mem::offset_of;
+use pv_abi::trap::{FLAT_USER_CS, FLAT_USER_SS};
+use pv_abi::vcpu::VcpuContextFlags;
+
+/// What the entry of a system call has in place of a vector. The `iret` hypercall's flags have the same bit for a return
+/// from one, which spares it `rcx` and `r11`.
+pub(super) const SYSTEM_CALL: u64 = 1 << 8;
+
+const _: () = assert!(SYSTEM_CALL == VcpuContextFlags::IN_SYSCALL.bits());
 
 /// Everything about a trap. The order is that of the stubs' pushes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 #[repr(C)]
 #[allow(missing_docs, reason = "registers by their own names")]
 pub struct TrapFrame {
@@ -45,6 +54,26 @@ pub struct Caught {
 }
 
 impl TrapFrame {
+    /// Where in the frame the vector is.
+    pub(super) const VECTOR: usize = offset_of!(TrapFrame, vector);
+
+    /// Where user mode begins, with zeros in all other registers. Event upcalls stay masked: the interrupt flag is clear.
+    pub fn user(rip: u64, rsp: u64) -> TrapFrame {
+        TrapFrame {
+            rip,
+            rsp,
+            cs: u64::from(FLAT_USER_CS),
+            ss: u64::from(FLAT_USER_SS),
+            rflags: 2,
+            ..TrapFrame::default()
+        }
+    }
+
+    /// Whether this is no trap but the `syscall` instruction in user mode.
+    pub fn is_system_call(&self) -> bool {
+        self.vector == SYSTEM_CALL
+    }
+
     /// The vector, 0 to 255.
     pub fn vector(&self) -> u8 {
         // The stubs push nothing else; the mask is for the compiler.

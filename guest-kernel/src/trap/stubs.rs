@@ -3,7 +3,10 @@
 //! At a stub's first instruction the stack holds, from `rsp` up: rcx, r11, the error code (some vectors only), rip, cs
 //! with the upcall mask above it, rflags, rsp, ss. See "exception frame" in the PV ABI (`xen/arch-x86/xen-x86_64.h`).
 
+use super::frame::{SYSTEM_CALL, TrapFrame};
+use super::user::KERNEL_STACK;
 use core::arch::global_asm;
+use core::mem::offset_of;
 
 /// Bytes from one stub to the next.
 const STRIDE: u64 = 16;
@@ -28,6 +31,7 @@ global_asm!(
     "    jmp trap_common",
     "    .set vector, vector + 1",
     ".endr",
+    ".globl trap_common",
     "trap_common:",
     "    push rdi",
     "    push rsi",
@@ -45,11 +49,23 @@ global_asm!(
     "    push r14",
     "    push r15",
     "    cld",
-    "    mov rdi, rsp",
+    // From user mode, if the kernel waits for it: on with the kernel, on its own stack.
+    "    test byte ptr [rsp + {cs}], 3",
+    "    jz 2f",
+    "    mov rax, [rip + {kernel_stack}]",
+    "    test rax, rax",
+    "    jnz user_left",
+    "2:  mov rdi, rsp",
     "    mov rbx, rsp",
     "    and rsp, -16",
     "    call {handle}",
     "    mov rsp, rbx",
+    ".globl trap_return",
+    "trap_return:",
+    // The iret hypercall's flags.
+    "    mov eax, [rsp + {vector}]",
+    "    and eax, {system_call}",
+    "    mov [rsp + {error_code}], rax",
     "    pop r15",
     "    pop r14",
     "    pop r13",
@@ -66,9 +82,8 @@ global_asm!(
     "    pop rsi",
     "    pop rdi",
     // The iret hypercall's frame, from rsp up: rax, r11, rcx, flags, rip, cs, rflags, rsp, ss. The vector's slot
-    // becomes rcx and the error code's slot the flags.
+    // becomes rcx; the error code's slot has the flags.
     "    mov [rsp], rcx",
-    "    mov qword ptr [rsp + 8], 0",
     "    push r11",
     "    push rax",
     "    mov eax, {iret}",
@@ -76,6 +91,11 @@ global_asm!(
     "    ud2",
     ".popsection",
     with_error_code = const WITH_ERROR_CODE,
+    vector = const TrapFrame::VECTOR,
+    error_code = const offset_of!(TrapFrame, error_code),
+    cs = const offset_of!(TrapFrame, cs),
+    system_call = const SYSTEM_CALL,
+    kernel_stack = sym KERNEL_STACK,
     iret = const pv_abi::hypercall::IRET,
     handle = sym super::handle,
 );

@@ -7,7 +7,7 @@ use crate::stories::*;
 pub struct Story {
     /// One word.
     pub name: &'static str,
-    /// `abi`: same verdict on Pavise and on Xen. `crash`: the domain is killed.
+    /// `abi`, `mmu`: same verdict on Pavise and on Xen. `crash`: the domain is killed.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -107,6 +107,16 @@ stories! {
         "shutdown-reboot": shutdown::reboot,
         "shutdown-crash": shutdown::crash,
         "shutdown-watchdog": shutdown::watchdog,
+    }
+    mmu {
+        "space-kernel-pages": space::kernel_pages,
+        "space-heap-grows": space::heap_grows,
+        "space-build-teardown": space::build_teardown,
+        "space-tables-read-only": space::tables_read_only,
+        "space-live-changes": space::live_changes,
+        "space-copy-on-write": space::copy_on_write,
+        "space-thousand-tables": space::thousand_tables,
+        "space-out-of-frames": space::out_of_frames,
     }
 }
 

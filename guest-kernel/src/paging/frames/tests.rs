@@ -22,6 +22,7 @@ enum Action {
     Allocate,
     Share(u64),
     Release(u64),
+    ReleaseTo(usize, u64),
     AllocateTo(usize),
     Pop(usize),
     Append(usize, usize),
@@ -34,7 +35,8 @@ fn action() -> impl Strategy<Value = Action> {
         pfn.clone().prop_map(Action::Add),
         Just(Action::Allocate),
         pfn.clone().prop_map(Action::Share),
-        pfn.prop_map(Action::Release),
+        pfn.clone().prop_map(Action::Release),
+        (list.clone(), pfn).prop_map(|(list, pfn)| Action::ReleaseTo(list, pfn)),
         list.clone().prop_map(Action::AllocateTo),
         list.clone().prop_map(Action::Pop),
         (list.clone(), list.clone()).prop_map(|(to, from)| Action::Append(to, from)),
@@ -86,6 +88,12 @@ impl World<'_> {
                 if let State::Counted(count) = self.was(Pfn(pfn)) {
                     self.table.release(Pfn(pfn));
                     self.is(Pfn(pfn), if count == 1 { State::Free } else { State::Counted(count - 1) });
+                }
+            }
+            Action::ReleaseTo(list, pfn) => {
+                if let State::Counted(count) = self.was(Pfn(pfn)) {
+                    self.table.release_to(&mut self.lists[list], Pfn(pfn));
+                    self.is(Pfn(pfn), if count == 1 { State::Listed(list) } else { State::Counted(count - 1) });
                 }
             }
             Action::AllocateTo(list) => match self.table.allocate_to(&mut self.lists[list]) {

@@ -1,6 +1,6 @@
 //! Trees in a machine of maps, with a hypervisor that knows the two kinds of tables, against a map of addresses.
 
-use super::super::{PRESENT, Rights, WRITABLE, leaf, user_page};
+use super::super::{PRESENT, Rights, WRITABLE, leaf_table, user_page};
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -65,8 +65,9 @@ impl Machine {
     }
 
     fn lookup(&self, root: u64, address: u64) -> u64 {
-        let read = |table: u64, index: usize| self.tables.get(&table).map(|table| table[index]);
-        leaf(root, address, read).filter(|entry| entry & PRESENT != 0).unwrap_or(0)
+        let read = |table: Mfn, index: usize| self.tables.get(&table.0).map(|table| table[index]);
+        let entry = leaf_table(Mfn(root), 4, address, read).and_then(|table| read(table, index(address, 1)));
+        entry.filter(|entry| entry & PRESENT != 0).unwrap_or(0)
     }
 }
 

@@ -17,6 +17,7 @@ pub mod ports;
 pub mod sched;
 pub mod segments;
 pub mod shutdown;
+pub mod space;
 pub mod start;
 pub mod table;
 pub mod traps;
