@@ -2,7 +2,8 @@
 //!
 //! A binary names its main function with [`entry!`] and is linked by `guest.ld` for the target `x86_64-hv.json`. It
 //! then starts as a domain of any hypervisor that speaks the Xen PV ABI, real Xen included, with the trap table
-//! registered and a heap. One vCPU runs it; event upcalls stay masked.
+//! registered and a heap. One vCPU runs it; event upcalls stay masked. Its memory is set up, and user mode begins, where
+//! it asks for them.
 //!
 //! | room | what |
 //! |---|---|
@@ -11,7 +12,9 @@
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
 //! | `console` | `print!` and keys, through `console_io` |
-//! | `memory` | the heap, frame numbers, page tables |
+//! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
+//! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
+//! | `task` | programs in user mode |
 //! | `shared` | the page shared with the hypervisor, where it can be mapped |
 //! | `time` | system time and sleep |
 //! | `version`, `vcpu` | what the hypervisor is, and how many vCPUs the domain has |
@@ -29,6 +32,7 @@ pub mod clock;
 pub mod cmdline;
 pub mod line;
 pub mod paging;
+pub mod task;
 pub mod verdict;
 
 #[cfg(target_os = "none")]

@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::frames::Editor;
 use super::numbers::{self, machine_frame_at, mapped_end};
 use super::{Error, Memory};
-use crate::hypercall::{Owner, mmu_update, mmuext_op};
+use crate::hypercall::{Owner, mmu_update, mmuext_op, vm_assist};
 use crate::paging::frames::{FrameList, FrameTable};
 use crate::paging::tree::{Missing, Root, edit};
 use crate::paging::{Mfn, PAGE_SIZE, PRESENT, Pfn, Rights, WRITABLE, kernel_page};
@@ -16,6 +16,7 @@ use alloc::vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use pv_abi::start_info::{StartFlags, StartInfo};
+use pv_abi::trap::{VMASST_CMD_ENABLE, VMASST_TYPE_M2P_STRICT};
 
 /// The address of frame 0 in the direct map, where it had one: the first of the guest's part of the upper half.
 pub const DIRECT_MAP: u64 = 0xffff_8800_0000_0000;
@@ -37,6 +38,9 @@ impl Memory {
         // SAFETY: empty lists ask for nothing.
         unsafe { mmu_update(&[], None, Owner::SELF).and(mmuext_op(&[], None, Owner::SELF)) }
             .map_err(|_| Error::Unsupported)?;
+        // The table of all machine frames is none of user mode's business. Xen wants to know before it sees the first
+        // root table; a hypervisor without the switch shows the table anyway.
+        let _ = vm_assist(VMASST_CMD_ENABLE, VMASST_TYPE_M2P_STRICT);
         let info = start_info();
         let root = machine_frame_at(info.pt_base).map(Mfn).ok_or(Error::Unsupported)?;
         let mut memory =

@@ -219,6 +219,20 @@ impl Space {
         Ok(self.fill(memory, range, rights)?)
     }
 
+    /// Copies bytes to the pages of a region whatever its rights, as its first contents.
+    ///
+    /// # Errors
+    /// As [`touch`](Space::touch).
+    pub fn load(&mut self, memory: &mut Memory, address: u64, bytes: &[u8]) -> Result<(), Denied> {
+        for (page, offset, part) in pages(address, bytes.len())? {
+            self.touch(memory, page, Access::Read)?;
+            let frame = self.frame(memory, page);
+            assert!(memory.references(frame) == 1, "{page:#x} is shared");
+            memory.write_frame(frame, offset, &bytes[part]);
+        }
+        Ok(())
+    }
+
     /// Maps new pages in the place of those of a range that are missing.
     fn fill(&mut self, memory: &mut Memory, range: Range<u64>, rights: Rights) -> Result<u64, Error> {
         memory.expect_free((range.end - range.start) / PAGE_SIZE + tables_for(&range))?;

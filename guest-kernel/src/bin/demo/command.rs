@@ -9,6 +9,8 @@ pub enum Command<'a> {
     Help,
     /// The greeting again.
     Info,
+    /// Programs in user mode.
+    Tasks,
     /// Time since start.
     Uptime,
     /// The rest of the line.
@@ -44,6 +46,7 @@ pub enum Crash {
 pub const HELP: &str = "\
 help                                 this list
 info                                 who and where this domain is
+tasks                                runs programs in user mode
 uptime                               time since it started
 echo TEXT                            says TEXT
 halt                                 powers the domain off
@@ -62,6 +65,7 @@ impl<'a> Command<'a> {
             "" => Command::Nothing,
             "help" | "?" => Command::Help,
             "info" => Command::Info,
+            "tasks" => Command::Tasks,
             "uptime" => Command::Uptime,
             "echo" => Command::Echo(rest),
             "halt" | "poweroff" => Command::Halt,
@@ -87,6 +91,7 @@ mod tests {
     fn commands() {
         assert_eq!(Command::parse("help"), Command::Help);
         assert_eq!(Command::parse("  uptime  "), Command::Uptime);
+        assert_eq!(Command::parse("tasks"), Command::Tasks);
         assert_eq!(Command::parse(""), Command::Nothing);
         assert_eq!(Command::parse("   "), Command::Nothing);
         assert_eq!(Command::parse("echo  two words "), Command::Echo("two words"));

@@ -7,6 +7,8 @@ mod command;
 mod crash;
 #[cfg(target_os = "none")]
 mod shell;
+#[cfg(target_os = "none")]
+mod tasks;
 
 #[cfg(not(target_os = "none"))]
 fn main() {

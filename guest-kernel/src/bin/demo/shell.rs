@@ -1,7 +1,7 @@
 //! The greeting and the prompt.
 
 use crate::command::{Command, HELP};
-use crate::crash;
+use crate::{crash, tasks};
 use guest_kernel::line::{Key, LineEditor};
 use guest_kernel::start::{command_line, start_info};
 use guest_kernel::version::Version;
@@ -66,7 +66,13 @@ fn obey(command: Command<'_>) {
     match command {
         Command::Nothing => {}
         Command::Help => println!("{HELP}"),
-        Command::Info => greet(),
+        Command::Info => {
+            greet();
+            if let Ok(memory) = memory::lock() {
+                println!("  free frames   {}", memory.free_frames());
+            }
+        }
+        Command::Tasks => tasks::run(),
         Command::Uptime => match time::uptime() {
             Some(nanoseconds) => {
                 println!("up {}.{:03} s", nanoseconds / 1_000_000_000, nanoseconds / 1_000_000 % 1000);

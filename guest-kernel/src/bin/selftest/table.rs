@@ -117,6 +117,13 @@ stories! {
         "space-copy-on-write": space::copy_on_write,
         "space-thousand-tables": space::thousand_tables,
         "space-out-of-frames": space::out_of_frames,
+        "task-registers": task::registers,
+        "task-system-calls": task::system_calls,
+        "task-demand-paging": task::demand_paging,
+        "task-fork": task::fork,
+        "task-family": task::family,
+        "task-killed": task::killed,
+        "task-many": task::many,
     }
 }
 

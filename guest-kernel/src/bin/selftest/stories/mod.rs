@@ -20,5 +20,6 @@ pub mod shutdown;
 pub mod space;
 pub mod start;
 pub mod table;
+pub mod task;
 pub mod traps;
 pub mod version;
