@@ -1,7 +1,6 @@
 //! The registers of an interrupted context, as the entry stubs save them.
 
 use core::fmt;
-use core::mem::offset_of;
 use pv_abi::trap::{FLAT_USER_CS, FLAT_USER_SS};
 use pv_abi::vcpu::VcpuContextFlags;
 
@@ -12,7 +11,7 @@ pub(super) const SYSTEM_CALL: u64 = 1 << 8;
 const _: () = assert!(SYSTEM_CALL == VcpuContextFlags::IN_SYSCALL.bits());
 
 /// Everything about a trap. The order is that of the stubs' pushes.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 #[allow(missing_docs, reason = "registers by their own names")]
 pub struct TrapFrame {
@@ -31,7 +30,8 @@ pub struct TrapFrame {
     pub rdx: u64,
     pub rsi: u64,
     pub rdi: u64,
-    vector: u64,
+    /// As pushed; [`TrapFrame::vector`] has it as a number.
+    pub vector: u64,
     /// 0 for vectors without one.
     pub error_code: u64,
     pub rip: u64,
@@ -54,9 +54,6 @@ pub struct Caught {
 }
 
 impl TrapFrame {
-    /// Where in the frame the vector is.
-    pub(super) const VECTOR: usize = offset_of!(TrapFrame, vector);
-
     /// Where user mode begins, with zeros in all other registers. Event upcalls stay masked: the interrupt flag is clear.
     pub fn user(rip: u64, rsp: u64) -> TrapFrame {
         TrapFrame {

@@ -91,7 +91,7 @@ global_asm!(
     "    ud2",
     ".popsection",
     with_error_code = const WITH_ERROR_CODE,
-    vector = const TrapFrame::VECTOR,
+    vector = const offset_of!(TrapFrame, vector),
     error_code = const offset_of!(TrapFrame, error_code),
     cs = const offset_of!(TrapFrame, cs),
     system_call = const SYSTEM_CALL,

@@ -7,7 +7,7 @@ use crate::stories::*;
 pub struct Story {
     /// One word.
     pub name: &'static str,
-    /// `abi`, `mmu`: same verdict on Pavise and on Xen. `crash`: the domain is killed.
+    /// `abi`: same verdict on Pavise and on Xen. `crash`: the domain is killed.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
