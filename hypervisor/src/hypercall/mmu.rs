@@ -84,7 +84,7 @@ pub(super) fn update_va_mapping_otherdomain<P: Platform>(call: &mut Call<'_, P>)
 }
 
 fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
-    let [va, value, flags, ..] = call.args;
+    let [va, value, flags, ..] = *call.args;
     let address = GuestVa::new(va).ok_or(Errno::EINVAL)?;
     let root = call.vcpu.roots.kernel.ok_or(Errno::EINVAL)?;
     let changed = call.memory(|op, _| {
