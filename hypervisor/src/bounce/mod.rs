@@ -82,6 +82,29 @@ pub fn exception(
     enter(vcpu, regs, space, handler, code, crate::domain::report::name(exception.vector))
 }
 
+/// `int 0x80`, whose gate is open to users once it has a handler, whatever its privilege level says.
+///
+/// # Errors
+/// [`Crash`] if the kernel can't be entered.
+pub fn system_call_interrupt(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    space: &mut impl GuestSpace,
+) -> Result<Return, Crash> {
+    const VECTOR: u8 = 0x80;
+    const LENGTH: u64 = 2;
+    const GENERAL_PROTECTION: u8 = 13;
+    /// Error code of a fault that is about a gate of the IDT (SDM volume 3, 6.13).
+    const IN_IDT: u32 = 1 << 1;
+    if vcpu.gates[usize::from(VECTOR)].address == 0 {
+        // A gate without a handler is no gate: delivering through it would end the domain on a user's word (XSA-259).
+        regs.rip = regs.rip.wrapping_sub(LENGTH);
+        let code = u32::from(VECTOR) << 3 | IN_IDT;
+        return exception(vcpu, regs, space, Exception::with_code(GENERAL_PROTECTION, code));
+    }
+    exception(vcpu, regs, space, Exception::new(VECTOR))
+}
+
 /// Enters the event callback, which always masks further upcalls.
 ///
 /// # Errors

@@ -13,9 +13,8 @@
 use core::cell::{RefCell, RefMut};
 use core::ops::{Deref, DerefMut};
 
-use alloc::boxed::Box;
-
 use crate::arch::percpu;
+use crate::mm::flush::MAX_CPUS;
 
 /// The order in which locks are taken: lower first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -97,9 +96,9 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
-/// One `T` per CPU, reached only by that CPU.
+/// One `T` per CPU, reached only by that CPU. For statics.
 pub struct PerCpu<T> {
-    slots: Box<[RefCell<T>]>,
+    slots: [RefCell<T>; MAX_CPUS],
 }
 
 // SAFETY: slot `i` is reached only through `PerCpu::borrow` on CPU `i`, and hypervisor code on one CPU is one thread
@@ -108,9 +107,9 @@ pub struct PerCpu<T> {
 unsafe impl<T: Send> Sync for PerCpu<T> {}
 
 impl<T> PerCpu<T> {
-    /// Makes the slots of CPUs `0..cpus`.
-    pub fn new(cpus: usize, make: impl FnMut(usize) -> T) -> Self {
-        PerCpu { slots: (0..cpus).map(make).map(RefCell::new).collect() }
+    /// As the slots are at first.
+    pub const fn new(slots: [RefCell<T>; MAX_CPUS]) -> Self {
+        PerCpu { slots }
     }
 
     /// This CPU's slot.
@@ -120,11 +119,6 @@ impl<T> PerCpu<T> {
     #[inline]
     pub fn borrow(&self) -> RefMut<'_, T> {
         self.slots[percpu::cpu().0 as usize].borrow_mut()
-    }
-
-    /// This CPU's slot, unless it is borrowed already; for reports from a panic.
-    pub fn try_borrow(&self) -> Option<RefMut<'_, T>> {
-        self.slots.get(percpu::cpu().0 as usize)?.try_borrow_mut().ok()
     }
 }
 

@@ -6,7 +6,7 @@ use log::{error, warn};
 
 use super::cpu::{self, Cpu};
 use super::runner::World;
-use super::{console, fault, flush, machine};
+use super::{CPUS, console, fault, flush};
 use crate::addr::is_canonical;
 use crate::arch::entry::{Exit, SYSCALL, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
@@ -28,6 +28,8 @@ mod vector {
     pub const GENERAL_PROTECTION: u32 = 13;
     pub const PAGE_FAULT: u32 = 14;
     pub const MACHINE_CHECK: u32 = 18;
+    /// `int 0x80`.
+    pub const SYSTEM_CALL: u32 = crate::arch::vectors::GUEST_SYSTEM_CALL as u32;
 }
 
 /// Why there is a current vCPU.
@@ -37,7 +39,7 @@ const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current o
 ///
 /// RBX, RBP and R12 to R15 are not in `regs`. What needs them, or may change the vCPU, is left to [`finish_syscall`].
 pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
-    let cpu = &mut *machine().cpus.borrow();
+    let cpu = &mut *CPUS.borrow();
     let runner = cpu.current.as_mut().expect(CURRENT);
     let (vcpu, mut world) = World::of(runner, &mut cpu.tables);
     let info = vcpu.info;
@@ -68,7 +70,7 @@ fn user_syscall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, next: &mut Option<Ne
 
 /// The rest of a `syscall`, with all registers in `regs`.
 pub extern "C" fn finish_syscall(regs: &mut GuestRegisters) -> Exit {
-    let mut cpu = machine().cpus.borrow();
+    let mut cpu = CPUS.borrow();
     regs.vector = SYSCALL;
     let next = cpu.next.take().unwrap_or(Next::Resume(Return::RcxR11Free));
     leave(cpu, regs, next)
@@ -76,8 +78,12 @@ pub extern "C" fn finish_syscall(regs: &mut GuestRegisters) -> Exit {
 
 /// Any other entry from a guest. `regs.vector` says which.
 pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
-    let mut cpu = machine().cpus.borrow();
+    let mut cpu = CPUS.borrow();
     let next = match regs.vector {
+        vector::SYSTEM_CALL => {
+            let (vcpu, mut world) = current(&mut cpu);
+            resume(bounce::system_call_interrupt(vcpu, regs, &mut world))
+        }
         32..=255 => {
             on_interrupt(&mut cpu, regs.vector);
             Next::Resume(Return::Full)
@@ -102,12 +108,12 @@ fn current(cpu: &mut Cpu) -> (&mut Vcpu, World<'_>) {
 
 /// A CPU has been set up and looks for its first guest.
 pub extern "C" fn first_guest(regs: &mut GuestRegisters) -> Exit {
-    leave(machine().cpus.borrow(), regs, Next::Resume(Return::Full))
+    leave(CPUS.borrow(), regs, Next::Resume(Return::Full))
 }
 
 /// An interrupt in the idle loop.
 pub fn interrupt(vector: u32) {
-    on_interrupt(&mut machine().cpus.borrow(), vector);
+    on_interrupt(&mut CPUS.borrow(), vector);
 }
 
 /// An NMI: another CPU panicked, or the machine has something to say.
