@@ -254,12 +254,12 @@ pub fn thousand_tables() -> Told {
     let mut memory = memory()?;
     let before = memory.free_frames();
     let frame = memory.allocate().map_err(refusal)?;
-    memory.write_frame(frame, 0, b"the only");
+    memory.write_frame(&frame, 0, b"the only");
     let mut space = Space::new(&mut memory).map_err(refusal)?;
     holds("region", space.add(RANGE, Rights::Write).is_ok())?;
-    space.share(&mut memory, RANGE, frame).map_err(refusal)?;
+    space.share(&mut memory, RANGE, &frame).map_err(refusal)?;
     equal("tables", space.tables(), 1000)?;
-    equal("references", u64::from(memory.references(frame)), 1 + (995 << 9))?;
+    equal("references", u64::from(memory.references(&frame)), 1 + (995 << 9))?;
     for _ in 0..2 {
         space.pin(&mut memory).map_err(refusal)?;
         memory.activate(&space).map_err(refusal)?;
@@ -270,7 +270,7 @@ pub fn thousand_tables() -> Told {
         space.unpin(&mut memory).map_err(refusal)?;
     }
     space.destroy(&mut memory).map_err(refusal)?;
-    equal("references", memory.references(frame), 1)?;
+    equal("references", memory.references(&frame), 1)?;
     memory.release(frame);
     equal("free frames", memory.free_frames(), before)
 }
