@@ -73,7 +73,8 @@ pub struct Memory {
 
 static MEMORY: Once<Result<Mutex<Memory>, Error>> = Once::new();
 
-/// Takes the memory, which is set up at the first call.
+/// Takes the memory, which is set up at the first call. While it is held the heap can't grow: what is allocated then
+/// should be small.
 ///
 /// # Errors
 /// Those of the setup, at every call.
