@@ -24,7 +24,7 @@ pub const DIRECT_MAP: u64 = 0xffff_8800_0000_0000;
 /// What one step maps: all that a level 1 table can.
 const STEP: u64 = 512;
 
-/// The frames that have their address in the direct map. Empty before it is set up.
+/// The first frame that has its address in the direct map. There is none before the map is set up.
 static START: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Whether a frame has its address in the direct map.

@@ -2,7 +2,7 @@
 
 use super::{Space, USER_END};
 use crate::hypercall::{Flush, Vcpus, update_va_mapping};
-use crate::memory::{Error, Memory, numbers};
+use crate::memory::{Error, Frame, Memory, numbers};
 use crate::paging::tree::{Missing, tables_for};
 use crate::paging::{PAGE_BYTES, PAGE_SIZE, Pfn, Rights, WRITABLE, target, user_page};
 use core::ops::Range;
@@ -66,14 +66,14 @@ impl Space {
             return Ok(Touched::Present);
         }
         let shared = numbers::pfn(mfn);
-        if memory.references(shared) == 1 {
+        if memory.frames.references(shared) == 1 {
             self.replace(memory, address, user_page(mfn, rights))?;
             return Ok(Touched::Reclaimed);
         }
-        let own = memory.allocate()?;
-        memory.copy_frame(shared, own);
+        let own = memory.new_page()?;
+        memory.copy_page(shared, own);
         self.replace(memory, address, user_page(numbers::mfn(own), rights))?;
-        memory.release(shared);
+        memory.frames.release(shared);
         Ok(Touched::Copied)
     }
 
@@ -99,24 +99,24 @@ impl Space {
         for (page, offset, part) in pages(address, bytes.len())? {
             self.touch(memory, page, Access::Read)?;
             let frame = self.frame(memory, page);
-            assert!(memory.references(frame) == 1, "{page:#x} is shared");
-            memory.write_frame(frame, offset, &bytes[part]);
+            assert!(memory.frames.references(frame) == 1, "{page:#x} is shared");
+            memory.write_page(frame, offset, &bytes[part]);
         }
         Ok(())
     }
 
-    /// Maps frame `pfn` at each page of a range, which lies in regions without pages there. The space takes a reference
+    /// Maps a frame at each page of a range, which lies in regions without pages there. The space takes a reference
     /// for each, beside the caller's; the frame counts as shared, so it is mapped without the right to write.
     ///
     /// # Errors
     /// When memory fails.
-    pub fn share(&mut self, memory: &mut Memory, range: Range<u64>, pfn: Pfn) -> Result<(), Error> {
+    pub fn share(&mut self, memory: &mut Memory, range: Range<u64>, frame: &Frame) -> Result<(), Error> {
         memory.expect_free(tables_for(&range))?;
-        let (regions, mfn) = (self.regions.clone(), numbers::mfn(pfn));
+        let (regions, mfn) = (self.regions.clone(), numbers::mfn(frame.pfn()));
         self.edit(memory, range, Missing::Make, &mut |editor, address, old| {
             assert!(target(old).is_none(), "{address:#x} is mapped already");
             let rights = regions.at(address).expect("a page outside of regions").rights;
-            editor.memory.frames.share(pfn);
+            editor.memory.frames.share(frame.pfn());
             Ok(Some(user_page(mfn, rights) & !WRITABLE))
         })?;
         memory.commit()
@@ -129,7 +129,7 @@ impl Space {
     pub fn write(&mut self, memory: &mut Memory, address: u64, bytes: &[u8]) -> Result<(), Denied> {
         for (page, offset, part) in pages(address, bytes.len())? {
             self.touch(memory, page, Access::Write)?;
-            memory.write_frame(self.frame(memory, page), offset, &bytes[part]);
+            memory.write_page(self.frame(memory, page), offset, &bytes[part]);
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Space {
     pub fn read(&mut self, memory: &mut Memory, address: u64, bytes: &mut [u8]) -> Result<(), Denied> {
         for (page, offset, part) in pages(address, bytes.len())? {
             self.touch(memory, page, Access::Read)?;
-            memory.read_frame(self.frame(memory, page), offset, &mut bytes[part]);
+            memory.read_page(self.frame(memory, page), offset, &mut bytes[part]);
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Space {
                 return Ok(None);
             }
             filled += 1;
-            let pfn = editor.memory.allocate()?;
+            let pfn = editor.memory.new_page()?;
             Ok(Some(user_page(numbers::mfn(pfn), rights)))
         })?;
         memory.commit()?;
