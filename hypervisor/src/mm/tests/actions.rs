@@ -135,8 +135,9 @@ impl Action {
             Some(mfn) => mfn,
             None => Mfn(u64::from(number) % 72),
         };
-        // Present, write, user, accessed, dirty, and now and then a bit that is not allowed.
-        let flags = u64::from(self.value & 0x67) | u64::from(!self.is_odd(3));
+        // Present, write, user, accessed, dirty, no-execute, and now and then a bit that is not allowed.
+        let no_execute = u64::from(self.value >> 7 & 1) << 63;
+        let flags = u64::from(self.value & 0x67) | u64::from(!self.is_odd(3)) | no_execute;
         let bad = if self.is_odd(5) { 1 << (self.value & 63) } else { 0 };
         mfn.0 << 12 | flags | bad
     }
