@@ -14,7 +14,7 @@ use crate::mm::error::{Refused, Stop};
 use crate::mm::perform::Unfinished;
 
 /// Requests copied in at a time.
-const CHUNK: usize = 8;
+const CHUNK: usize = 32;
 
 /// Why a request is not done.
 pub(super) enum Halt {
@@ -59,11 +59,30 @@ struct Progress {
     done: u32,
 }
 
-/// Carries out a list with `one`, which gets each request in turn.
+impl Progress {
+    /// So many requests are done: no more than were left.
+    fn advance<T>(&mut self, requests: usize) {
+        self.at = self.at.wrapping_add((requests * size_of::<T>()) as u64);
+        let requests = u32::try_from(requests).unwrap_or(self.left);
+        self.left -= requests;
+        self.done += requests;
+    }
+}
+
+impl<P: Platform> Call<'_, P> {
+    /// Pays for a request that the memory rules don't take anything for.
+    pub(super) fn spend(&mut self) -> Result<(), Halt> {
+        self.budget = self.budget.checked_sub(1).ok_or(Halt::Again)?;
+        Ok(())
+    }
+}
+
+/// Carries out a list with `some`, which gets a few requests at a time, at least one, and takes those off that are done:
+/// one or more, unless it halts.
 pub(super) fn run<P: Platform, T: FromBytes + IntoBytes + Copy>(
     call: &mut Call<'_, P>,
     what: &str,
-    mut one: impl FnMut(&mut Call<'_, P>, T) -> Result<(), Halt>,
+    some: impl FnMut(&mut Call<'_, P>, &mut &[T]) -> Result<(), Halt>,
 ) -> Reply {
     let count = call.u32(1);
     let done_at = call.word(2);
@@ -71,8 +90,9 @@ pub(super) fn run<P: Platform, T: FromBytes + IntoBytes + Copy>(
     if count & MMU_UPDATE_PREEMPTED != 0 && done_at != 0 {
         progress.done = call.read(done_at)?;
     }
-    let result = list(call, &mut progress, &mut one).and_then(|()| Ok(call.memory(|op, _| op.drain())?));
-    if core::mem::take(&mut call.vcpu.pending.upper_changed) {
+    let result = list(call, &mut progress, some).and_then(|()| drain(call));
+    if call.vcpu.pending.upper_changed {
+        call.vcpu.pending.upper_changed = false;
         let cpus = call.platform.space().cpus.load();
         call.platform.flush(cpus);
     }
@@ -93,20 +113,33 @@ pub(super) fn run<P: Platform, T: FromBytes + IntoBytes + Copy>(
 fn list<P: Platform, T: FromBytes + IntoBytes + Copy>(
     call: &mut Call<'_, P>,
     progress: &mut Progress,
-    one: &mut impl FnMut(&mut Call<'_, P>, T) -> Result<(), Halt>,
+    mut some: impl FnMut(&mut Call<'_, P>, &mut &[T]) -> Result<(), Halt>,
 ) -> Result<(), Halt> {
-    let mut requests = [T::new_zeroed(); CHUNK];
+    let mut single = [T::new_zeroed()];
+    let mut chunk;
+    // Most lists have one request: clearing a chunk for it would take as long as a hypercall that does nothing.
+    let buffer = if progress.left == 1 {
+        &mut single[..]
+    } else {
+        chunk = [T::new_zeroed(); CHUNK];
+        &mut chunk[..]
+    };
     while progress.left > 0 {
-        let wanted = CHUNK.min(progress.left as usize);
-        for &request in read_some(call, progress.at, &mut requests[..wanted])? {
-            call.budget = call.budget.checked_sub(1).ok_or(Halt::Again)?;
-            one(call, request)?;
-            progress.at = progress.at.wrapping_add(size_of::<T>() as u64);
-            progress.left -= 1;
-            progress.done += 1;
+        let wanted = buffer.len().min(progress.left as usize);
+        let mut requests = read_some(call, progress.at, &mut buffer[..wanted])?;
+        while !requests.is_empty() {
+            let before = requests.len();
+            let result = some(call, &mut requests);
+            progress.advance::<T>(before - requests.len());
+            result?;
         }
     }
     Ok(())
+}
+
+/// Finishes what the requests have begun.
+fn drain<P: Platform>(call: &mut Call<'_, P>) -> Result<(), Halt> {
+    if call.vcpu.pending.is_drained() { Ok(()) } else { Ok(call.memory(|op, _| op.drain())?) }
 }
 
 /// Copies the next requests in: all that were asked for, or if that faults, the first alone, so that those before the

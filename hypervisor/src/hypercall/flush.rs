@@ -1,7 +1,7 @@
 //! Flushes that a guest asks for, in `update_va_mapping` and `mmuext_op`.
 
 use super::{Call, Platform};
-use crate::addr::GuestVa;
+use crate::addr::{CpuId, GuestVa};
 use crate::mm::flush::CpuSet;
 
 /// What is to be flushed.
@@ -27,24 +27,28 @@ pub(super) enum Scope {
 impl<P: Platform> Call<'_, P> {
     /// Flushes. Other CPUs drop all translations, also if one address would do: that is one interrupt all the same.
     pub(super) fn flush(&mut self, target: Target, scope: Scope) {
-        let here = CpuSet::only(self.platform.this_cpu());
+        let here = self.platform.this_cpu();
         let cpus = match scope {
-            Scope::Local => here,
+            Scope::Local => return self.flush_here(here, target),
             Scope::All => self.platform.space().cpus.load(),
             Scope::Vcpus(bitmap) => self.cpus_of(bitmap),
         };
-        let others = cpus.difference(here);
+        let others = cpus.difference(CpuSet::only(here));
         if !others.is_empty() {
             self.platform.flush(others);
         }
-        if !cpus.intersection(here).is_empty() {
-            match target {
-                Target::Everything => self.platform.flush(here),
-                // Nobody has translations of addresses that aren't a guest's.
-                Target::Address(address) => {
-                    if let Some(address) = GuestVa::new(address) {
-                        self.platform.flush_address(address);
-                    }
+        if cpus.contains(here) {
+            self.flush_here(here, target);
+        }
+    }
+
+    fn flush_here(&mut self, here: CpuId, target: Target) {
+        match target {
+            Target::Everything => self.platform.flush(CpuSet::only(here)),
+            // Nobody has translations of addresses that aren't a guest's.
+            Target::Address(address) => {
+                if let Some(address) = GuestVa::new(address) {
+                    self.platform.flush_address(address);
                 }
             }
         }

@@ -14,7 +14,7 @@ use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
 use crate::mm::error::{Refusal, Stop};
 use crate::mm::m2p;
 use crate::mm::perform::Unfinished;
-use crate::mm::update::{Change, Slot};
+use crate::mm::update::{Change, Slot, Update};
 
 /// `(struct mmu_update *list, unsigned int count, unsigned int *done, unsigned int foreigndom)`.
 pub(super) fn mmu_update<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -28,7 +28,7 @@ pub(super) fn mmu_update<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         call.platform.page_owner(DomainId(tables))?;
         return Err(Errno::EPERM.into());
     }
-    batch::run(call, "mmu_update", |call, request| update(call, request, owner))
+    batch::run(call, "mmu_update", |call, requests| update(call, requests, owner))
 }
 
 /// Whose pages a call's L1 entries may map: the domain's own, or another's that it names and has privilege over.
@@ -45,19 +45,35 @@ pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<
     }
 }
 
-fn update<P: Platform>(call: &mut Call<'_, P>, MmuUpdate { ptr, val }: MmuUpdate, owner: DomainId) -> Result<(), Halt> {
-    // Entries are 8-byte aligned, so all three bits below are the command.
-    let address = MachineAddr(ptr & !7);
-    let change = match ptr & 7 {
+/// Carries out the changes of entries at the front of the list, or the one request of another kind.
+fn update<P: Platform>(call: &mut Call<'_, P>, requests: &mut &[MmuUpdate], owner: DomainId) -> Result<(), Halt> {
+    let Some((&first, rest)) = requests.split_first() else { return Ok(()) };
+    if entry_update(first).is_some() {
+        return Ok(call.memory(|op, _| op.update_list(requests, entry_update, owner))?);
+    }
+    call.spend()?;
+    match first.ptr & COMMAND {
+        MMU_MACHPHYS_UPDATE => set_machine_to_phys(call, MachineAddr(first.ptr).frame(), first.val, owner)?,
+        _ => return Err(Errno::ENOSYS.into()),
+    }
+    *requests = rest;
+    Ok(())
+}
+
+/// Entries are 8-byte aligned, so all three bits below are the command.
+const COMMAND: u64 = 7;
+
+/// The change of an entry that is asked for; `None` if something else is.
+#[inline]
+fn entry_update(MmuUpdate { ptr, val }: MmuUpdate) -> Option<Update> {
+    let change = match ptr & COMMAND {
         // There are no translated guests, so that these two are the same.
         MMU_NORMAL_PT_UPDATE | MMU_PT_UPDATE_NO_TRANSLATE => Change::Set,
         MMU_PT_UPDATE_PRESERVE_AD => Change::KeepAccessedDirty,
-        MMU_MACHPHYS_UPDATE => return set_machine_to_phys(call, address.frame(), val, owner),
-        _ => return Err(Errno::ENOSYS.into()),
+        _ => return None,
     };
-    let slot = Slot::at(address)?;
-    call.memory(|op, _| op.update(slot, val, change, owner).map(|_| ()))?;
-    Ok(())
+    let slot = Slot::at(MachineAddr(ptr & !COMMAND)).ok()?;
+    Some(Update { slot, value: val, change })
 }
 
 fn set_machine_to_phys<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn, value: u64, owner: DomainId) -> Result<(), Halt> {

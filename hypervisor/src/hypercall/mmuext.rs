@@ -32,7 +32,13 @@ pub(super) fn mmuext_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     if named != DOMID_SELF {
         return Err(Errno::EPERM.into());
     }
-    batch::run(call, "mmuext_op", one)
+    batch::run(call, "mmuext_op", |call, requests| {
+        let Some((&first, rest)) = requests.split_first() else { return Ok(()) };
+        call.spend()?;
+        one(call, first)?;
+        *requests = rest;
+        Ok(())
+    })
 }
 
 fn one<P: Platform>(call: &mut Call<'_, P>, request: MmuextOp) -> Result<(), Halt> {

@@ -56,6 +56,11 @@ impl Entry {
         Mfn((self.0 & FRAME) >> 12)
     }
 
+    /// Whether it asks for another cache type than that of RAM.
+    pub const fn asks_for_cache_type(self) -> bool {
+        self.0 & CACHE != 0
+    }
+
     /// The accessed and dirty bits, which the CPU sets on its own.
     pub const fn accessed_dirty(self) -> u64 {
         self.0 & (ACCESSED | DIRTY)
@@ -63,11 +68,8 @@ impl Entry {
 
     /// Whether both hold the same references at `level`.
     pub const fn same_uses(self, other: Entry, level: Level) -> bool {
-        if !self.is_present() || !other.is_present() {
-            return self.is_present() == other.is_present();
-        }
-        let counted = if matches!(level, Level::L1) { FRAME | WRITE } else { FRAME };
-        (self.0 ^ other.0) & counted == 0
+        let counted = if matches!(level, Level::L1) { PRESENT | FRAME | WRITE } else { PRESENT | FRAME };
+        (self.0 ^ other.0) & counted == 0 || (self.0 | other.0) & PRESENT == 0
     }
 
     /// What goes into memory for what the guest wrote; `None` if it set a bit that it may not.

@@ -94,6 +94,7 @@ pub enum Refusal {
 
 impl Stop {
     /// A refusal that is not about a particular entry.
+    #[cold]
     pub const fn refuse(why: Refusal) -> Stop {
         Stop::Refused(Refused { why, entry: None })
     }

@@ -51,6 +51,11 @@ impl Frame {
         u16::try_from(self.tag.load(Ordering::Acquire) >> OWNER_SHIFT).ok()?.checked_sub(1).map(DomainId)
     }
 
+    /// Whether the frame is allocated to `domain`.
+    pub fn is_owned_by(&self, domain: DomainId) -> bool {
+        self.tag.load(Ordering::Acquire) >> OWNER_SHIFT == u64::from(domain.0) + 1
+    }
+
     /// The latest moment at which a translation of this frame may have been taken away from a guest.
     pub fn last_use(&self) -> Stamp {
         Stamp(self.tag.load(Ordering::SeqCst) & STAMP_MASK)
@@ -77,6 +82,7 @@ impl Frame {
     }
 
     /// Moves the last-use stamp forward to `now`, never back, whatever other CPUs do at the same time.
+    #[inline]
     pub(super) fn stamp(&self, now: Stamp) {
         let tag = self.tag.load(Ordering::Relaxed);
         // The clock stands still between full flushes, so that the expensive part is seldom needed.
@@ -121,8 +127,16 @@ impl<'a> FrameTable<'a> {
     }
 
     /// The metadata of `mfn`; `None` outside the table. Any number may be asked for.
+    #[inline]
     pub fn get(&self, mfn: Mfn) -> Option<&'a Frame> {
-        self.frames.get(usize::try_from(mfn.0.checked_sub(self.first)?).ok()?)
+        // A number below the first becomes one that is far too large.
+        self.frames.get(usize::try_from(mfn.0.wrapping_sub(self.first)).ok()?)
+    }
+
+    /// The metadata of `mfn`; `None` if it [is no RAM](FrameTable::is_device).
+    #[inline]
+    pub(super) fn ram(&self, mfn: Mfn) -> Option<&'a Frame> {
+        self.get(mfn).filter(|frame| frame.state().usage() != Usage::Device)
     }
 
     /// The first frame number above the table.
@@ -150,13 +164,14 @@ impl<'a> FrameTable<'a> {
 
     /// Whether `mfn` is no RAM: outside the table or marked as device memory.
     pub fn is_device(&self, mfn: Mfn) -> bool {
-        self.get(mfn).is_none_or(|frame| frame.state().usage() == Usage::Device)
+        self.ram(mfn).is_none()
     }
 
     /// The metadata of a frame that one of our own structures names.
     ///
     /// # Panics
     /// Outside the table: then that structure is corrupt.
+    #[inline]
     pub(super) fn known(&self, mfn: Mfn) -> &'a Frame {
         self.get(mfn).unwrap_or_else(|| panic!("{mfn:?} is outside the frame table"))
     }

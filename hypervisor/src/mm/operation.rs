@@ -83,6 +83,7 @@ pub struct Operation<'a, M> {
 
 impl<'a, M: PageTableMem> Operation<'a, M> {
     /// Operations for the vCPU that owns `pending`.
+    #[inline]
     pub fn new(mmu: &'a Mmu<'a, M>, space: Space<'a>, pending: &'a mut Pending, budget: u32) -> Operation<'a, M> {
         Operation { mmu, space, pending, budget }
     }
@@ -98,12 +99,14 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// The start of every operation: finishes what an earlier one left behind, and pays for this one.
+    #[inline]
     pub(super) fn begin(&mut self) -> Result<(), Stop> {
         self.drain()?;
         self.spend()
     }
 
     /// Pays for one step.
+    #[inline]
     pub(super) fn spend(&mut self) -> Result<(), Stop> {
         if self.pending.freed.remaining_capacity() < STEP_FREES {
             return Err(Stop::Again);

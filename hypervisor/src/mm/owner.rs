@@ -119,7 +119,7 @@ impl<M: PageTableMem> Operation<'_, M> {
         self.begin()?;
         let table = self.mmu.frames;
         let frame = table.get(mfn).filter(|frame| frame.owner() == Some(frames.domain));
-        let frame = frame.ok_or(Stop::refuse(Refusal::NotOwned(mfn)))?;
+        let frame = frame.ok_or_else(|| Stop::refuse(Refusal::NotOwned(mfn)))?;
         let state = frame.state();
         if !state.has_allocation() || state.references() != 1 {
             return Err(Stop::refuse(Refusal::NotAllocated(mfn)));
@@ -155,7 +155,7 @@ impl<M: PageTableMem> Operation<'_, M> {
                 && frame.state().usage() == Usage::InUse
                 && frame.state().has_allocation()
         });
-        let frame = frame.ok_or(Stop::refuse(Refusal::NotAllocated(mfn)))?;
+        let frame = frame.ok_or_else(|| Stop::refuse(Refusal::NotAllocated(mfn)))?;
         frames.allocated.remove(&table, mfn);
         frames.other.push(&table, mfn);
         loop {

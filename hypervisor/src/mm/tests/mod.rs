@@ -19,6 +19,10 @@ mod stories;
 mod threads;
 mod world;
 
+use super::error::Stop;
+use super::operation::{Operation, PageTableMem};
+use super::update::{Change, Changed, Slot, Update};
+use crate::addr::DomainId;
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::{RngAlgorithm, RngSeed};
 
@@ -30,6 +34,16 @@ fn seed() -> u64 {
     };
     std::eprintln!("PAVISE_SEED={seed}");
     seed
+}
+
+impl<M: PageTableMem> Operation<'_, M> {
+    /// A list of one update.
+    fn update(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
+        let mut list: &[Update] = &[Update { slot, value, change }];
+        self.update_list(&mut list, Some, page_owner)?;
+        assert!(list.is_empty());
+        Ok(Changed::Yes)
+    }
 }
 
 /// A property test of so many cases, with this run's seed.
