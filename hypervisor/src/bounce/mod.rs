@@ -19,7 +19,7 @@ use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64, IretContext};
 use pv_abi::vcpu::VcpuContextFlags;
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::domain::Crash;
+use crate::domain::{Crash, Delivered};
 use crate::domain::vcpu::{Callback, Mode, Vcpu};
 use crate::guest::{GuestCopy, GuestRegisters};
 use frame::{Frame, flags};
@@ -79,7 +79,7 @@ pub fn exception(
     }
     let handler = Callback { address: gate.address, masks_events: gate.masks_events };
     let code = exception.error_code.map(u64::from);
-    enter(vcpu, regs, space, handler, code, crate::domain::report::name(exception.vector))
+    enter(vcpu, regs, space, handler, code, Delivered::Exception(exception.vector))
 }
 
 /// `int 0x80`, whose gate is open to users once it has a handler, whatever its privilege level says.
@@ -114,7 +114,7 @@ pub fn upcall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl Guest
     if handler.address == 0 {
         return Err(Crash::NoCallback { what: "event" });
     }
-    enter(vcpu, regs, space, handler, None, "an event")
+    enter(vcpu, regs, space, handler, None, Delivered::Event)
 }
 
 /// Which instruction a user program asked its kernel with.
@@ -157,7 +157,7 @@ pub fn user_call(
             regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
             exception(vcpu, regs, space, Exception::new(INVALID_OPCODE))
         }
-        _ => enter(vcpu, regs, space, handler, None, "a system call"),
+        _ => enter(vcpu, regs, space, handler, None, Delivered::SystemCall),
     }
 }
 
@@ -176,16 +176,17 @@ pub fn failsafe(
         return Err(Crash::NoCallback { what: "failsafe" });
     }
     let frame = Frame::failsafe(regs, vcpu, selectors);
-    deliver(vcpu, regs, space, handler, &frame, "a failsafe callback")
+    deliver(vcpu, regs, space, handler, &frame, Delivered::Failsafe)
 }
 
+#[inline]
 fn enter(
     vcpu: &mut Vcpu,
     regs: &mut GuestRegisters,
     space: &mut impl GuestSpace,
     handler: Callback,
     error_code: Option<u64>,
-    what: &'static str,
+    what: Delivered,
 ) -> Result<Return, Crash> {
     let frame = Frame::exception(regs, vcpu, error_code);
     deliver(vcpu, regs, space, handler, &frame, what)
@@ -198,7 +199,7 @@ fn deliver(
     space: &mut impl GuestSpace,
     handler: Callback,
     frame: &Frame,
-    what: &'static str,
+    what: Delivered,
 ) -> Result<Return, Crash> {
     let stack = match vcpu.mode {
         Mode::User => vcpu.kernel_sp,

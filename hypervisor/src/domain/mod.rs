@@ -61,6 +61,30 @@ impl End {
     }
 }
 
+/// What a guest kernel is entered for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// An exception or software interrupt, by its vector.
+    Exception(u8),
+    /// An event upcall.
+    Event,
+    /// A system call of one of its users.
+    SystemCall,
+    /// Its failsafe callback.
+    Failsafe,
+}
+
+impl fmt::Display for Delivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Delivered::Exception(vector) => report::name(*vector),
+            Delivered::Event => "an event",
+            Delivered::SystemCall => "a system call",
+            Delivered::Failsafe => "a failsafe callback",
+        })
+    }
+}
+
 /// What a guest did that the hypervisor can't answer with an error code or a trap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Crash {
@@ -71,8 +95,8 @@ pub enum Crash {
     },
     /// The frame of an exception or upcall can't be written to the guest kernel's stack.
     BadStack {
-        /// The exception or upcall to be delivered.
-        what: &'static str,
+        /// What was to be delivered.
+        what: Delivered,
         /// Where the frame was to go.
         address: u64,
     },

@@ -104,6 +104,7 @@ pub fn finish(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Ne
 fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefMut<'static, Cpu> {
     loop {
         cpu.attention = false;
+        super::entry::report_nmi();
         read_inbox(&mut cpu, regs);
         if !cpu.remains.is_empty() {
             cpu.remains.step();

@@ -1,6 +1,7 @@
 //! What the entry stubs call: a guest trapped, a guest made a `syscall`, an interrupt came while the CPU was idle.
 
 use core::cell::RefMut;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use log::{error, warn};
 
@@ -79,23 +80,27 @@ pub extern "C" fn finish_syscall(regs: &mut GuestRegisters) -> Exit {
 /// Any other entry from a guest. `regs.vector` says which.
 pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
     let mut cpu = CPUS.borrow();
-    let next = match regs.vector {
-        vector::SYSTEM_CALL => {
-            let (vcpu, mut world) = current(&mut cpu);
-            resume(bounce::system_call_interrupt(vcpu, regs, &mut world))
-        }
+    match regs.vector {
+        vector::SYSTEM_CALL => {}
         32..=255 => {
             on_interrupt(&mut cpu, regs.vector);
-            Next::Resume(Return::Full)
+            return leave(cpu, regs, Next::Resume(Return::Full));
         }
         vector::NMI => {
             on_nmi();
-            Next::Resume(Return::Full)
+            return leave(cpu, regs, Next::Resume(Return::Full));
         }
         vector::DOUBLE_FAULT | vector::MACHINE_CHECK => {
             panic::die_with(format_args!("exception {} while a guest ran", regs.vector), regs)
         }
-        _ => on_exception(&mut cpu, regs),
+        _ => {}
+    }
+    let (vcpu, world) = current(&mut cpu);
+    let info = vcpu.info;
+    let next = match on_exception(vcpu, regs, world) {
+        Ok(how) if !cpu.attention && !info.upcall_due() => return exit(how, regs),
+        Ok(how) => Next::Resume(how),
+        Err(crash) => Next::End(End::Crash(crash)),
     };
     leave(cpu, regs, next)
 }
@@ -116,12 +121,22 @@ pub fn interrupt(vector: u32) {
     on_interrupt(&mut CPUS.borrow(), vector);
 }
 
-/// An NMI: another CPU panicked, or the machine has something to say.
+/// Set by an NMI that nobody expected, until it is in the log.
+static UNKNOWN_NMI: AtomicBool = AtomicBool::new(false);
+
+/// An NMI: another CPU panicked, or the machine has something to say. It may have come while this CPU held the console.
 pub fn on_nmi() {
     if panic::in_progress() {
         panic::stop();
     }
-    warn!("NMI of unknown cause");
+    UNKNOWN_NMI.store(true, Ordering::Relaxed);
+}
+
+/// Logs what could not be logged when it happened.
+pub fn report_nmi() {
+    if UNKNOWN_NMI.swap(false, Ordering::Relaxed) {
+        warn!("NMI of unknown cause");
+    }
 }
 
 /// Makes the current vCPU, or another one, ready to go on.
@@ -153,11 +168,11 @@ fn on_interrupt(cpu: &mut Cpu, vector: u32) {
     apic::end_of_interrupt();
 }
 
-fn on_exception(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Next {
-    let (vcpu, mut world) = current(cpu);
+fn on_exception(vcpu: &mut Vcpu, regs: &mut GuestRegisters, mut world: World<'_>) -> Result<Return, Crash> {
     let outcome = match regs.vector {
-        SYSCALL32 => return resume(bounce::user_call(vcpu, regs, &mut world, UserCall::Syscall32)),
-        SYSENTER => return resume(bounce::user_call(vcpu, regs, &mut world, UserCall::Sysenter)),
+        vector::SYSTEM_CALL => return bounce::system_call_interrupt(vcpu, regs, &mut world),
+        SYSCALL32 => return bounce::user_call(vcpu, regs, &mut world, UserCall::Syscall32),
+        SYSENTER => return bounce::user_call(vcpu, regs, &mut world, UserCall::Sysenter),
         vector::GENERAL_PROTECTION => emulate::general_protection(vcpu, regs, &mut world),
         vector::INVALID_OPCODE => emulate::invalid_opcode(vcpu, regs, &mut world),
         vector::PAGE_FAULT => fault::page_fault(vcpu, regs, &mut world, mm::fault_address()),
@@ -174,8 +189,8 @@ fn on_exception(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Next {
         other => Outcome::Raise(other_exception(other, regs.error_code)),
     };
     match outcome {
-        Outcome::Resume => Next::Resume(Return::Full),
-        Outcome::Raise(exception) => resume(bounce::exception(vcpu, regs, &mut world, exception)),
+        Outcome::Resume => Ok(Return::Full),
+        Outcome::Raise(exception) => bounce::exception(vcpu, regs, &mut world, exception),
     }
 }
 
@@ -185,12 +200,5 @@ fn other_exception(vector: u32, error_code: u32) -> Exception {
     match vector {
         10..=12 | 17 | 21 | 29 | 30 => Exception::with_code(vector, error_code),
         _ => Exception::new(vector),
-    }
-}
-
-fn resume(entered: Result<Return, Crash>) -> Next {
-    match entered {
-        Ok(how) => Next::Resume(how),
-        Err(crash) => Next::End(End::Crash(crash)),
     }
 }
