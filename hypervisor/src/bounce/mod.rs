@@ -19,8 +19,8 @@ use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64, IretContext};
 use pv_abi::vcpu::VcpuContextFlags;
 use zerocopy::{FromZeros, IntoBytes};
 
-use crate::domain::{Crash, Delivered};
 use crate::domain::vcpu::{Callback, Mode, Vcpu};
+use crate::domain::{Crash, Delivered};
 use crate::guest::{GuestCopy, GuestRegisters};
 use frame::{Frame, flags};
 
@@ -233,18 +233,16 @@ pub fn iret(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl GuestSp
         }
         set_mode(vcpu, space, Mode::User);
     }
-    let fast = frame.flags & VcpuContextFlags::IN_SYSCALL.bits() != 0;
-    if !fast {
-        regs.r11 = frame.r11;
-        regs.rcx = frame.rcx;
-    }
     regs.rax = frame.rax;
+    regs.r11 = frame.r11;
+    regs.rcx = frame.rcx;
     regs.rip = frame.rip;
     regs.cs = flat_code(frame.cs);
     regs.ss = flat_code(frame.ss);
     regs.rsp = frame.rsp;
     regs.rflags = user_flags(frame.rflags);
     vcpu.info.set_upcall_mask(frame.rflags & flags::IF == 0);
+    let fast = frame.flags & VcpuContextFlags::IN_SYSCALL.bits() != 0;
     let flat = regs.cs == u64::from(FLAT_RING3_CS64) && regs.ss == u64::from(FLAT_RING3_SS64);
     Ok(if fast && flat { Return::RcxR11Free } else { Return::Full })
 }

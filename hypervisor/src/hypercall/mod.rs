@@ -37,9 +37,9 @@ use pv_abi::hypercall as number;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn};
 use crate::bounce::{self, GuestSpace, Return};
+use crate::domain::End;
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
-use crate::domain::End;
 use crate::emulate::SegmentBase;
 use crate::guest::{Fault, GuestRegisters};
 use crate::mm::error::{Refused, Stop};

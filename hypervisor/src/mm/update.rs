@@ -152,9 +152,7 @@ impl<M: PageTableMem> Operation<'_, M> {
         let Update { slot, value, change } = update;
         let entry = self.check_entry(slot, level, Entry(value), page_owner);
         let result = entry.and_then(|entry| self.replace(slot, level, entry, change, page_owner));
-        result.map_err(|stop| {
-            stop.about(EntryAt { table: slot.page, level, index: slot.index, value: Entry(value) })
-        })
+        result.map_err(|stop| stop.about(EntryAt { table: slot.page, level, index: slot.index, value: Entry(value) }))
     }
 
     #[inline(always)]

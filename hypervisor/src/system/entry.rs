@@ -38,7 +38,8 @@ const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current o
 
 /// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user its kernel's affair.
 ///
-/// RBX, RBP and R12 to R15 are not in `regs`. What needs them, or may change the vCPU, is left to [`finish_syscall`].
+/// RBX, RBP, R12 to R15, RCX and R11 are not in `regs`. What needs them, or may change the vCPU, is left to
+/// [`finish_syscall`].
 pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
     let cpu = &mut *CPUS.borrow();
     let runner = cpu.current.as_mut().expect(CURRENT);
@@ -60,6 +61,7 @@ pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
 
 #[inline(never)]
 fn user_syscall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, next: &mut Option<Next>) -> Option<Return> {
+    hide_stale(regs);
     match bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall) {
         Ok(how) => Some(how),
         Err(crash) => {
@@ -69,11 +71,20 @@ fn user_syscall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, next: &mut Option<Ne
     }
 }
 
+/// RCX and R11 as `syscall` left them. In memory is what another guest had there.
+fn hide_stale(regs: &mut GuestRegisters) {
+    (regs.rcx, regs.r11) = (regs.rip, regs.rflags);
+}
+
 /// The rest of a `syscall`, with all registers in `regs`.
 pub extern "C" fn finish_syscall(regs: &mut GuestRegisters) -> Exit {
     let mut cpu = CPUS.borrow();
     regs.vector = SYSCALL;
     let next = cpu.next.take().unwrap_or(Next::Resume(Return::RcxR11Free));
+    // The `iret` hypercall alone has set them.
+    if next != Next::Resume(Return::Full) {
+        hide_stale(regs);
+    }
     leave(cpu, regs, next)
 }
 
