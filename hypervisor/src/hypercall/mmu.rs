@@ -1,5 +1,7 @@
 //! `mmu_update` and `update_va_mapping`: changes of single page-table entries (`xen.h`).
 
+use core::slice::Iter;
+
 use pv_abi::domid::{DOMID_IO, DOMID_SELF, DOMID_XEN};
 use pv_abi::errno::Errno;
 use pv_abi::mmu::{
@@ -45,19 +47,23 @@ pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<
     }
 }
 
-/// Carries out the changes of entries at the front of the list, or the one request of another kind.
-fn update<P: Platform>(call: &mut Call<'_, P>, requests: &mut &[MmuUpdate], owner: DomainId) -> Result<(), Halt> {
-    let Some((&first, rest)) = requests.split_first() else { return Ok(()) };
-    if entry_update(first).is_some() {
-        return Ok(call.memory(|op, _| op.update_list(requests, entry_update, owner))?);
+fn update<P: Platform>(call: &mut Call<'_, P>, requests: &mut Iter<'_, MmuUpdate>, owner: DomainId) -> Result<(), Halt> {
+    loop {
+        call.memory(|op, _| op.update_list(requests, entry_update, owner))?;
+        let Some(&request) = requests.as_slice().first() else { return Ok(()) };
+        other_update(call, request, owner)?;
+        requests.next();
     }
+}
+
+/// Whatever a request is if not a change of an entry.
+#[inline(never)]
+fn other_update<P: Platform>(call: &mut Call<'_, P>, request: MmuUpdate, owner: DomainId) -> Result<(), Halt> {
     call.spend()?;
-    match first.ptr & COMMAND {
-        MMU_MACHPHYS_UPDATE => set_machine_to_phys(call, MachineAddr(first.ptr).frame(), first.val, owner)?,
-        _ => return Err(Errno::ENOSYS.into()),
+    match request.ptr & COMMAND {
+        MMU_MACHPHYS_UPDATE => set_machine_to_phys(call, MachineAddr(request.ptr).frame(), request.val, owner),
+        _ => Err(Errno::ENOSYS.into()),
     }
-    *requests = rest;
-    Ok(())
 }
 
 /// Entries are 8-byte aligned, so all three bits below are the command.
@@ -99,15 +105,19 @@ pub(super) fn update_va_mapping_otherdomain<P: Platform>(call: &mut Call<'_, P>)
     set_mapping(call, owner)
 }
 
+#[inline(never)]
+fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) -> Reply {
+    let vcpus = call.read(bitmap)?;
+    call.flush(target, Scope::Vcpus(vcpus));
+    Ok(0)
+}
+
+#[inline(always)]
 fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     let [va, value, flags, ..] = *call.args;
     let address = GuestVa::new(va).ok_or(Errno::EINVAL)?;
     let root = call.vcpu.roots.kernel.ok_or(Errno::EINVAL)?;
-    let changed = call.memory(|op, _| {
-        let slot = op.find_l1(root, address)?;
-        op.update_l1(slot, value, Change::Set, owner).map(|_| ())
-    });
-    match changed {
+    match call.memory(|op, _| op.update_mapping(root, address, value, owner)) {
         Ok(()) => {}
         Err(Unfinished::Again) => return Err(call.again([])),
         Err(Unfinished::Refused(refused)) => return Err(call.refuse("update_va_mapping", refused).into()),
@@ -120,7 +130,7 @@ fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     let scope = match flags & !UVMF_FLUSHTYPE_MASK {
         UVMF_LOCAL => Scope::Local,
         UVMF_ALL => Scope::All,
-        bitmap => Scope::Vcpus(call.read(bitmap)?),
+        bitmap => return flush_some(call, target, bitmap),
     };
     call.flush(target, scope);
     Ok(0)

@@ -33,10 +33,11 @@ pub(super) fn mmuext_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         return Err(Errno::EPERM.into());
     }
     batch::run(call, "mmuext_op", |call, requests| {
-        let Some((&first, rest)) = requests.split_first() else { return Ok(()) };
-        call.spend()?;
-        one(call, first)?;
-        *requests = rest;
+        while let Some(&request) = requests.as_slice().first() {
+            call.spend()?;
+            one(call, request)?;
+            requests.next();
+        }
         Ok(())
     })
 }
@@ -49,8 +50,8 @@ fn one<P: Platform>(call: &mut Call<'_, P>, request: MmuextOp) -> Result<(), Hal
         MMUEXT_PIN_L2_TABLE => pin(call, mfn, Level::L2),
         MMUEXT_PIN_L3_TABLE => pin(call, mfn, Level::L3),
         MMUEXT_PIN_L4_TABLE => pin(call, mfn, Level::L4),
-        MMUEXT_UNPIN_TABLE => Ok(call.memory(|op, _| op.unpin(mfn))?),
-        MMUEXT_NEW_BASEPTR => Ok(new_kernel_root(call.vcpu, call.platform, &mut call.budget, mfn)?),
+        MMUEXT_UNPIN_TABLE => unpin(call, mfn),
+        MMUEXT_NEW_BASEPTR => load_root(call, mfn),
         MMUEXT_NEW_USER_BASEPTR => new_user_root(call, mfn),
         MMUEXT_TLB_FLUSH_LOCAL => flush(call, Target::Everything, Scope::Local),
         MMUEXT_INVLPG_LOCAL => flush(call, Target::Address(arg1), Scope::Local),
@@ -68,8 +69,19 @@ fn one<P: Platform>(call: &mut Call<'_, P>, request: MmuextOp) -> Result<(), Hal
     }
 }
 
+#[inline(never)]
 fn pin<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn, level: Level) -> Result<(), Halt> {
     Ok(call.memory(|op, _| op.pin(mfn, level))?)
+}
+
+#[inline(never)]
+fn unpin<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn) -> Result<(), Halt> {
+    Ok(call.memory(|op, _| op.unpin(mfn))?)
+}
+
+#[inline(never)]
+fn load_root<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn) -> Result<(), Halt> {
+    Ok(new_kernel_root(call.vcpu, call.platform, &mut call.budget, mfn)?)
 }
 
 /// Makes `root` the page tables of kernel mode and loads them, as `MMUEXT_NEW_BASEPTR` and a write to CR3 do. The vCPU
@@ -94,6 +106,7 @@ pub fn new_kernel_root<P: Platform>(
     drop_root(vcpu, platform, budget, old)
 }
 
+#[inline(never)]
 fn new_user_root<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn) -> Result<(), Halt> {
     let root = (mfn != Mfn(0)).then_some(mfn);
     let hide = hides_m2p(call.vcpu);
@@ -127,12 +140,14 @@ fn flush<P: Platform>(call: &mut Call<'_, P>, target: Target, scope: Scope) -> R
     Ok(())
 }
 
+#[inline(never)]
 fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) -> Result<(), Halt> {
     let vcpus = call.read(bitmap).map_err(|_| Errno::EINVAL)?;
     flush(call, target, Scope::Vcpus(vcpus))
 }
 
 /// Clears a page that the guest may write, or copies another of its pages there.
+#[inline(never)]
 fn fill<P: Platform>(call: &mut Call<'_, P>, to: Mfn, from: Option<Mfn>) -> Result<(), Halt> {
     let owner = call.vcpu.domain;
     if let Some(from) = from {

@@ -83,16 +83,13 @@ impl<M: PageTableMem> Operation<'_, M> {
     pub fn update_descriptor(&mut self, slot: Slot, value: u64) -> Result<(), Stop> {
         self.begin()?;
         let Slot { page, index } = slot;
-        let accepted =
-            accept_descriptor(value).ok_or_else(|| Stop::refuse(Refusal::Descriptor { mfn: page, index, value }))?;
-        let in_use = self.mmu.frames.get(page).is_some_and(|frame| frame.state().is_live(FrameType::Descriptors));
-        let kind = if in_use { FrameType::Descriptors } else { FrameType::Writable };
-        match kind {
-            FrameType::Descriptors => self.hold(page, self.space.domain, kind)?,
-            _ => self.take_writable(page, self.space.domain)?,
+        let accepted = accept_descriptor(value).ok_or_else(|| Stop::refuse(Refusal::Descriptor { mfn: page, index, value }))?;
+        let in_use = self.share(page, self.space.domain, FrameType::Descriptors)?.is_some();
+        if !in_use {
+            self.take_writable(page, self.space.domain)?;
         }
         self.mmu.memory.write(page, index, accepted);
-        self.release(page, kind);
+        self.release(page, if in_use { FrameType::Descriptors } else { FrameType::Writable });
         Ok(())
     }
 }

@@ -74,6 +74,11 @@ impl Level {
 }
 
 impl FrameType {
+    /// Whether this is a page-table type.
+    pub const fn is_table(self) -> bool {
+        self as u8 >= FrameType::L1 as u8
+    }
+
     /// The table level, if this is a page-table type.
     pub const fn level(self) -> Option<Level> {
         match self {
@@ -227,9 +232,14 @@ impl State {
         self.0 & FOREIGN != 0
     }
 
+    /// Whether the contents were checked for the type `kind`. Then the frame is in use: all others lack the flag.
+    const fn is_checked_as(self, kind: FrameType) -> bool {
+        self.0 & (TYPE_MASK | VALIDATED) == (kind as u64) << TYPE_SHIFT | VALIDATED
+    }
+
     /// Whether the frame is in use as `kind` now, and checked.
     pub const fn is_live(self, kind: FrameType) -> bool {
-        self.is_type(kind) && self.is_validated() && self.type_references() > 0
+        self.is_checked_as(kind) && self.type_references() > 0
     }
 }
 
@@ -251,19 +261,29 @@ impl State {
     /// One more general reference.
     #[inline]
     pub(super) fn referenced(self, foreign: bool) -> Result<State, Take> {
-        if self.usage() != Usage::InUse || self.references() == 0 {
+        if self.usage() != Usage::InUse {
             return Err(Take::NotInUse);
         }
-        if self.references() == MAX_REFERENCES {
-            return Err(Take::Overflow);
+        match self.references() {
+            0 => Err(Take::NotInUse),
+            MAX_REFERENCES => Err(Take::Overflow),
+            _ => Ok(State((self.0 + REFERENCE) | foreign_bit(foreign))),
         }
-        Ok(State((self.0 + REFERENCE) | if foreign { FOREIGN } else { 0 }))
     }
 
     /// One general reference less.
+    #[inline]
     pub(super) fn unreferenced(self) -> State {
-        assert!(self.references() > self.type_references(), "dropping a reference that is not there: {self:?}");
+        if self.references() <= self.type_references() {
+            self.has_no_reference();
+        }
         State(self.0 - REFERENCE)
+    }
+
+    /// Not where it could happen: there it would cost three instructions although it doesn't.
+    #[cold]
+    fn has_no_reference(self) -> ! {
+        panic!("dropping a reference that is not there: {self:?}")
     }
 
     /// One more reference of type `kind`, with a general one.
@@ -271,36 +291,34 @@ impl State {
     /// A writable page whose count is 0 stays validated: it needs no flush to become writable again.
     #[inline]
     pub(super) fn take(self, kind: FrameType, foreign: bool) -> Result<(State, Taken), Take> {
-        // Type references can't overflow: each comes with a general one.
-        let next = self.referenced(foreign)?;
-        let same = self.is_type(kind);
-        if same && self.is_validated() && (kind == FrameType::Writable || self.type_references() > 0) {
-            return Ok((State(next.0 + TYPE_REFERENCE), Taken::Shared));
+        if let Some(shared) = self.share(kind, foreign) {
+            return Ok((shared, Taken::Shared));
         }
+        let next = self.referenced(foreign)?;
         if self.type_references() == 0 {
             let untyped = next.0 & !(TYPE_MASK | VALIDATED);
             return Ok((State((untyped | (kind as u64) << TYPE_SHIFT) + TYPE_REFERENCE), Taken::First));
         }
-        Err(if same { Take::Changing } else { Take::OtherType })
+        Err(if self.is_type(kind) { Take::Changing } else { Take::OtherType })
     }
 
-    /// One more reference of the type that the frame has now, with a general one, if it is a checked table; and the
-    /// table's level.
+    /// [`State::take`] where there is nothing to check, else `None`: most of the time there is something to share.
     #[inline]
-    pub(super) fn hold_table(self) -> Result<(State, Level), Take> {
-        let level = self.frame_type().level().ok_or(Take::OtherType)?;
-        if !self.is_validated() || self.type_references() == 0 {
-            return Err(Take::Changing);
-        }
-        Ok((State(self.referenced(false)?.0 + TYPE_REFERENCE), level))
+    pub(super) fn share(self, kind: FrameType, foreign: bool) -> Option<State> {
+        // In use, because it is checked. The other count can't overflow: each type reference comes with a general one.
+        let usable = self.is_checked_as(kind) && (kind == FrameType::Writable || self.type_references() > 0);
+        let countable = self.references().wrapping_sub(1) < MAX_REFERENCES - 1;
+        (usable && countable).then_some(State((self.0 + TYPE_REFERENCE + REFERENCE) | foreign_bit(foreign)))
     }
 
     /// One reference of type `kind` less, with its general one. The last one of a table stays, not validated: its
     /// entries have to be dropped first, and then [`State::abandoned`] follows.
     #[inline]
     pub(super) fn released(self, kind: FrameType) -> State {
-        assert!(self.is_live(kind), "dropping a reference as {kind} that is not there: {self:?}");
-        if self.type_references() == 1 && kind.level().is_some() {
+        if !self.is_live(kind) {
+            self.has_no_reference();
+        }
+        if self.type_references() == 1 && kind.is_table() {
             return State(self.0 & !VALIDATED);
         }
         State(self.0 - TYPE_REFERENCE - REFERENCE)
@@ -333,6 +351,10 @@ impl State {
         assert!(self.has_allocation(), "giving back {self:?}");
         State(self.0 & !ALLOCATION).unreferenced()
     }
+}
+
+const fn foreign_bit(foreign: bool) -> u64 {
+    if foreign { FOREIGN } else { 0 }
 }
 
 impl fmt::Debug for State {

@@ -20,7 +20,7 @@ use super::error::{Refusal, Stop};
 use super::flush::CpuSet;
 use super::frame::Frame;
 use super::operation::{Operation, PageTableMem};
-use super::state::{FrameType, Level, State, Take};
+use super::state::{FrameType, State, Take};
 use super::validate::Table;
 use crate::addr::{DomainId, Mfn};
 
@@ -61,6 +61,15 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     /// [`Stop::Flush`] if the frame was a table or descriptor page whose translations may be in use yet.
     #[inline]
     pub fn take_writable(&mut self, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
+        match self.share(mfn, owner, FrameType::Writable)? {
+            Some(_) => Ok(()),
+            None => self.become_writable(mfn, owner),
+        }
+    }
+
+    /// The rest of [`Operation::take_writable`], for a page that was something else before.
+    #[inline(never)]
+    fn become_writable(&mut self, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
         if self.take(mfn, owner, FrameType::Writable)? == Taken::First {
             // Nothing to check in the contents: flushed is all it has to be.
             self.confirm(mfn);
@@ -76,7 +85,6 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     /// Takes a type reference together with a general one.
     ///
     /// The first to take a checked type gets [`Taken::First`], and no CPU holds a translation from an earlier use.
-    #[inline]
     pub(super) fn take(&mut self, mfn: Mfn, owner: DomainId, kind: FrameType) -> Result<Taken, Stop> {
         let frame = self.owned(mfn, owner)?;
         let taken = loop {
@@ -94,16 +102,10 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
                 break taken;
             }
         };
-        match taken {
-            Taken::Shared => self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))?,
-            Taken::First => self.check_first(frame, mfn, owner)?,
+        if taken == Taken::Shared {
+            self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))?;
+            return Ok(taken);
         }
-        Ok(taken)
-    }
-
-    /// The rest of [`Operation::take`], for the first to take a type.
-    #[inline(never)]
-    fn check_first(&mut self, frame: &Frame, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
         self.check_owner(frame, mfn, owner, Operation::abandon)?;
         let stale = self.stale_cpus(frame);
         if !stale.is_empty() {
@@ -111,45 +113,24 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
             self.abandon(mfn);
             return Err(Stop::Flush(stale));
         }
-        Ok(())
+        Ok(taken)
     }
 
-    /// Takes one more type reference to a table of the domain, and says of which level it is; never starts a check.
-    ///
-    /// `None`, and nothing is taken: the page is no table, and may be written without checks.
+    /// [`Operation::take`] where there is nothing to check: the frame is in use as `kind` now, or is a page that was
+    /// writable last. Returns its metadata. `None`, and nothing is taken, where that is not so.
     #[inline]
-    pub(super) fn hold_table(&mut self, page: Mfn) -> Result<Option<Level>, Stop> {
-        let owner = self.space.domain;
-        let frame = self.owned(page, owner)?;
-        let level = loop {
-            let old = frame.state();
-            let (new, level) = match old.hold_table() {
-                Ok(held) => held,
-                Err(why) => return no_table(why, page, old),
-            };
-            if frame.compare_exchange(old, new).is_ok() {
-                break level;
-            }
-        };
-        self.check_owner(frame, page, owner, |this, page| this.release(page, level.frame_type()))?;
-        Ok(Some(level))
-    }
-
-    /// Takes one more type reference to a frame that is in use as `kind` now; never starts a check.
-    pub(super) fn hold(&mut self, mfn: Mfn, owner: DomainId, kind: FrameType) -> Result<(), Stop> {
+    pub(super) fn share(&mut self, mfn: Mfn, owner: DomainId, kind: FrameType) -> Result<Option<&'a Frame>, Stop> {
+        let foreign = self.is_foreign(owner);
         let frame = self.owned(mfn, owner)?;
         loop {
             let old = frame.state();
-            if !old.is_live(kind) {
-                // It was when the caller looked: another vCPU changes it, and a second look will tell what it became.
-                return Err(Stop::Again);
-            }
-            let (new, _) = old.take(kind, self.is_foreign(owner)).map_err(|why| refuse(why, mfn, kind, old))?;
+            let Some(new) = old.share(kind, foreign) else { return unshared(mfn, kind, old) };
             if frame.compare_exchange(old, new).is_ok() {
                 break;
             }
         }
-        self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))
+        self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))?;
+        Ok(Some(frame))
     }
 
     /// Drops a type reference and the general one with it. The last one of a table leaves the table in
@@ -160,12 +141,14 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// [`Operation::release`], with the metadata found.
-    #[inline]
+    #[inline(always)]
     pub(super) fn release_frame(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         // Every drop stamps, not just the last one: the clock may have moved between this one and the last.
         frame.stamp(self.mmu.clock.now());
         let new = self.change(frame, mfn, |state| state.released(kind));
-        if let Some(level) = kind.level().filter(|_| !new.is_validated()) {
+        if !new.is_validated()
+            && let Some(level) = kind.level()
+        {
             self.pending.push(Table::closing(mfn, level, M::ENTRIES));
         }
     }
@@ -235,18 +218,10 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 }
 
-/// What a frame is that can't be held as a table.
+/// Why a type is not shared.
 #[cold]
-fn no_table(why: Take, page: Mfn, state: State) -> Result<Option<Level>, Stop> {
-    match (why, state.frame_type()) {
-        (Take::OtherType, FrameType::Descriptors) if state.type_references() > 0 => {
-            Err(refuse(why, page, FrameType::Writable, state))
-        }
-        (Take::OtherType, _) => Ok(None),
-        // What was a table once. Being checked or taken apart, by another vCPU, it has a reference.
-        (Take::Changing, _) if state.type_references() == 0 => Ok(None),
-        _ => Err(refuse(why, page, FrameType::Writable, state)),
-    }
+fn unshared<'a>(mfn: Mfn, kind: FrameType, state: State) -> Result<Option<&'a Frame>, Stop> {
+    if state.is_live(kind) { Err(refuse(Take::Overflow, mfn, kind, state)) } else { Ok(None) }
 }
 
 #[cold]

@@ -6,12 +6,14 @@
 //! value used, once. The references for the new value are taken before it can be seen, those of the old one are
 //! dropped after it is gone.
 
+use core::slice::Iter;
+
 use super::entry::Entry;
 use super::error::{EntryAt, Refusal, Stop};
 use super::operation::{Operation, PageTableMem};
-use super::state::Level;
+use super::state::{FrameType, Level};
 use super::validate::is_hypervisor_slot;
-use crate::addr::{DomainId, MachineAddr, Mfn};
+use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
 
 /// Where an entry is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,83 +72,118 @@ impl<M: PageTableMem> Operation<'_, M> {
     /// [`Change::IfEqual`] that finds another value is done.
     ///
     /// `page_owner` owns the pages that L1 entries may map; the caller has checked that it may name it.
-    #[inline]
+    #[inline(never)]
     pub fn update_list<R: Copy>(
         &mut self,
-        requests: &mut &[R],
+        requests: &mut Iter<'_, R>,
         parse: impl Fn(R) -> Option<Update>,
         page_owner: DomainId,
     ) -> Result<(), Stop> {
-        while let Some((update, rest)) = take_first(requests, &parse) {
+        while let Some(update) = first(requests, &parse) {
             self.begin()?;
             let page = update.slot.page;
-            match self.hold_table(page)? {
-                Some(level) => {
-                    let result = self.update_run(level, update, requests, &parse, page_owner);
-                    self.release(page, level.frame_type());
-                    result?;
-                }
-                None => {
-                    self.store(update)?;
-                    *requests = rest;
-                }
+            if let Some(frame) = self.share(page, self.space.domain, FrameType::L1)? {
+                let result = self.update_run(update, requests, &parse, page_owner);
+                self.release_frame(frame, page, FrameType::L1);
+                result?;
+            } else {
+                self.update_other(requests, &parse, page_owner)?;
             }
         }
         Ok(())
     }
 
     /// Carries out the first request of a list, which is `update`, and those that follow it as long as they are for the
-    /// same table. It is held for all of them at once: that is a quarter of the work of an update.
+    /// same L1 table. It is held for all of them at once: alone, each would take half as much again.
     #[inline]
     fn update_run<R: Copy>(
         &mut self,
-        level: Level,
         mut update: Update,
-        requests: &mut &[R],
+        requests: &mut Iter<'_, R>,
         parse: &impl Fn(R) -> Option<Update>,
         page_owner: DomainId,
     ) -> Result<(), Stop> {
         loop {
-            let _ = self.update_entry(level, update, page_owner)?;
-            *requests = requests.get(1..).unwrap_or_default();
-            match take_first(requests, parse) {
-                Some((next, _)) if next.slot.page == update.slot.page => update = next,
+            let _ = self.change_entry(Level::L1, update, page_owner)?;
+            requests.next();
+            match first(requests, parse) {
+                Some(next) if next.slot.page == update.slot.page => update = next,
                 Some(_) | None => return Ok(()),
             }
-            self.begin()?;
+            // Entries of L1 tables leave no work behind that had to be finished first.
+            self.spend()?;
         }
     }
 
-    /// Changes an L1 entry; refuses if the page is no L1 table. For `update_va_mapping` and for emulated stores.
-    #[inline]
+    /// Carries out the first request of a list, whatever the page is.
+    #[inline(never)]
+    fn update_other<R: Copy>(
+        &mut self,
+        requests: &mut Iter<'_, R>,
+        parse: &impl Fn(R) -> Option<Update>,
+        page_owner: DomainId,
+    ) -> Result<(), Stop> {
+        let Some(update) = first(requests, parse) else { return Ok(()) };
+        let page = update.slot.page;
+        match self.level_of(page)? {
+            Some(level) => {
+                let kind = level.frame_type();
+                // It was in use when we looked: another vCPU changes it, and a second look will tell what it became.
+                let frame = self.share(page, self.space.domain, kind)?.ok_or(Stop::Again)?;
+                let result = self.change_entry(level, update, page_owner);
+                self.release_frame(frame, page, kind);
+                let _ = result?;
+            }
+            None => self.store(update)?,
+        }
+        requests.next();
+        Ok(())
+    }
+
+    /// The level of a table of the domain; `None` for a page that may be written without checks.
+    fn level_of(&self, page: Mfn) -> Result<Option<Level>, Stop> {
+        let state = self.owned(page, self.space.domain)?.state();
+        let is = state.frame_type();
+        match (state.type_references(), is) {
+            (0, _) | (_, FrameType::Writable | FrameType::None) => Ok(None),
+            (_, FrameType::Descriptors) => {
+                Err(Stop::refuse(Refusal::InUse { mfn: page, is, wanted: FrameType::Writable }))
+            }
+            _ => Ok(is.level()),
+        }
+    }
+
+    /// Changes the L1 entry that maps `address`, in the address space of `root`, an L4 table the caller holds.
+    #[inline(never)]
+    pub fn update_mapping(&mut self, root: Mfn, address: GuestVa, value: u64, page_owner: DomainId) -> Result<(), Stop> {
+        let slot = self.find_l1(root, address)?;
+        self.update_l1(slot, value, Change::Set, page_owner).map(drop)
+    }
+
+    /// Changes an L1 entry; refuses if the page is no L1 table.
+    #[inline(always)]
     pub fn update_l1(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
         self.begin()?;
-        let level = self.hold_table(slot.page)?;
-        let result = match level {
-            Some(Level::L1) => self.update_entry(Level::L1, Update { slot, value, change }, page_owner),
-            Some(_) | None => Err(Stop::refuse(Refusal::NotMapped)),
-        };
-        if let Some(level) = level {
-            self.release(slot.page, level.frame_type());
-        }
+        let domain = self.space.domain;
+        let Some(frame) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
+        let result = self.change_entry(Level::L1, Update { slot, value, change }, page_owner);
+        self.release_frame(frame, slot.page, FrameType::L1);
         result
     }
 
-    /// Changes an entry of a table that is held.
-    #[inline]
-    fn update_entry(&mut self, level: Level, update: Update, page_owner: DomainId) -> Result<Changed, Stop> {
-        match level {
-            // With a copy of the rules for L1 alone.
-            Level::L1 => self.change_entry(Level::L1, update, page_owner),
-            Level::L2 | Level::L3 | Level::L4 => self.update_upper_entry(level, update, page_owner),
+    /// Why a page can't be held as an L1 table.
+    #[cold]
+    fn no_l1(&self, page: Mfn) -> Stop {
+        match self.level_of(page) {
+            Ok(Some(Level::L1)) => Stop::Again,
+            Ok(_) => Stop::refuse(Refusal::NotMapped),
+            Err(stop) => stop,
         }
     }
 
-    #[inline(never)]
-    fn update_upper_entry(&mut self, level: Level, update: Update, page_owner: DomainId) -> Result<Changed, Stop> {
-        self.change_entry(level, update, page_owner)
-    }
-
+    /// Changes an entry of a table that is held.
+    ///
+    /// Always inline: where the level is known to be L1, half of it goes away.
     #[inline(always)]
     fn change_entry(&mut self, level: Level, update: Update, page_owner: DomainId) -> Result<Changed, Stop> {
         let Update { slot, value, change } = update;
@@ -250,11 +287,10 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 }
 
-/// What is first on a list, if that is an update, and the rest of the list.
+/// What is first on a list, if that is an update.
 #[inline]
-fn take_first<'a, R: Copy>(requests: &&'a [R], parse: &impl Fn(R) -> Option<Update>) -> Option<(Update, &'a [R])> {
-    let (&first, rest) = requests.split_first()?;
-    Some((parse(first)?, rest))
+fn first<R: Copy>(requests: &Iter<'_, R>, parse: &impl Fn(R) -> Option<Update>) -> Option<Update> {
+    requests.as_slice().first().and_then(|&request| parse(request))
 }
 
 enum Exchange {

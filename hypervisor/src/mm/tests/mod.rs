@@ -39,9 +39,10 @@ fn seed() -> u64 {
 impl<M: PageTableMem> Operation<'_, M> {
     /// A list of one update.
     fn update(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
-        let mut list: &[Update] = &[Update { slot, value, change }];
+        let list = [Update { slot, value, change }];
+        let mut list = list.iter();
         self.update_list(&mut list, Some, page_owner)?;
-        assert!(list.is_empty());
+        assert_eq!(list.len(), 0);
         Ok(Changed::Yes)
     }
 }
