@@ -27,6 +27,10 @@ fn forbidden(page: Page, tree: &Tree) -> alloc::vec::Vec<u64> {
     let word = entry_of(page);
     let mut places = alloc::vec![word, word - 4, word + 4, word - 8, word & !4095, HYPERVISOR, 0xffff_8080_0000_0000];
     places.extend(BAD_POINTERS);
+    // Where Pavise and Xen map all memory: the neighbour's is there too.
+    for all_memory in [0xffff_8200_0000_0000, 0xffff_8300_0000_0000] {
+        places.extend((0..16).map(|n| all_memory + n * (16 << 20) + 0x1008));
+    }
     places.extend([0xffff_87ff_ffff_fffc, 0xffff_7fff_ffff_fffc, 0x7fff_ffff_fffc, u64::MAX - 3]);
     places.extend(tree.tables().map(|table| table.address + 0x800));
     places
