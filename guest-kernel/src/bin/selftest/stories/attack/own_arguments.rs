@@ -29,10 +29,10 @@ pub fn count_in_a_table() -> Told {
     for level in 1..=4 {
         let page = page_with_stale_translation()?;
         let operations = [pin(level, page.mfn), pin(level, page.mfn)];
-        let place = page.address + 2048;
+        let place = page.address + 300 * 8;
         let arguments = [operations.as_ptr() as u64, 1, place, u64::from(DOMID_SELF)];
         let _ = call(MMUEXT_OP, arguments);
-        equal("the word", page.read(256), 0)?;
+        equal("the word", page.read(300), 0)?;
         is_sealed(page)?;
         equal("unpin", operate(unpin(page.mfn)), Ok(0))?;
     }
