@@ -94,15 +94,14 @@ pub fn exchange() -> Told {
     let word = || (memory::pseudo_physical_frame(page.mfn), (0..512).find(|index| page.read(*index) != 0));
     let before = word();
     let target = entry_of(page);
-    // A frame that could be exchanged, for the calls to come as far as to write about it.
-    let spare = Page::new();
-    equal("unmap", map(spare.address, 0), Ok(0))?;
     let [pavise, xen] = aliases(page);
-    let places = [target, HYPERVISOR, u64::MAX - 7, pavise, xen];
     for done in [1u64, 2, 1 << 20, 1 << 31, 1 << 32, 1 << 60, (1 << 61) - 1, 1 << 61, u64::MAX >> 1, u64::MAX] {
-        for wanted in [done, done.saturating_add(1), u64::MAX] {
-            for place in places {
-                let mut frames = [spare.mfn; 4];
+        for place in [pavise, xen, target, HYPERVISOR, u64::MAX - 7] {
+            // A frame that could be exchanged, for the calls to come as far as to write about it. Each may cost it.
+            let spare = Page::new();
+            equal("unmap", map(spare.address, 0), Ok(0))?;
+            let mut frames = [spare.mfn; 4];
+            for wanted in [done.saturating_add(1), done, u64::MAX] {
                 let good = list(&mut frames);
                 let before_start = |start: u64| start.wrapping_sub(8u64.wrapping_mul(done));
                 let input =
