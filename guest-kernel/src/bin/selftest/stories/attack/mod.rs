@@ -10,6 +10,7 @@ pub mod gates;
 pub mod hypervisor;
 pub mod levels;
 pub mod linear;
+pub mod own_arguments;
 pub mod pointers;
 pub mod random;
 pub mod returns;
