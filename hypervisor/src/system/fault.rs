@@ -31,7 +31,10 @@ const FETCH: u32 = 1 << 4;
 /// Handles a page fault that the guest took in ring 3 at `address`.
 pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> Outcome {
     let code = regs.error_code;
-    if let Some(offset) = window_offset(address) {
+    // The CPU reads descriptors with its own rights, whoever runs.
+    if code & USER == 0
+        && let Some(offset) = window_offset(address)
+    {
         let address = vcpu.ldt.base.map_or(0, GuestVa::get).wrapping_add(offset);
         return match descriptors::fill(world.domain, vcpu, world.tables, offset) {
             Filled::Yes | Filled::Again => Outcome::Resume,

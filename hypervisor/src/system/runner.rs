@@ -131,6 +131,7 @@ impl Platform for World<'_> {
         machine_vcpu::load_inactive_gs(selector);
     }
 
+    #[inline]
     fn set_task_switched(&mut self, on: bool) {
         machine_vcpu::set_task_switched(on);
     }

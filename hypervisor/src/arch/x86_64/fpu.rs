@@ -103,6 +103,7 @@ impl Fpu {
 }
 
 /// Sets or clears CR0.TS.
+#[inline]
 pub fn set_task_switched(on: bool) {
     // SAFETY: TS only decides whether a use of the FPU traps, and the hypervisor doesn't use it.
     unsafe {
