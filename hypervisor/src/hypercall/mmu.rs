@@ -47,7 +47,11 @@ pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<
     }
 }
 
-fn update<P: Platform>(call: &mut Call<'_, P>, requests: &mut Iter<'_, MmuUpdate>, owner: DomainId) -> Result<(), Halt> {
+fn update<P: Platform>(
+    call: &mut Call<'_, P>,
+    requests: &mut Iter<'_, MmuUpdate>,
+    owner: DomainId,
+) -> Result<(), Halt> {
     loop {
         call.memory(|op, _| op.update_list(requests, entry_update, owner))?;
         let Some(&request) = requests.as_slice().first() else { return Ok(()) };

@@ -150,6 +150,12 @@ pub struct GuestTables {
     ldt_entries: u32,
 }
 
+impl Default for GuestTables {
+    fn default() -> GuestTables {
+        GuestTables::new()
+    }
+}
+
 impl GuestTables {
     /// Nothing.
     pub const fn new() -> GuestTables {
