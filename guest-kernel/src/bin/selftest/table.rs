@@ -132,6 +132,7 @@ stories! {
         "mmu-gdt-refusals": mmu::descriptors::gdt_refusals,
         "mmu-descriptor-updates": mmu::descriptors::updates,
         "mmu-ldt-use": mmu::descriptors::ldt_use,
+        "mmu-ldt-new-root": mmu::descriptors::ldt_new_root,
         "mmu-ldt-unusable": mmu::descriptors::ldt_unusable,
         "mmu-ldt-refusals": mmu::descriptors::ldt_refusals,
         "mmu-memory-give-and-take": mmu::reservation::give_and_take,

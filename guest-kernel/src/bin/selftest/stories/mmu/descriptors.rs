@@ -3,11 +3,12 @@
 //! What the CPU thinks of a descriptor is asked with `lar` and `lsl`, which don't load it.
 
 use super::ground::*;
+use super::roots::copy_of_root;
 use crate::check::{BAD_POINTERS, HYPERVISOR, NON_CANONICAL, Told, call, equal, holds, refused, trapped};
 use alloc::format;
 use core::arch::asm;
 use guest_kernel::catch;
-use guest_kernel::hypercall::mmuext::{pin, set_ldt, unpin};
+use guest_kernel::hypercall::mmuext::{new_base, pin, set_ldt, unpin};
 use guest_kernel::hypercall::{Answer, set_gdt, update_descriptor};
 use guest_kernel::probe;
 use guest_kernel::trap::Caught;
@@ -205,6 +206,21 @@ pub fn ldt_use() -> Told {
     equal("none", ldt(0, 0), Ok(0))?;
     equal("without an LDT", load(0x07), Some(Caught { vector: 13, error_code: 0x04 }))?;
     page.unprotect()
+}
+
+/// Another root may map another page there, so that the LDT's pages are let go with the old one.
+pub fn ldt_new_root() -> Told {
+    let page = Page::read_only(&[SMALL])?;
+    equal("set", ldt(page.address, 512), Ok(0))?;
+    equal("first entry", segment(0x07).map(|(_, limit)| limit), Some(0xfff))?;
+    refused("writable mapping", map(page.address, page.entry(WRITE)), Errno::EBUSY)?;
+    let before = root();
+    let other = copy_of_root()?;
+    equal("another root", operate(new_base(other.mfn)), Ok(0))?;
+    page.unprotect()?;
+    equal("the old one", operate(new_base(before)), Ok(0))?;
+    equal("no LDT", ldt(0, 0), Ok(0))?;
+    other.unprotect()
 }
 
 /// An LDT page that can't be a descriptor page: the use of its entries faults, at the entry's address.
