@@ -158,11 +158,15 @@ fn leave(cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Next) -> Ex
 
 /// The instruction to return by.
 #[inline]
-fn exit(how: Return, regs: &GuestRegisters) -> Exit {
+fn exit(how: Return, regs: &mut GuestRegisters) -> Exit {
     match how {
-        // `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
         Return::RcxR11Free if is_canonical(regs.rip) => Exit::Fast,
-        Return::RcxR11Free | Return::Full => Exit::Full,
+        Return::RcxR11Free => {
+            // `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
+            hide_stale(regs);
+            Exit::Full
+        }
+        Return::Full => Exit::Full,
     }
 }
 

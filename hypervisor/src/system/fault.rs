@@ -75,8 +75,17 @@ struct Entry<'a> {
 
 impl TableEntry for Entry<'_> {
     fn read(&mut self) -> u64 {
-        // At worst the page has become something else of the domain's meanwhile, which the guest may read.
-        self.memory.mmu().memory.read(self.slot.page, self.slot.index)
+        let (slot, owner) = (self.slot, self.memory.space().domain);
+        // Another vCPU may have given the page away since it was found, so it is read with a reference. What is read of a
+        // page that is not the domain's any more is nothing.
+        let mut pending = Pending::new();
+        let value = self.memory.step(&mut pending, |op, _| {
+            op.reference(slot.page, owner)?;
+            let value = op.memory().read(slot.page, slot.index);
+            op.put(slot.page);
+            Ok(value)
+        });
+        value.unwrap_or(0)
     }
 
     fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged> {
