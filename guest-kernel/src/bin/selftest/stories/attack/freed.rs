@@ -2,7 +2,7 @@
 
 use super::writable::is_sealed;
 use crate::check::{Told, equal, holds};
-use crate::stories::mmu::descriptors::{gdt, segment};
+use crate::stories::mmu::descriptors::{SEGMENT, gdt, segment};
 use crate::stories::mmu::ground::*;
 use crate::stories::mmu::reservation::give;
 use crate::stories::mmu::roots::copy_of_root;
@@ -12,8 +12,6 @@ use guest_kernel::hypercall::mmuext::{new_base, new_user_base, pin, unpin};
 use guest_kernel::paging::PAGE_SIZE;
 use guest_kernel::{memory, probe};
 
-/// A flat data segment.
-const SEGMENT: u64 = 0x00cf_f300_0000_ffff;
 const JUNK: u64 = 0x5a5a_5a5a_5a5a_5a07;
 
 /// Takes frames, fills them with what looks like page-table entries, and gives them back. None may be one of `watched`.

@@ -1,7 +1,8 @@
 //! Ways to die that need tables of the domain's own: stories of the suite `crash`.
 
-use super::descriptors::{gdt, ldt, load};
+use super::descriptors::{SEGMENT, gdt, load};
 use super::ground::*;
+use super::ldt::ldt;
 use super::reservation::give;
 use super::user::{UserSpace, program};
 use crate::check::{HYPERVISOR, NON_CANONICAL, Told, UNMAPPED, equal, fail};
@@ -59,7 +60,6 @@ pub fn kernel_unmapped() -> Told {
 /// A domain that uses everything there is: pinned and unpinned tables, two roots, descriptor tables, frames given back
 /// that are in use, a list of calls under way. All of it has to come apart.
 pub fn with_everything() -> Told {
-    const SEGMENT: u64 = 0x00cf_f300_0000_ffff;
     let space = UserSpace::new(program!["syscall"])?;
     let _ = space.run(space.start());
     let [gdt_page, ldt_page] = [Page::read_only(&[0, SEGMENT])?, Page::read_only(&[SEGMENT])?];

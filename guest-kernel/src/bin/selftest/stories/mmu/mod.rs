@@ -9,6 +9,7 @@ pub mod emulated;
 pub mod ends;
 pub mod flushes;
 pub mod ground;
+pub mod ldt;
 pub mod pins;
 pub mod reservation;
 pub mod roots;
