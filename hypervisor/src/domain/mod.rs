@@ -1,12 +1,13 @@
 //! Domains and their vCPUs as the rules see them: plain state, no locks, no machine.
 //!
-//! * [`vcpu`]: what a virtual CPU is besides its registers;
+//! * [`vcpu`]: what a virtual CPU is besides its registers; [`link`]: what of it all CPUs share;
 //! * [`shared`]: the page that a domain and the hypervisor both read and write;
 //! * [`builder`]: a new domain's memory from a kernel image;
 //! * [`report`]: what is said when a domain ends.
 #![forbid(unsafe_code)]
 
 pub mod builder;
+pub mod link;
 pub mod report;
 pub mod shared;
 pub mod vcpu;
