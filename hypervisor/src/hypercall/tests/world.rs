@@ -4,10 +4,12 @@
 //! vCPUs run on one, the other is linked but not in use, so that its pages have no type yet.
 
 use std::boxed::Box;
+use std::sync::Arc;
 use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, Mfn, PAGE_SIZE, VcpuId};
 use crate::bounce::Return;
+use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::guest::GuestRegisters;
@@ -66,7 +68,8 @@ impl<'a> World<'a> {
     pub fn new(machine: &'a Machine<true>) -> World<'a> {
         let vcpu = |n| {
             let info = Box::leak(Box::new(VcpuInfo::default()));
-            Vcpu::new(DomainId(domain_of(n) as u16), VcpuId((n % 2) as u32), GuestRegisters::default(), info)
+            let link = VcpuLink::new(DomainId(domain_of(n) as u16), VcpuId((n % 2) as u32), info);
+            Vcpu::new(&link, Arc::default())
         };
         let mut world = World { fake: Fake::new(machine), vcpus: (0..VCPUS).map(vcpu).collect(), current: FIRST };
         for vcpu in 0..VCPUS {
