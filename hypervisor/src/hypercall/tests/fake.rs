@@ -40,6 +40,20 @@ pub const CPUS: usize = 2;
 pub const FRAMES: u64 = 20;
 pub const MAX_FRAMES: u64 = 28;
 
+/// The vCPU of each domain that may not run.
+pub const PARKED: u8 = 2;
+
+/// The event channels of a domain of three vCPUs: the first one is up, the last one has never been.
+pub fn events(domain: DomainId) -> Arc<Events> {
+    let events = Events::new(domain, Box::leak(SharedInfo::zeroed()), 3);
+    let [first, second, _] = events.vcpus() else { panic!("there are three") };
+    for link in [first, second] {
+        link.set_initialised();
+    }
+    first.set_up(true);
+    Arc::new(events)
+}
+
 /// Something that can be made to fail.
 #[derive(Clone, Copy, Default)]
 pub struct Failing {
@@ -134,7 +148,7 @@ pub struct Fake<'a> {
     pub now: u64,
     pub keys: Vec<u8>,
     pub record: Record,
-    /// vCPUs of the calling domain that may not run.
+    /// The vCPUs that may not run.
     pub parked: Vec<Box<FakeParked>>,
     pub copies: Failing,
     pub allocations: Failing,
@@ -157,7 +171,7 @@ impl<'a> Fake<'a> {
                 first: vec![],
                 shared_mfn,
                 max_pages: MAX_FRAMES,
-                events: Arc::new(Events::new(DomainId(id), Box::leak(SharedInfo::zeroed()), 2)),
+                events: events(DomainId(id)),
             }
         };
         let domains = [0, 1].map(&mut domain).into();
@@ -178,6 +192,8 @@ impl<'a> Fake<'a> {
             allocations: Failing::default(),
         };
         for domain in 0..DOMAINS {
+            let link = &fake.domains[domain].events.vcpus()[usize::from(PARKED)];
+            fake.parked.push(Box::new(FakeParked { vcpu: Vcpu::new(link, Arc::default()), cpu: None }));
             fake.domain = domain;
             for pfn in 0..FRAMES {
                 let mfn = fake.populate(0).unwrap();
@@ -354,7 +370,9 @@ impl Platform for Fake<'_> {
     }
 
     fn take_parked(&mut self, id: VcpuId) -> Option<Box<FakeParked>> {
-        let index = self.parked.iter().position(|parked| parked.vcpu.id == id)?;
+        let caller = DomainId(self.domain as u16);
+        let which = |vcpu: &Vcpu| vcpu.id == id && vcpu.domain == caller;
+        let index = self.parked.iter().position(|parked| which(&parked.vcpu))?;
         Some(self.parked.swap_remove(index))
     }
 
@@ -385,7 +403,7 @@ impl Platform for Fake<'_> {
 
     fn domain(&self) -> DomainView {
         let max_pages = self.domains[self.domain].max_pages;
-        DomainView { vcpus: 2, max_pages, handle: [7; 16] }
+        DomainView { vcpus: 3, max_pages, handle: [7; 16] }
     }
 
     fn domain_exists(&self, id: DomainId) -> bool {

@@ -23,7 +23,7 @@ use crate::mm::state::{FrameType, State};
 use crate::mm::tests::machine::{DOMAINS, Machine, Memory};
 use crate::mm::tests::model::Model;
 
-use super::fake::{CPUS, Cpu, Fake};
+use super::fake::{CPUS, Cpu, Fake, events};
 
 pub const VCPUS: usize = 2 * DOMAINS;
 /// The vCPU that calls if nobody says otherwise: the first of domain 1, which has no privileges.
@@ -263,12 +263,16 @@ impl<'a> World<'a> {
     /// Counts everything again.
     pub fn check(&self) {
         let mut model = Model::new(self.fake.machine);
-        for vcpu in &self.vcpus {
+        for vcpu in self.vcpus.iter().chain(self.fake.parked.iter().map(|parked| &parked.vcpu)) {
             model.vcpu(&vcpu.pending, &vcpu.roots);
             for &mfn in vcpu.gdt.iter().chain(vcpu.ldt.pages.iter().flatten()) {
                 model.type_reference(mfn, FrameType::Descriptors);
             }
             assert!(vcpu.pending.freed.is_empty(), "frames that nobody retired");
+        }
+        for domain in &self.fake.domains {
+            let frames = domain.events.vcpus().iter().filter_map(VcpuLink::info_frame);
+            frames.for_each(|mfn| model.type_reference(mfn, FrameType::Writable));
         }
         for (n, frame) in self.fake.machine.frames.iter().enumerate() {
             let state = frame.state();
@@ -293,7 +297,9 @@ impl<'a> World<'a> {
             // Idle; the translations stay.
             *cpu = Cpu { tlb: core::mem::take(&mut cpu.tlb), ..Cpu::default() };
         }
-        for vcpu in 0..VCPUS {
+        let parked = core::mem::take(&mut self.fake.parked);
+        self.vcpus.extend(parked.into_iter().map(|parked| parked.vcpu));
+        for vcpu in 0..self.vcpus.len() {
             self.until_done(vcpu, |op, vcpu, _| {
                 while let Some(mfn) = vcpu.gdt.pop().or_else(|| vcpu.ldt.pages.iter_mut().find_map(Option::take)) {
                     op.put_descriptors(mfn);
@@ -305,6 +311,12 @@ impl<'a> World<'a> {
             self.until_done(vcpu, |op, _, _| op.drain());
         }
         for domain in 0..DOMAINS {
+            let events = core::mem::replace(&mut self.fake.domains[domain].events, events(DomainId(domain as u16)));
+            let mut frames: Vec<Mfn> = events.vcpus().iter().filter_map(VcpuLink::info_frame).collect();
+            self.until_done(2 * domain, |op, _, _| {
+                frames.drain(..).for_each(|mfn| op.put_writable(mfn));
+                Ok(())
+            });
             self.until_done(2 * domain, |op, _, frames| frames.run(|frames| op.tear_down(frames)));
             let shared = core::mem::replace(&mut self.fake.domains[domain].shared_mfn, Mfn(0));
             self.until_done(2 * domain, |op, _, _| {
@@ -324,7 +336,7 @@ impl<'a> World<'a> {
         vcpu: usize,
         mut step: impl FnMut(&mut Operation<'_, Memory<true>>, &mut Vcpu, &dyn FramesLock) -> Result<(), Stop>,
     ) {
-        self.fake.domain = domain_of(vcpu);
+        self.fake.domain = usize::from(self.vcpus[vcpu].domain.0);
         let vcpu = &mut self.vcpus[vcpu];
         loop {
             let mut pending = core::mem::take(&mut vcpu.pending);
