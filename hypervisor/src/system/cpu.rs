@@ -42,7 +42,7 @@ pub struct Cpu {
     /// When the running vCPU has had its share, if others wait.
     slice_end: u64,
     /// What the timer is set for.
-    timer: Option<u64>,
+    pub timer: Option<u64>,
     /// What is left of ended domains and still to be given back.
     remains: Remains,
     /// Whose translations the CPU may hold: the latest vCPU on it.
@@ -188,10 +188,9 @@ fn enter_if_it_may(cpu: &mut Cpu, regs: &mut GuestRegisters, runner: Box<Runner>
 /// Parks a vCPU, or does what is to be done instead.
 pub fn settle(runner: Box<Runner>) {
     runner.link().change_run_state(RunState::Offline, time::now());
-    match park::park(runner) {
-        // The CPU in whose queue it is then takes it apart, if its domain has ended.
-        Some(runner) => enqueue(runner),
-        None => {}
+    // If its domain has ended, the CPU that takes it from its queue takes it apart.
+    if let Some(runner) = park::park(runner) {
+        enqueue(runner);
     }
 }
 

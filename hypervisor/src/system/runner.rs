@@ -13,7 +13,7 @@ use crate::arch::descriptors::GuestTables;
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::mm::tlb;
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
-use crate::arch::{percpu, time};
+use crate::arch::{apic, percpu, time};
 use crate::bounce::GuestSpace;
 use crate::domain::builder::hypercall_page;
 use crate::domain::context::CpuContext;
@@ -42,6 +42,8 @@ pub struct World<'a> {
     pub tables: &'a mut GuestTables,
     /// The CPU's flag, see [`Cpu`](super::cpu::Cpu).
     pub attention: &'a mut bool,
+    /// What the CPU's timer is set for.
+    pub timer: &'a mut Option<u64>,
 }
 
 impl Runner {
@@ -80,8 +82,9 @@ impl<'a> World<'a> {
         runner: &'a mut Runner,
         tables: &'a mut GuestTables,
         attention: &'a mut bool,
+        timer: &'a mut Option<u64>,
     ) -> (&'a mut Vcpu, World<'a>) {
-        (&mut runner.vcpu, World { domain: &runner.domain, tables, attention })
+        (&mut runner.vcpu, World { domain: &runner.domain, tables, attention, timer })
     }
 }
 
@@ -180,9 +183,13 @@ impl Platform for World<'_> {
         guest_frames::vcpu_info(&machine().frames, mfn, offset)
     }
 
-    fn timers_changed(&mut self, _: &Vcpu) {
-        // What the timer is set for is looked up on the way back to the guest.
-        *self.attention = true;
+    fn timers_changed(&mut self, vcpu: &Vcpu) {
+        // If the timer is set for an earlier time, what is next is looked up then.
+        let deadline = vcpu.timers.deadline();
+        if deadline.is_some_and(|at| self.timer.is_none_or(|set| at < set)) {
+            apic::set_timer(deadline);
+            *self.timer = deadline;
+        }
     }
 
     fn events(&self) -> &Arc<Events> {

@@ -149,7 +149,7 @@ pub struct Fake<'a> {
     pub keys: Vec<u8>,
     pub record: Record,
     /// The vCPUs that may not run.
-    pub parked: Vec<Box<FakeParked>>,
+    pub parked: Vec<FakeParked>,
     pub copies: Failing,
     pub allocations: Failing,
 }
@@ -193,7 +193,7 @@ impl<'a> Fake<'a> {
         };
         for domain in 0..DOMAINS {
             let link = &fake.domains[domain].events.vcpus()[usize::from(PARKED)];
-            fake.parked.push(Box::new(FakeParked { vcpu: Vcpu::new(link, Arc::default()), cpu: None }));
+            fake.parked.push(FakeParked { vcpu: Vcpu::new(link, Arc::default()), cpu: None });
             fake.domain = domain;
             for pfn in 0..FRAMES {
                 let mfn = fake.populate(0).unwrap();
@@ -348,7 +348,7 @@ pub struct FakeParked {
     pub cpu: Option<CpuContext>,
 }
 
-impl Parked for Box<FakeParked> {
+impl Parked for FakeParked {
     fn vcpu(&mut self) -> &mut Vcpu {
         &mut self.vcpu
     }
@@ -359,7 +359,7 @@ impl Parked for Box<FakeParked> {
 }
 
 impl Platform for Fake<'_> {
-    type Parked = Box<FakeParked>;
+    type Parked = FakeParked;
 
     fn now(&mut self) -> u64 {
         self.now
@@ -369,14 +369,14 @@ impl Platform for Fake<'_> {
         Clock::new(1_000_000_000, 0).unwrap().guest_record(self.now)
     }
 
-    fn take_parked(&mut self, id: VcpuId) -> Option<Box<FakeParked>> {
+    fn take_parked(&mut self, id: VcpuId) -> Option<FakeParked> {
         let caller = DomainId(self.domain as u16);
         let which = |vcpu: &Vcpu| vcpu.id == id && vcpu.domain == caller;
         let index = self.parked.iter().position(|parked| which(&parked.vcpu))?;
         Some(self.parked.swap_remove(index))
     }
 
-    fn park(&mut self, parked: Box<FakeParked>) {
+    fn park(&mut self, parked: FakeParked) {
         self.parked.push(parked);
     }
 
