@@ -145,6 +145,13 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     pub(super) fn release_frame(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         // Every drop stamps, not just the last one: the clock may have moved between this one and the last.
         frame.stamp(self.mmu.clock.now());
+        self.let_go(frame, mfn, kind);
+    }
+
+    /// [`Operation::release`] for what [`Operation::share`] took for the time of an update. There is nothing to stamp: no
+    /// translation came from this reference, and the end of those that others stood for was stamped by the others.
+    #[inline(always)]
+    pub(super) fn let_go(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         let new = self.change(frame, mfn, |state| state.released(kind));
         if !new.is_validated()
             && let Some(level) = kind.level()
