@@ -83,6 +83,16 @@ pub const fn is_canonical(address: u64) -> bool {
     address.cast_signed() << 16 >> 16 == address.cast_signed()
 }
 
+/// Bytes that guests may name, in both halves of the address space.
+const GUEST_BYTES: u64 = (1 << 47) + HYPERVISOR_END.wrapping_neg();
+
+/// Where an address comes when the space is turned so that [`HYPERVISOR_END`] comes to 0. Then the guests' two ranges are one,
+/// which one comparison tests.
+#[inline]
+const fn rotated(address: u64) -> u64 {
+    address.wrapping_sub(HYPERVISOR_END)
+}
+
 /// A canonical virtual address outside the hypervisor's range.
 ///
 /// The only way to make one checks both, so code that holds a `GuestVa` can't be aimed at the hypervisor (XSA-212).
@@ -93,9 +103,9 @@ pub struct GuestVa(u64);
 
 impl GuestVa {
     /// `None` for a non-canonical address and for one in the hypervisor's range.
+    #[inline]
     pub const fn new(address: u64) -> Option<GuestVa> {
-        // The hole below and the hypervisor's 16 slots are one contiguous range.
-        if address >= 0x0000_8000_0000_0000 && address < HYPERVISOR_END { None } else { Some(GuestVa(address)) }
+        if rotated(address) < GUEST_BYTES { Some(GuestVa(address)) } else { None }
     }
 
     /// The plain number.
@@ -108,11 +118,8 @@ impl GuestVa {
         if len == 0 {
             return Some(self);
         }
-        let Some(last) = self.0.checked_add(len - 1) else { return None };
-        if (self.0 < HYPERVISOR_START) != (last < HYPERVISOR_START) || GuestVa::new(last).is_none() {
-            return None;
-        }
-        Some(self)
+        let wraps = self.0.checked_add(len - 1).is_none();
+        if wraps || len > GUEST_BYTES - rotated(self.0) { None } else { Some(self) }
     }
 
     /// The address `n` bytes on, if it is still a guest's.

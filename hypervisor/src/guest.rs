@@ -2,6 +2,8 @@
 //!
 //! Host tests implement these traits with fakes; `arch` implements them for real.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 use crate::addr::GuestVa;
 
 /// A guest access faulted at this address: not mapped, not writable, or not a guest address at all.
@@ -27,8 +29,9 @@ pub fn check_span(address: u64, len: usize) -> Result<GuestVa, Fault> {
 
 /// The registers a guest had when it entered the hypervisor, and what it will have when it goes on.
 ///
-/// The order is that of the ABI's `cpu_user_regs` (`xen/arch-x86/xen-x86_64.h`) and of the entry stubs' pushes.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+/// The order is that of the entry stubs' pushes, from the last to the first. The six that hold the arguments of a hypercall
+/// lie together, so that they need not be copied ([`GuestRegisters::arguments`]).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 #[allow(missing_docs)]
 pub struct GuestRegisters {
@@ -39,14 +42,14 @@ pub struct GuestRegisters {
     pub rbp: u64,
     pub rbx: u64,
     pub r11: u64,
-    pub r10: u64,
-    pub r9: u64,
-    pub r8: u64,
-    pub rax: u64,
     pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
+    pub rax: u64,
     pub rdi: u64,
+    pub rsi: u64,
+    pub rdx: u64,
+    pub r10: u64,
+    pub r8: u64,
+    pub r9: u64,
     /// The CPU's error code, 0 for vectors without one.
     pub error_code: u32,
     /// The vector that entered the hypervisor, or an [`entry`] value for `syscall` entries.
@@ -58,4 +61,18 @@ pub struct GuestRegisters {
     pub ss: u64,
 }
 
-const _: () = assert!(size_of::<GuestRegisters>() == 21 * 8);
+/// Registers in [`GuestRegisters`], and the first of a hypercall's arguments.
+const WORDS: usize = size_of::<GuestRegisters>() / 8;
+const FIRST_ARGUMENT: usize = core::mem::offset_of!(GuestRegisters, rdi) / 8;
+
+const _: () = assert!(WORDS == 21);
+
+impl GuestRegisters {
+    /// RDI, RSI, RDX, R10, R8, R9: the arguments of a hypercall, in their order.
+    #[inline]
+    pub fn arguments(&mut self) -> &mut [u64; 6] {
+        let words: &mut [u64; WORDS] = zerocopy::transmute_mut!(self);
+        let arguments = words.split_at_mut(FIRST_ARGUMENT).1;
+        arguments.first_chunk_mut().expect("six registers follow")
+    }
+}

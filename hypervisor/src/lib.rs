@@ -12,7 +12,7 @@
 //! # The rooms
 //!
 //! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`domain`], [`bounce`],
-//! [`emulate`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for the bare machine only: `arch`,
+//! [`emulate`], [`event`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for the bare machine only: `arch`,
 //! `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
 #![no_std]
 #![deny(unsafe_code)]
@@ -25,6 +25,7 @@ pub mod addr;
 pub mod bounce;
 pub mod domain;
 pub mod emulate;
+pub mod event;
 pub mod guest;
 pub mod hypercall;
 pub mod machine;

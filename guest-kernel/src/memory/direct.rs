@@ -24,7 +24,7 @@ pub const DIRECT_MAP: u64 = 0xffff_8800_0000_0000;
 /// What one step maps: all that a level 1 table can.
 const STEP: u64 = 512;
 
-/// The frames that have their address in the direct map. Empty before it is set up.
+/// The first frame that has its address in the direct map. There is none before the map is set up.
 static START: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// Whether a frame has its address in the direct map.
@@ -63,7 +63,7 @@ impl Memory {
             if words.end > end {
                 continue;
             }
-            if self.frames.len() < info.nr_pages {
+            if self.frames.size() < info.nr_pages {
                 let frames = core::mem::replace(&mut self.frames, FrameTable::new(&mut []));
                 self.frames = frames.moved_to(words_at(words.start, info.nr_pages));
             }

@@ -6,50 +6,68 @@ use crate::paging::tree::Tables;
 use crate::paging::{Mfn, PAGE_BYTES, Pfn, Rights, index, kernel_page, leaf_table};
 use core::ptr::{copy_nonoverlapping, write_bytes};
 
+/// A frame in its holder's hands. One that is dropped is lost: [`Memory::release`] takes it back.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Frame(Pfn);
+
+impl Frame {
+    /// Its number.
+    pub(super) const fn pfn(&self) -> Pfn {
+        self.0
+    }
+}
+
 impl Memory {
-    /// A frame full of zeros, with one reference.
-    pub fn allocate(&mut self) -> Result<Pfn, Error> {
-        let pfn = self.frames.allocate().ok_or(Error::OutOfFrames)?;
-        self.clear(pfn);
-        Ok(pfn)
-    }
-
-    /// Drops a reference to a frame, which must not be mapped any more for it.
+    /// A frame full of zeros.
     ///
-    /// # Panics
-    /// If there is none.
-    pub fn release(&mut self, pfn: Pfn) {
-        self.frames.release(pfn);
+    /// # Errors
+    /// [`Error::OutOfFrames`].
+    pub fn allocate(&mut self) -> Result<Frame, Error> {
+        self.new_page().map(Frame)
     }
 
-    /// The references to a frame.
-    pub fn references(&self, pfn: Pfn) -> u32 {
-        self.frames.references(pfn)
+    /// Takes a frame back. It is free when no address space has it.
+    pub fn release(&mut self, frame: Frame) {
+        self.frames.release(frame.0);
+    }
+
+    /// The references to a frame: its holder's, and one for each page of an address space.
+    pub fn references(&self, frame: &Frame) -> u32 {
+        self.frames.references(frame.0)
     }
 
     /// Copies bytes to a frame, from `offset` on.
     ///
     /// # Panics
-    /// If the frame has no references, or the bytes don't fit.
-    pub fn write_frame(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) {
+    /// If they don't fit.
+    pub fn write_frame(&mut self, frame: &Frame, offset: usize, bytes: &[u8]) {
+        self.write_page(frame.0, offset, bytes);
+    }
+
+    /// A frame full of zeros, with one reference.
+    pub(super) fn new_page(&mut self) -> Result<Pfn, Error> {
+        let pfn = self.frames.allocate().ok_or(Error::OutOfFrames)?;
+        self.clear(pfn);
+        Ok(pfn)
+    }
+
+    /// Copies bytes to a frame that belongs to an address space or a holder, from `offset` on.
+    pub(super) fn write_page(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) {
         assert!(self.frames.references(pfn) > 0 && offset <= PAGE_BYTES && bytes.len() <= PAGE_BYTES - offset);
-        // SAFETY: a frame with references is no table, so it is mapped writable at its address; it belongs to this
-        // room, which has no Rust references to its bytes. The length is checked.
+        // SAFETY: a frame with references is no table, so it is mapped writable at its address. Frames of the kernel's
+        // own pages, in which Rust's objects live, don't come here. The length is checked.
         unsafe { copy_nonoverlapping(bytes.as_ptr(), bytes_of(pfn).add(offset), bytes.len()) };
     }
 
-    /// Copies bytes out of a frame, from `offset` on.
-    ///
-    /// # Panics
-    /// As [`write_frame`](Memory::write_frame).
-    pub fn read_frame(&self, pfn: Pfn, offset: usize, bytes: &mut [u8]) {
+    /// Copies bytes out of such a frame, from `offset` on.
+    pub(super) fn read_page(&self, pfn: Pfn, offset: usize, bytes: &mut [u8]) {
         assert!(self.frames.references(pfn) > 0 && offset <= PAGE_BYTES && bytes.len() <= PAGE_BYTES - offset);
         // SAFETY: as above.
         unsafe { copy_nonoverlapping(bytes_of(pfn).add(offset), bytes.as_mut_ptr(), bytes.len()) };
     }
 
-    /// Copies all of frame `from` to frame `to`.
-    pub(super) fn copy_frame(&mut self, from: Pfn, to: Pfn) {
+    /// Copies all of such a frame to another.
+    pub(super) fn copy_page(&mut self, from: Pfn, to: Pfn) {
         assert!(from != to && self.frames.references(from) > 0 && self.frames.references(to) > 0);
         // SAFETY: as above.
         unsafe { copy_nonoverlapping(bytes_of(from), bytes_of(to), PAGE_BYTES) };

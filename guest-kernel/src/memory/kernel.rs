@@ -20,7 +20,7 @@ impl Memory {
         self.expect_free((range.end - range.start) / PAGE_SIZE + tables_for(&range))?;
         self.edit(range, Missing::Make, &mut |editor, address, old| {
             assert!(target(old).is_none(), "{address:#x} is mapped already");
-            let pfn = editor.memory.allocate()?;
+            let pfn = editor.memory.new_page()?;
             Ok(Some(kernel_page(numbers::mfn(pfn), rights)))
         })?;
         self.commit()

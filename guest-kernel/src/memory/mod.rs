@@ -30,6 +30,7 @@ use pv_abi::errno::Errno;
 use spin::{Mutex, MutexGuard, Once};
 
 pub use direct::DIRECT_MAP;
+pub use frames::Frame;
 pub use heap::heap_size;
 pub use kernel::KERNEL_PAGES;
 pub use numbers::{address_of_frame, entry, machine_frame, machine_frame_at, mapped_end, pseudo_physical_frame};
@@ -72,7 +73,8 @@ pub struct Memory {
 
 static MEMORY: Once<Result<Mutex<Memory>, Error>> = Once::new();
 
-/// Takes the memory, which is set up at the first call.
+/// Takes the memory, which is set up at the first call. While it is held the heap can't grow: what is allocated then
+/// should be small.
 ///
 /// # Errors
 /// Those of the setup, at every call.

@@ -18,23 +18,18 @@ const END: u32 = NUMBER;
 #[derive(Debug)]
 pub struct FrameList {
     head: u32,
-    len: u32,
+    count: u32,
 }
 
 impl FrameList {
     /// No frames.
     pub const fn new() -> FrameList {
-        FrameList { head: END, len: 0 }
+        FrameList { head: END, count: 0 }
     }
 
     /// How many frames.
-    pub const fn len(&self) -> u32 {
-        self.len
-    }
-
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.len == 0
+    pub const fn count(&self) -> u32 {
+        self.count
     }
 }
 
@@ -70,18 +65,13 @@ impl<'a> FrameTable<'a> {
     }
 
     /// How many frames there are words for.
-    pub fn len(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.words.len() as u64
-    }
-
-    /// Whether there are no words.
-    pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
     }
 
     /// How many frames are free.
     pub fn free(&self) -> u32 {
-        self.free.len
+        self.free.count
     }
 
     /// Makes a frame free that the table could not give before.
@@ -91,7 +81,7 @@ impl<'a> FrameTable<'a> {
     pub fn add(&mut self, pfn: Pfn) {
         assert!(*self.word(pfn) == 0, "{pfn:?} is in the table already");
         *self.word(pfn) = FREE | self.free.head;
-        self.free = FrameList { head: number(pfn), len: self.free.len + 1 };
+        self.free = FrameList { head: number(pfn), count: self.free.count + 1 };
     }
 
     /// Takes a free frame, with one reference.
@@ -99,7 +89,7 @@ impl<'a> FrameTable<'a> {
         let pfn = self.first(&self.free)?;
         let next = *self.word(pfn) & NUMBER;
         *self.word(pfn) = 1;
-        self.free = FrameList { head: next, len: self.free.len - 1 };
+        self.free = FrameList { head: next, count: self.free.count - 1 };
         Some(pfn)
     }
 
@@ -158,7 +148,7 @@ impl<'a> FrameTable<'a> {
         let pfn = self.first(list)?;
         let word = self.word(pfn);
         assert!(*word & LISTED != 0, "{pfn:?} is in no list");
-        *list = FrameList { head: *word & NUMBER, len: list.len - 1 };
+        *list = FrameList { head: *word & NUMBER, count: list.count - 1 };
         *word = 1;
         Some(pfn)
     }
@@ -191,7 +181,7 @@ impl<'a> FrameTable<'a> {
 
     fn enter(&mut self, list: &mut FrameList, pfn: Pfn) {
         *self.word(pfn) = LISTED | list.head;
-        *list = FrameList { head: number(pfn), len: list.len + 1 };
+        *list = FrameList { head: number(pfn), count: list.count + 1 };
     }
 
     fn word(&mut self, pfn: Pfn) -> &mut u32 {

@@ -8,8 +8,8 @@ use core::ops::Range;
 
 /// Where a program's code is.
 pub const TEXT: u64 = 0x40_0000;
-/// Where its heap starts.
-pub const HEAP: u64 = 0x80_0000;
+/// Where its heap starts: a program and a small heap share a level 1 table.
+pub const HEAP: u64 = 0x48_0000;
 /// Its stack, which starts at the upper end.
 pub const STACK: Range<u64> = 0x3fff_0000..0x4000_0000;
 

@@ -25,48 +25,45 @@ pub fn user_flags(asked: u64) -> u64 {
     asked & flags::DEFINED & !(flags::IOPL | flags::VM | flags::VIF_VIP) | flags::IF | flags::RESERVED_ONE
 }
 
-/// Up to eleven words, lowest address first.
+/// The words of a frame, lowest address first.
 pub struct Frame {
-    words: [u64; 11],
-    len: usize,
+    words: [u64; MOST],
+    /// The first one in use: frames grow downwards from their common end.
+    first: usize,
 }
+
+/// Words of the longest frame, the failsafe callback's.
+const MOST: usize = 11;
 
 impl Frame {
     /// RCX, R11, [error code,] RIP, CS and mask, RFLAGS, RSP, SS.
+    #[inline]
     pub fn exception(regs: &GuestRegisters, vcpu: &Vcpu, error_code: Option<u64>) -> Frame {
-        let mut frame = Frame { words: [0; 11], len: 0 };
-        frame.push([regs.rcx, regs.r11]);
-        if let Some(code) = error_code {
-            frame.push([code]);
+        let [rip, cs, rflags, rsp, ss] = tail(regs, vcpu);
+        let GuestRegisters { rcx, r11, .. } = *regs;
+        match error_code {
+            None => Frame { words: [0, 0, 0, 0, rcx, r11, rip, cs, rflags, rsp, ss], first: 4 },
+            Some(code) => Frame { words: [0, 0, 0, rcx, r11, code, rip, cs, rflags, rsp, ss], first: 3 },
         }
-        frame.push(tail(regs, vcpu));
-        frame
     }
 
     /// RCX, R11, DS, ES, FS, GS, RIP, CS and mask, RFLAGS, RSP, SS.
-    pub fn failsafe(regs: &GuestRegisters, vcpu: &Vcpu, [ds, es, fs, gs]: [u16; 4]) -> Frame {
-        let mut frame = Frame { words: [0; 11], len: 0 };
-        frame.push([regs.rcx, regs.r11]);
-        frame.push([ds, es, fs, gs].map(u64::from));
-        frame.push(tail(regs, vcpu));
-        frame
+    pub fn failsafe(regs: &GuestRegisters, vcpu: &Vcpu, selectors: [u16; 4]) -> Frame {
+        let [rip, cs, rflags, rsp, ss] = tail(regs, vcpu);
+        let [ds, es, fs, gs] = selectors.map(u64::from);
+        Frame { words: [regs.rcx, regs.r11, ds, es, fs, gs, rip, cs, rflags, rsp, ss], first: 0 }
     }
 
     /// The words in use.
+    #[inline]
     pub fn words(&self) -> &[u64] {
-        self.words.get(..self.len).unwrap_or_default()
-    }
-
-    fn push<const N: usize>(&mut self, words: [u64; N]) {
-        for (slot, word) in self.words.iter_mut().skip(self.len).zip(words) {
-            *slot = word;
-        }
-        self.len += N;
+        self.words.get(self.first..).unwrap_or_default()
     }
 }
 
 /// RIP, CS, RFLAGS, RSP, SS as the guest kernel is to see them: its own ring shown as 0, its users' as 3; the upcall
 /// mask in bits 32..40 of the CS word, and its inverse as IF.
+#[inline]
 fn tail(regs: &GuestRegisters, vcpu: &Vcpu) -> [u64; 5] {
     let selector = match vcpu.mode {
         Mode::Kernel => regs.cs & 0xfffc,

@@ -180,3 +180,21 @@ proptest! {
         prop_assert_eq!(vcpu.info.upcall_mask() != 0, masked);
     }
 }
+
+#[test]
+fn the_system_call_interrupt_is_open_to_users_once_it_has_a_handler() {
+    let (mut vcpu, mut regs) = (vcpu(), registers());
+    let mut space = Space { writable: true, ..Space::default() };
+    vcpu.mode = Mode::User;
+    regs.rip = 0x1002;
+    vcpu.gates[13].address = 0xd00;
+    assert_eq!(system_call_interrupt(&mut vcpu, &mut regs, &mut space), Ok(Return::RcxR11Free));
+    assert_eq!((regs.rip, vcpu.mode), (0xd00, Mode::Kernel));
+    let word = |space: &Space, index: u64| space.words[&(regs.rsp + 8 * index)];
+    assert_eq!((word(&space, 2), word(&space, 3)), (0x402, 0x1000), "a #GP at the instruction");
+
+    (vcpu.mode, regs.rip) = (Mode::User, 0x1002);
+    vcpu.gates[0x80] = Gate { address: 0x8000, dpl: 0, masks_events: false };
+    assert_eq!(system_call_interrupt(&mut vcpu, &mut regs, &mut space), Ok(Return::RcxR11Free));
+    assert_eq!((regs.rip, space.words[&(regs.rsp + 16)]), (0x8000, 0x1002));
+}

@@ -1,12 +1,13 @@
 //! Domains and their vCPUs as the rules see them: plain state, no locks, no machine.
 //!
-//! * [`vcpu`]: what a virtual CPU is besides its registers;
+//! * [`vcpu`]: what a virtual CPU is besides its registers; [`link`]: what of it all CPUs share;
 //! * [`shared`]: the page that a domain and the hypervisor both read and write;
 //! * [`builder`]: a new domain's memory from a kernel image;
 //! * [`report`]: what is said when a domain ends.
 #![forbid(unsafe_code)]
 
 pub mod builder;
+pub mod link;
 pub mod report;
 pub mod shared;
 pub mod vcpu;
@@ -61,6 +62,30 @@ impl End {
     }
 }
 
+/// What a guest kernel is entered for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delivered {
+    /// An exception or software interrupt, by its vector.
+    Exception(u8),
+    /// An event upcall.
+    Event,
+    /// A system call of one of its users.
+    SystemCall,
+    /// Its failsafe callback.
+    Failsafe,
+}
+
+impl fmt::Display for Delivered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Delivered::Exception(vector) => report::name(*vector),
+            Delivered::Event => "an event",
+            Delivered::SystemCall => "a system call",
+            Delivered::Failsafe => "a failsafe callback",
+        })
+    }
+}
+
 /// What a guest did that the hypervisor can't answer with an error code or a trap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Crash {
@@ -71,8 +96,8 @@ pub enum Crash {
     },
     /// The frame of an exception or upcall can't be written to the guest kernel's stack.
     BadStack {
-        /// The exception or upcall to be delivered.
-        what: &'static str,
+        /// What was to be delivered.
+        what: Delivered,
         /// Where the frame was to go.
         address: u64,
     },

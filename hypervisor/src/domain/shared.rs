@@ -41,8 +41,10 @@ struct VcpuTime {
 pub struct SharedInfo {
     /// One for each of the first 32 vCPUs.
     pub vcpus: [VcpuInfo; MAX_VCPUS as usize],
-    evtchn_pending: [AtomicU64; 64],
-    evtchn_mask: [AtomicU64; 64],
+    /// A bit for each port that is pending, in 2-level delivery.
+    pub evtchn_pending: [AtomicU64; 64],
+    /// A bit for each port that is masked, in 2-level delivery.
+    pub evtchn_mask: [AtomicU64; 64],
     wc_version: AtomicU32,
     wc_sec: AtomicU32,
     wc_nsec: AtomicU32,
@@ -58,12 +60,30 @@ impl VcpuInfo {
     /// Is an upcall to be delivered now: pending and not masked?
     #[inline]
     pub fn upcall_due(&self) -> bool {
-        self.upcall_pending.load(Ordering::Acquire) != 0 && self.upcall_mask.load(Ordering::Relaxed) == 0
+        self.upcall_pending.load(Ordering::SeqCst) != 0 && self.upcall_mask.load(Ordering::Relaxed) == 0
     }
 
     /// Is an upcall pending, masked or not?
     pub fn upcall_pending(&self) -> bool {
         self.upcall_pending.load(Ordering::Acquire) != 0
+    }
+
+    /// Makes an upcall pending. True if none was.
+    #[inline]
+    pub fn set_upcall_pending(&self) -> bool {
+        self.upcall_pending.swap(1, Ordering::SeqCst) == 0
+    }
+
+    /// Makes it look as if any event might be pending, after the flags have moved here.
+    pub fn set_all_pending(&self) {
+        self.pending_sel.store(u64::MAX, Ordering::SeqCst);
+        self.set_upcall_pending();
+    }
+
+    /// Takes over what `old` holds, the clock record apart, which is written anew.
+    pub fn take_over(&self, old: &VcpuInfo) {
+        self.upcall_mask.store(old.upcall_mask(), Ordering::Relaxed);
+        self.cr2.store(old.cr2(), Ordering::Relaxed);
     }
 
     /// The guest's interrupt flag, inverted: the byte as the guest left it.

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use arrayvec::ArrayVec;
 
 use super::shared::VcpuInfo;
-use crate::addr::{DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
+use crate::addr::{DomainId, GuestVa, Mfn, PAGE_SHIFT, VcpuId};
 use crate::guest::GuestRegisters;
 use crate::mm::root::Roots;
 use crate::mm::validate::Pending;
@@ -75,8 +75,8 @@ impl Control {
     };
 }
 
-/// Descriptors in a page.
-pub const DESCRIPTORS_PER_PAGE: u32 = PAGE_SIZE as u32 / 8;
+/// Descriptors in a page, of 8 bytes each.
+pub const DESCRIPTORS_PER_PAGE: u32 = 1 << (PAGE_SHIFT - 3);
 /// Pages at the start of the GDT that are the guest's.
 pub const GDT_PAGES: usize = 14;
 /// Most pages of an LDT.

@@ -26,7 +26,7 @@ impl<C: GuestCpu> Context<'_, C> {
     pub fn mov_from_cr(&mut self, control: u8, to: Gpr) -> Result<(), Exception> {
         let value = match control {
             0 => self.cr0(),
-            2 => self.cpu.cr2(),
+            2 => self.vcpu.info.cr2(),
             3 => self.vcpu.roots.kernel.map_or(0, |root| root.base().0),
             4 => self.vcpu.control.cr4,
             _ => return Err(NOT_ALLOWED),

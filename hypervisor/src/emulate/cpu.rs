@@ -57,9 +57,6 @@ pub trait GuestCpu: GuestCopy {
     /// Makes the next use of the FPU trap, or not (CR0.TS).
     fn set_task_switched(&mut self, on: bool);
 
-    /// The address of the guest's latest page fault, from its `vcpu_info`.
-    fn cr2(&self) -> u64;
-
     /// Makes `root` the top-level page table of kernel mode, as `MMUEXT_NEW_BASEPTR` does. Checking the tables may take
     /// more than one step.
     ///

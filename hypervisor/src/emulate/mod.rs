@@ -128,15 +128,11 @@ enum Cause {
     SoftwareInterrupt,
 }
 
-/// Always open to users once it has a handler, as in Xen: kernels register it for nothing else.
-const LINUX_SYSTEM_CALL: u8 = 0x80;
-
 /// `int vector`. The CPU's own gates are closed to ring 3, and the guest's table decides.
 fn software_interrupt(vcpu: &Vcpu, regs: &mut GuestRegisters, vector: u8, next: u64) -> Outcome {
     let gate = vcpu.gates[usize::from(vector)];
     // A gate without a handler is no gate: delivering through it would end the domain on a user's word (XSA-259).
-    let is_open = vector == LINUX_SYSTEM_CALL || gate.dpl >= ring(vcpu);
-    if gate.address == 0 || !is_open {
+    if gate.address == 0 || gate.dpl < ring(vcpu) {
         let code = u32::from(vector) << 3 | IN_IDT;
         return Outcome::Raise(Exception::with_code(GENERAL_PROTECTION, code));
     }

@@ -1,7 +1,7 @@
 //! What string instructions (INS, OUTS, MOVS, STOS) have in common: each fault does one step.
 
-use super::cpu::{GuestCpu, SegmentBase};
 use super::cpu::Progress;
+use super::cpu::{GuestCpu, SegmentBase};
 use super::execute::Context;
 use super::instruction::{AddressSize, Gpr, Segment};
 

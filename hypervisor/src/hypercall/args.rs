@@ -58,5 +58,5 @@ impl<P: Platform> Call<'_, P> {
 /// # Errors
 /// `EINVAL`.
 pub(super) fn canonical(address: u64) -> Result<u64, Errno> {
-    if is_canonical(address) { Ok(address) } else { Err(Errno::EINVAL.into()) }
+    if is_canonical(address) { Ok(address) } else { Err(Errno::EINVAL) }
 }

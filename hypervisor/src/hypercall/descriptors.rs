@@ -55,7 +55,7 @@ fn put<P: Platform>(vcpu: &mut Vcpu, platform: &mut P, budget: &mut u32, mfn: Mf
 
 /// `(uint64_t address, uint64_t descriptor)`: stores one descriptor at a machine address.
 pub(super) fn update_descriptor<P: Platform>(call: &mut Call<'_, P>) -> Reply {
-    let [address, descriptor, ..] = call.args;
+    let [address, descriptor, ..] = *call.args;
     let stored = call.memory(|op, _| op.update_descriptor(Slot::at(MachineAddr(address))?, descriptor));
     match stored {
         Ok(()) => Ok(0),

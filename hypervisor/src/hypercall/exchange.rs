@@ -49,7 +49,7 @@ pub(super) fn exchange<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 fn check<P: Platform>(call: &Call<'_, P>, request: MemoryExchange) -> Result<Exchange, Errno> {
     let MemoryExchange { input, output, nr_exchanged } = request;
     if input.extent_order > MAX_ORDER || output.extent_order > MAX_ORDER {
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM);
     }
     let frames = |extents: u64, order: u32| extents.checked_mul(1 << order);
     let balanced = frames(input.nr_extents, input.extent_order)
@@ -62,11 +62,11 @@ fn check<P: Platform>(call: &Call<'_, P>, request: MemoryExchange) -> Result<Exc
         || !nr_exchanged.is_multiple_of(inputs)
         || !input.nr_extents.is_multiple_of(inputs)
     {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL);
     }
     if input.domid != DOMID_SELF && input.domid != call.vcpu.domain.0 {
         call.platform.page_owner(DomainId(input.domid))?;
-        return Err(Errno::EPERM.into());
+        return Err(Errno::EPERM);
     }
     Ok(Exchange { request, inputs, outputs })
 }

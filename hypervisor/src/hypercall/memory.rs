@@ -57,7 +57,7 @@ fn own<P: Platform>(call: &mut Call<'_, P>) -> Result<(), Errno> {
         return Ok(());
     }
     let exists = call.platform.domain_exists(DomainId(request.domid));
-    Err(if exists { Errno::EPERM } else { Errno::ESRCH }.into())
+    Err(if exists { Errno::EPERM } else { Errno::ESRCH })
 }
 
 /// One entry of RAM from 0 to the most the domain may own.

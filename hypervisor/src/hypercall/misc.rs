@@ -26,8 +26,10 @@ pub(super) fn stack_switch<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 /// `fpu_taskswitch(int set)`: sets or clears CR0.TS.
 pub(super) fn fpu_taskswitch<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let on = call.u32(0) != 0;
-    call.vcpu.control.task_switched = on;
-    call.platform.set_task_switched(on);
+    if call.vcpu.control.task_switched != on {
+        call.vcpu.control.task_switched = on;
+        call.platform.set_task_switched(on);
+    }
     Ok(0)
 }
 

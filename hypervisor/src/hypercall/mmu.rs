@@ -47,7 +47,11 @@ pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<
     }
 }
 
-fn update<P: Platform>(call: &mut Call<'_, P>, requests: &mut Iter<'_, MmuUpdate>, owner: DomainId) -> Result<(), Halt> {
+fn update<P: Platform>(
+    call: &mut Call<'_, P>,
+    requests: &mut Iter<'_, MmuUpdate>,
+    owner: DomainId,
+) -> Result<(), Halt> {
     loop {
         call.memory(|op, _| op.update_list(requests, entry_update, owner))?;
         let Some(&request) = requests.as_slice().first() else { return Ok(()) };
@@ -114,7 +118,7 @@ fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) 
 
 #[inline(always)]
 fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
-    let [va, value, flags, ..] = call.args;
+    let [va, value, flags, ..] = *call.args;
     let address = GuestVa::new(va).ok_or(Errno::EINVAL)?;
     let root = call.vcpu.roots.kernel.ok_or(Errno::EINVAL)?;
     match call.memory(move |op, _| op.update_mapping(root, address, value, owner)) {

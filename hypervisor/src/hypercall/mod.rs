@@ -37,9 +37,9 @@ use pv_abi::hypercall as number;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn};
 use crate::bounce::{self, GuestSpace, Return};
+use crate::domain::End;
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
-use crate::domain::End;
 use crate::emulate::SegmentBase;
 use crate::guest::{Fault, GuestRegisters};
 use crate::mm::error::{Refused, Stop};
@@ -190,7 +190,8 @@ const BUDGET: u32 = 2048;
 pub(crate) struct Call<'a, P: Platform> {
     pub vcpu: &'a mut Vcpu,
     pub platform: &'a mut P,
-    pub args: [u64; 6],
+    /// The arguments: the guest's registers, or an entry of its multicall.
+    pub args: &'a mut [u64; 6],
     /// What is left of [`BUDGET`].
     pub budget: u32,
     /// Where to say what follows, for [`Otherwise::THEN`].
@@ -243,14 +244,11 @@ fn dispatch_within<P: Platform>(
     if regs.rax == u64::from(number::IRET) {
         return iret(vcpu, regs, platform, next);
     }
-    let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
-    let mut call = Call { vcpu, platform, args, budget, next };
-    match handler(regs.rax)(&mut call) {
+    let handler = handler(regs.rax);
+    let mut call = Call { vcpu, platform, args: regs.arguments(), budget, next };
+    match handler(&mut call) {
         Ok(value) => regs.rax = value,
-        Err(Otherwise::AGAIN) => {
-            [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
-            regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
-        }
+        Err(Otherwise::AGAIN) => regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH),
         Err(Otherwise::THEN) => {
             regs.rax = 0;
             return None;

@@ -54,10 +54,10 @@ fn one<P: Platform>(call: &mut Call<'_, P>, entry: &MulticallEntry) -> Step {
         return Step::Result(code(Errno::EINVAL));
     }
     let Call { vcpu, platform, budget, next, .. } = call;
-    let mut inner = Call { vcpu, platform: *platform, args: entry.args, budget: *budget, next };
+    let mut args = entry.args;
+    let mut inner = Call { vcpu, platform: *platform, args: &mut args, budget: *budget, next };
     let reply = handler(entry.op)(&mut inner);
-    let (args, left) = (inner.args, inner.budget);
-    *budget = left;
+    *budget = inner.budget;
     match reply {
         Ok(value) => Step::Result(value),
         Err(Otherwise::AGAIN) => Step::Restart(args),

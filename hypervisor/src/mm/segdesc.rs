@@ -83,7 +83,8 @@ impl<M: PageTableMem> Operation<'_, M> {
     pub fn update_descriptor(&mut self, slot: Slot, value: u64) -> Result<(), Stop> {
         self.begin()?;
         let Slot { page, index } = slot;
-        let accepted = accept_descriptor(value).ok_or_else(|| Stop::refuse(Refusal::Descriptor { mfn: page, index, value }))?;
+        let accepted =
+            accept_descriptor(value).ok_or_else(|| Stop::refuse(Refusal::Descriptor { mfn: page, index, value }))?;
         let in_use = self.share(page, self.space.domain, FrameType::Descriptors)?.is_some();
         if !in_use {
             self.take_writable(page, self.space.domain)?;

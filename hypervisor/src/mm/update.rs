@@ -155,7 +155,13 @@ impl<M: PageTableMem> Operation<'_, M> {
 
     /// Changes the L1 entry that maps `address`, in the address space of `root`, an L4 table the caller holds.
     #[inline(never)]
-    pub fn update_mapping(&mut self, root: Mfn, address: GuestVa, value: u64, page_owner: DomainId) -> Result<(), Stop> {
+    pub fn update_mapping(
+        &mut self,
+        root: Mfn,
+        address: GuestVa,
+        value: u64,
+        page_owner: DomainId,
+    ) -> Result<(), Stop> {
         let slot = self.find_l1(root, address)?;
         self.update_l1(slot, value, Change::Set, page_owner).map(drop)
     }

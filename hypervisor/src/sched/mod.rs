@@ -33,9 +33,16 @@ struct Sleeper<T> {
     until: Option<u64>,
 }
 
+impl<T> RunQueue<T> {
+    /// An empty queue.
+    pub const fn new() -> Self {
+        RunQueue { ready: VecDeque::new(), asleep: Vec::new() }
+    }
+}
+
 impl<T> Default for RunQueue<T> {
     fn default() -> Self {
-        RunQueue { ready: VecDeque::new(), asleep: Vec::new() }
+        RunQueue::new()
     }
 }
 

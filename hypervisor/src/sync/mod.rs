@@ -13,9 +13,8 @@
 use core::cell::{RefCell, RefMut};
 use core::ops::{Deref, DerefMut};
 
-use alloc::boxed::Box;
-
 use crate::arch::percpu;
+use crate::mm::flush::MAX_CPUS;
 
 /// The order in which locks are taken: lower first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -27,10 +26,10 @@ pub enum Rank {
     Domain = 1,
     /// A CPU's inbox of wake-ups and new vCPUs.
     Inbox = 2,
+    /// The hypervisor's heap. It takes frames when it grows, and any allocation may make it grow.
+    Heap = 3,
     /// The frame allocator.
-    Frames = 3,
-    /// The hypervisor's heap.
-    Heap = 4,
+    Frames = 4,
     /// The console's input side: focus and buffers.
     Input = 5,
 }
@@ -52,13 +51,22 @@ impl<T> SpinLock<T> {
     /// # Panics
     /// When this CPU holds a lock of the same or a higher rank: our bug, never a guest's doing.
     pub fn lock(&self) -> Guard<'_, T> {
-        let held = &percpu::this().ranks_held;
-        let bit = 1 << self.rank as u32;
-        assert!(held.get() < bit, "lock rank: taking {:?} while holding {:#b}", self.rank, held.get());
+        check(self.rank);
         let inner = self.inner.lock();
+        let (held, bit) = (&percpu::this().ranks_held, 1 << self.rank as u32);
         held.set(held.get() | bit);
         Guard { bit, inner }
     }
+}
+
+/// Checks that this CPU may take a lock of this rank. For code that takes it now and then, but may only be called where
+/// it could.
+///
+/// # Panics
+/// As [`SpinLock::lock`].
+pub fn check(rank: Rank) {
+    let held = percpu::this().ranks_held.get();
+    assert!(held < 1 << rank as u32, "lock rank: taking {rank:?} while holding {held:#b}");
 }
 
 /// Gives the lock back when dropped.
@@ -88,9 +96,9 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
-/// One `T` per CPU, reached only by that CPU.
+/// One `T` per CPU, reached only by that CPU. For statics.
 pub struct PerCpu<T> {
-    slots: Box<[RefCell<T>]>,
+    slots: [RefCell<T>; MAX_CPUS],
 }
 
 // SAFETY: slot `i` is reached only through `PerCpu::borrow` on CPU `i`, and hypervisor code on one CPU is one thread
@@ -99,9 +107,9 @@ pub struct PerCpu<T> {
 unsafe impl<T: Send> Sync for PerCpu<T> {}
 
 impl<T> PerCpu<T> {
-    /// Makes the slots of CPUs `0..cpus`.
-    pub fn new(cpus: usize, make: impl FnMut(usize) -> T) -> Self {
-        PerCpu { slots: (0..cpus).map(make).map(RefCell::new).collect() }
+    /// As the slots are at first.
+    pub const fn new(slots: [RefCell<T>; MAX_CPUS]) -> Self {
+        PerCpu { slots }
     }
 
     /// This CPU's slot.
@@ -111,11 +119,6 @@ impl<T> PerCpu<T> {
     #[inline]
     pub fn borrow(&self) -> RefMut<'_, T> {
         self.slots[percpu::cpu().0 as usize].borrow_mut()
-    }
-
-    /// This CPU's slot, unless it is borrowed already; for reports from a panic.
-    pub fn try_borrow(&self) -> Option<RefMut<'_, T>> {
-        self.slots.get(percpu::cpu().0 as usize)?.try_borrow_mut().ok()
     }
 }
 

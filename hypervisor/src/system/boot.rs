@@ -8,7 +8,6 @@ use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped};
 use log::{LevelFilter, debug, error, info};
 
 use super::console::Input;
-use super::cpu::Cpu;
 use super::{Inbox, MACHINE, Machine, all_stopped, create, machine, memory};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, Facts, LoadedArchive, Memory};
@@ -16,7 +15,7 @@ use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::frame::FrameTable;
-use crate::sync::{Once, PerCpu, Rank, SpinLock};
+use crate::sync::{Once, Rank, SpinLock};
 use crate::time::SECOND;
 
 /// The frames, before there is a heap for anything else.
@@ -116,7 +115,6 @@ fn make_machine(facts: &Facts, when_all_stopped: WhenAllStopped) {
         frames: frames.table,
         allocator: &frames.allocator,
         domains: SpinLock::new(Rank::Domains, Vec::new()),
-        cpus: PerCpu::new(cpus, |_| Cpu::default()),
         inboxes: (0..cpus).map(|_| SpinLock::new(Rank::Inbox, Inbox::default())).collect(),
         running: AtomicU32::new(1),
         input: SpinLock::new(Rank::Input, Input::new()),

@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 
 use super::remove::{self, Remains};
 use super::runner::Runner;
-use super::{Domain, descriptors, flush, machine, post};
+use super::{CPUS, Domain, descriptors, flush, machine, post};
 use crate::addr::{DomainId, VcpuId};
 use crate::arch::descriptors::GuestTables;
 use crate::arch::{self, percpu, time};
@@ -22,7 +22,6 @@ use crate::hypercall::Next;
 use crate::sched::{Entity, RunQueue, SLICE};
 
 /// What belongs to one CPU and is touched by no other.
-#[derive(Default)]
 pub struct Cpu {
     /// The vCPU whose registers are in `CpuTop`, or were until it left for [`Cpu::queue`].
     pub current: Option<Box<Runner>>,
@@ -44,6 +43,24 @@ pub struct Cpu {
     translations: Option<(Arc<Domain>, VcpuId)>,
     /// Which descriptors of a guest it shows.
     pub tables: GuestTables,
+}
+
+impl Cpu {
+    /// A CPU that has nothing to do.
+    pub const fn new() -> Cpu {
+        Cpu {
+            current: None,
+            queue: RunQueue::new(),
+            vcpus: 0,
+            next: None,
+            attention: false,
+            slice_end: 0,
+            timer: None,
+            remains: Remains::new(),
+            translations: None,
+            tables: GuestTables::new(),
+        }
+    }
 }
 
 impl Entity for Box<Runner> {
@@ -87,6 +104,7 @@ pub fn finish(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Ne
 fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefMut<'static, Cpu> {
     loop {
         cpu.attention = false;
+        super::entry::report_nmi();
         read_inbox(&mut cpu, regs);
         if !cpu.remains.is_empty() {
             cpu.remains.step();
@@ -114,7 +132,7 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
             // An interrupt in the idle loop wants the CPU's state.
             drop(cpu);
             arch::idle();
-            cpu = machine().cpus.borrow();
+            cpu = CPUS.borrow();
         }
     }
 }

@@ -152,10 +152,10 @@ fn take_root(domain: &Domain, vcpu: &mut Vcpu, root: Mfn) -> Result<(), Failure>
     let Vcpu { pending, roots, .. } = vcpu;
     loop {
         let step = Memory(domain).step(pending, |op, _| {
-            if roots.kernel.is_none() {
-                if let Some(old) = op.set_root(roots, Mode::Kernel, Some(root), false)? {
-                    op.drop_root(old);
-                }
+            if roots.kernel.is_none()
+                && let Some(old) = op.set_root(roots, Mode::Kernel, Some(root), false)?
+            {
+                op.drop_root(old);
             }
             op.pin(root, Level::L4)
         });

@@ -1,12 +1,13 @@
 //! What the entry stubs call: a guest trapped, a guest made a `syscall`, an interrupt came while the CPU was idle.
 
 use core::cell::RefMut;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use log::{error, warn};
 
 use super::cpu::{self, Cpu};
 use super::runner::World;
-use super::{console, fault, flush, machine};
+use super::{CPUS, console, fault, flush};
 use crate::addr::is_canonical;
 use crate::arch::entry::{Exit, SYSCALL, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
@@ -28,6 +29,8 @@ mod vector {
     pub const GENERAL_PROTECTION: u32 = 13;
     pub const PAGE_FAULT: u32 = 14;
     pub const MACHINE_CHECK: u32 = 18;
+    /// `int 0x80`.
+    pub const SYSTEM_CALL: u32 = crate::arch::vectors::GUEST_SYSTEM_CALL as u32;
 }
 
 /// Why there is a current vCPU.
@@ -35,9 +38,10 @@ const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current o
 
 /// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user its kernel's affair.
 ///
-/// RBX, RBP and R12 to R15 are not in `regs`. What needs them, or may change the vCPU, is left to [`finish_syscall`].
+/// RBX, RBP, R12 to R15, RCX and R11 are not in `regs`. What needs them, or may change the vCPU, is left to
+/// [`finish_syscall`].
 pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
-    let cpu = &mut *machine().cpus.borrow();
+    let cpu = &mut *CPUS.borrow();
     let runner = cpu.current.as_mut().expect(CURRENT);
     let (vcpu, mut world) = World::of(runner, &mut cpu.tables);
     let info = vcpu.info;
@@ -57,6 +61,7 @@ pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
 
 #[inline(never)]
 fn user_syscall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, next: &mut Option<Next>) -> Option<Return> {
+    hide_stale(regs);
     match bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall) {
         Ok(how) => Some(how),
         Err(crash) => {
@@ -66,30 +71,48 @@ fn user_syscall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, next: &mut Option<Ne
     }
 }
 
+/// RCX and R11 as `syscall` left them. In memory is what another guest had there.
+fn hide_stale(regs: &mut GuestRegisters) {
+    (regs.rcx, regs.r11) = (regs.rip, regs.rflags);
+}
+
 /// The rest of a `syscall`, with all registers in `regs`.
 pub extern "C" fn finish_syscall(regs: &mut GuestRegisters) -> Exit {
-    let mut cpu = machine().cpus.borrow();
+    let mut cpu = CPUS.borrow();
     regs.vector = SYSCALL;
     let next = cpu.next.take().unwrap_or(Next::Resume(Return::RcxR11Free));
+    // The `iret` hypercall alone has set them.
+    if next != Next::Resume(Return::Full) {
+        hide_stale(regs);
+    }
     leave(cpu, regs, next)
 }
 
 /// Any other entry from a guest. `regs.vector` says which.
 pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
-    let mut cpu = machine().cpus.borrow();
-    let next = match regs.vector {
+    let mut cpu = CPUS.borrow();
+    match regs.vector {
+        // By far the most frequent one.
+        vector::PAGE_FAULT | vector::SYSTEM_CALL => {}
         32..=255 => {
             on_interrupt(&mut cpu, regs.vector);
-            Next::Resume(Return::Full)
+            return leave(cpu, regs, Next::Resume(Return::Full));
         }
         vector::NMI => {
             on_nmi();
-            Next::Resume(Return::Full)
+            return leave(cpu, regs, Next::Resume(Return::Full));
         }
         vector::DOUBLE_FAULT | vector::MACHINE_CHECK => {
             panic::die_with(format_args!("exception {} while a guest ran", regs.vector), regs)
         }
-        _ => on_exception(&mut cpu, regs),
+        _ => {}
+    }
+    let (vcpu, world) = current(&mut cpu);
+    let info = vcpu.info;
+    let next = match on_exception(vcpu, regs, world) {
+        Ok(how) if !cpu.attention && !info.upcall_due() => return exit(how, regs),
+        Ok(how) => Next::Resume(how),
+        Err(crash) => Next::End(End::Crash(crash)),
     };
     leave(cpu, regs, next)
 }
@@ -102,20 +125,30 @@ fn current(cpu: &mut Cpu) -> (&mut Vcpu, World<'_>) {
 
 /// A CPU has been set up and looks for its first guest.
 pub extern "C" fn first_guest(regs: &mut GuestRegisters) -> Exit {
-    leave(machine().cpus.borrow(), regs, Next::Resume(Return::Full))
+    leave(CPUS.borrow(), regs, Next::Resume(Return::Full))
 }
 
 /// An interrupt in the idle loop.
 pub fn interrupt(vector: u32) {
-    on_interrupt(&mut machine().cpus.borrow(), vector);
+    on_interrupt(&mut CPUS.borrow(), vector);
 }
 
-/// An NMI: another CPU panicked, or the machine has something to say.
+/// Set by an NMI that nobody expected, until it is in the log.
+static UNKNOWN_NMI: AtomicBool = AtomicBool::new(false);
+
+/// An NMI: another CPU panicked, or the machine has something to say. It may have come while this CPU held the console.
 pub fn on_nmi() {
     if panic::in_progress() {
         panic::stop();
     }
-    warn!("NMI of unknown cause");
+    UNKNOWN_NMI.store(true, Ordering::Relaxed);
+}
+
+/// Logs what could not be logged when it happened.
+pub fn report_nmi() {
+    if UNKNOWN_NMI.swap(false, Ordering::Relaxed) {
+        warn!("NMI of unknown cause");
+    }
 }
 
 /// Makes the current vCPU, or another one, ready to go on.
@@ -125,11 +158,15 @@ fn leave(cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Next) -> Ex
 
 /// The instruction to return by.
 #[inline]
-fn exit(how: Return, regs: &GuestRegisters) -> Exit {
+fn exit(how: Return, regs: &mut GuestRegisters) -> Exit {
     match how {
-        // `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
         Return::RcxR11Free if is_canonical(regs.rip) => Exit::Fast,
-        Return::RcxR11Free | Return::Full => Exit::Full,
+        Return::RcxR11Free => {
+            // `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
+            hide_stale(regs);
+            Exit::Full
+        }
+        Return::Full => Exit::Full,
     }
 }
 
@@ -147,11 +184,11 @@ fn on_interrupt(cpu: &mut Cpu, vector: u32) {
     apic::end_of_interrupt();
 }
 
-fn on_exception(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Next {
-    let (vcpu, mut world) = current(cpu);
+fn on_exception(vcpu: &mut Vcpu, regs: &mut GuestRegisters, mut world: World<'_>) -> Result<Return, Crash> {
     let outcome = match regs.vector {
-        SYSCALL32 => return resume(bounce::user_call(vcpu, regs, &mut world, UserCall::Syscall32)),
-        SYSENTER => return resume(bounce::user_call(vcpu, regs, &mut world, UserCall::Sysenter)),
+        vector::SYSTEM_CALL => return bounce::system_call_interrupt(vcpu, regs, &mut world),
+        SYSCALL32 => return bounce::user_call(vcpu, regs, &mut world, UserCall::Syscall32),
+        SYSENTER => return bounce::user_call(vcpu, regs, &mut world, UserCall::Sysenter),
         vector::GENERAL_PROTECTION => emulate::general_protection(vcpu, regs, &mut world),
         vector::INVALID_OPCODE => emulate::invalid_opcode(vcpu, regs, &mut world),
         vector::PAGE_FAULT => fault::page_fault(vcpu, regs, &mut world, mm::fault_address()),
@@ -168,8 +205,8 @@ fn on_exception(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Next {
         other => Outcome::Raise(other_exception(other, regs.error_code)),
     };
     match outcome {
-        Outcome::Resume => Next::Resume(Return::Full),
-        Outcome::Raise(exception) => resume(bounce::exception(vcpu, regs, &mut world, exception)),
+        Outcome::Resume => Ok(Return::Full),
+        Outcome::Raise(exception) => bounce::exception(vcpu, regs, &mut world, exception),
     }
 }
 
@@ -179,12 +216,5 @@ fn other_exception(vector: u32, error_code: u32) -> Exception {
     match vector {
         10..=12 | 17 | 21 | 29 | 30 => Exception::with_code(vector, error_code),
         _ => Exception::new(vector),
-    }
-}
-
-fn resume(entered: Result<Return, Crash>) -> Next {
-    match entered {
-        Ok(how) => Next::Resume(how),
-        Err(crash) => Next::End(End::Crash(crash)),
     }
 }

@@ -31,7 +31,10 @@ const FETCH: u32 = 1 << 4;
 /// Handles a page fault that the guest took in ring 3 at `address`.
 pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> Outcome {
     let code = regs.error_code;
-    if let Some(offset) = window_offset(address) {
+    // The CPU reads descriptors with its own rights, whoever runs.
+    if code & USER == 0
+        && let Some(offset) = window_offset(address)
+    {
         let address = vcpu.ldt.base.map_or(0, GuestVa::get).wrapping_add(offset);
         return match descriptors::fill(world.domain, vcpu, world.tables, offset) {
             Filled::Yes | Filled::Again => Outcome::Resume,
@@ -49,12 +52,7 @@ pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
 }
 
 /// Carries out a store to a page table, if the guest wants that and it is one.
-fn store_to_table(
-    vcpu: &mut Vcpu,
-    regs: &mut GuestRegisters,
-    world: &mut World<'_>,
-    address: u64,
-) -> Option<Outcome> {
+fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> Option<Outcome> {
     if vcpu.assists & 1 << VMASST_TYPE_WRITABLE_PAGETABLES == 0 || !table_store::may_be_table_store(vcpu, regs) {
         return None;
     }
@@ -77,8 +75,17 @@ struct Entry<'a> {
 
 impl TableEntry for Entry<'_> {
     fn read(&mut self) -> u64 {
-        // At worst the page has become something else of the domain's meanwhile, which the guest may read.
-        self.memory.mmu().memory.read(self.slot.page, self.slot.index)
+        let (slot, owner) = (self.slot, self.memory.space().domain);
+        // Another vCPU may have given the page away since it was found, so it is read with a reference. What is read of a
+        // page that is not the domain's any more is nothing.
+        let mut pending = Pending::new();
+        let value = self.memory.step(&mut pending, |op, _| {
+            op.reference(slot.page, owner)?;
+            let value = op.memory().read(slot.page, slot.index);
+            op.put(slot.page);
+            Ok(value)
+        });
+        value.unwrap_or(0)
     }
 
     fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged> {

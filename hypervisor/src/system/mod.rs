@@ -24,6 +24,7 @@ mod memory;
 mod remove;
 mod runner;
 
+use core::cell::RefCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use alloc::boxed::Box;
@@ -39,7 +40,7 @@ use crate::domain::End;
 use crate::domain::shared::SharedInfo;
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
-use crate::mm::flush::AtomicCpuSet;
+use crate::mm::flush::{AtomicCpuSet, MAX_CPUS};
 use crate::mm::frame::FrameTable;
 use crate::mm::owner::DomainFrames;
 use crate::sync::{Once, PerCpu, SpinLock};
@@ -53,7 +54,6 @@ struct Machine {
     frames: FrameTable<'static>,
     allocator: &'static SpinLock<FrameAllocator>,
     domains: SpinLock<Vec<Arc<Domain>>>,
-    cpus: PerCpu<Cpu>,
     inboxes: Box<[SpinLock<Inbox>]>,
     /// CPUs that run: those with numbers below this.
     running: AtomicU32,
@@ -67,6 +67,9 @@ struct Machine {
 }
 
 static MACHINE: Once<Machine> = Once::new();
+
+/// What belongs to each CPU. A static of its own, without a look whether it was made: every entry from a guest needs it.
+static CPUS: PerCpu<Cpu> = PerCpu::new([const { RefCell::new(Cpu::new()) }; MAX_CPUS]);
 
 /// The machine. Callers run after boot made it.
 #[inline]

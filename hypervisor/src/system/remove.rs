@@ -37,7 +37,6 @@ pub fn report(runner: &Runner, regs: &GuestRegisters, end: End) {
 }
 
 /// What is left of ended domains: their vCPUs first, each with the page tables it holds, then their frames.
-#[derive(Default)]
 pub struct Remains {
     #[expect(clippy::vec_box, reason = "a vCPU stays where it is until it is gone")]
     vcpus: Vec<Box<Runner>>,
@@ -45,6 +44,11 @@ pub struct Remains {
 }
 
 impl Remains {
+    /// Nothing.
+    pub const fn new() -> Remains {
+        Remains { vcpus: Vec::new(), domains: Vec::new() }
+    }
+
     /// Is there nothing left?
     pub fn is_empty(&self) -> bool {
         self.vcpus.is_empty() && self.domains.is_empty()

@@ -16,7 +16,6 @@ use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::{percpu, time};
 use crate::bounce::GuestSpace;
 use crate::domain::builder::hypercall_page;
-use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
 use crate::guest::{Fault, GuestCopy};
@@ -35,7 +34,6 @@ pub struct Runner {
 /// The world of the vCPU that is on this CPU.
 pub struct World<'a> {
     pub domain: &'a Domain,
-    pub info: &'static VcpuInfo,
     pub tables: &'a mut GuestTables,
 }
 
@@ -43,8 +41,7 @@ impl<'a> World<'a> {
     /// A vCPU and its world, for a runner that is on this CPU, with what the CPU shows of its descriptors.
     #[inline]
     pub fn of(runner: &'a mut Runner, tables: &'a mut GuestTables) -> (&'a mut Vcpu, World<'a>) {
-        let info = runner.vcpu.info;
-        (&mut runner.vcpu, World { domain: &runner.domain, info, tables })
+        (&mut runner.vcpu, World { domain: &runner.domain, tables })
     }
 }
 
@@ -134,6 +131,7 @@ impl Platform for World<'_> {
         machine_vcpu::load_inactive_gs(selector);
     }
 
+    #[inline]
     fn set_task_switched(&mut self, on: bool) {
         machine_vcpu::set_task_switched(on);
     }
@@ -197,10 +195,6 @@ impl GuestCpu for World<'_> {
 
     fn cr0(&self) -> u64 {
         machine_vcpu::cr0()
-    }
-
-    fn cr2(&self) -> u64 {
-        self.info.cr2()
     }
 
     fn set_task_switched(&mut self, on: bool) {

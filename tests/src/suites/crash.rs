@@ -22,7 +22,7 @@ const NEIGHBOUR: Memory = Memory::mib(32);
 const OVERHEAD: u64 = 4;
 
 /// What the hypervisor says of a story's end (a regular expression).
-const REASONS: [(&str, &str); 15] = [
+const REASONS: [(&str, &str); 22] = [
     ("crash-no-handler", r"crashed: exception 6 \(#UD\) has no handler"),
     ("crash-page-fault-no-handler", r"crashed: exception 14 \(#PF\) has no handler"),
     ("crash-jump-to-nothing", r"crashed: exception 14 \(#PF\) has no handler"),
@@ -34,6 +34,13 @@ const REASONS: [(&str, &str); 15] = [
     ("crash-stack-not-canonical", "crashed: no stack at 0x[0-9a-f]+ to deliver"),
     ("crash-handler-faults", "crashed: no stack at 0x[0-9a-f]+ to deliver"),
     ("crash-panic", "shut down: crash reported by its kernel"),
+    ("crash-user-stack-unmapped", "crashed: no stack at 0x[0-9a-f]+ to deliver"),
+    ("crash-user-stack-in-hypervisor", "crashed: no stack at 0xffff82f[0-9a-f]+ to deliver"),
+    ("crash-user-stack-not-canonical", "crashed: no stack at 0x[0-9a-f]+ to deliver"),
+    ("crash-user-stack-in-table", "crashed: no stack at 0x[0-9a-f]+ to deliver"),
+    ("crash-root-without-kernel", "crashed: no stack at 0x[0-9a-f]+ to deliver"),
+    ("crash-kernel-unmapped", "crashed: no stack at 0x[0-9a-f]+ to deliver"),
+    ("crash-with-everything", "shut down: crash reported by its kernel"),
     ("shutdown-poweroff", "shut down: power-off"),
     ("shutdown-reboot", "shut down: reboot"),
     ("shutdown-crash", "shut down: crash reported by its kernel"),

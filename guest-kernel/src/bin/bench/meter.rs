@@ -43,6 +43,9 @@ pub struct Figure {
 /// A figure, or what the hypervisor answered instead of doing the operation.
 pub type Measured = Result<Figure, Errno>;
 
+/// How often an operation is done before it counts.
+const WARM_UP: u64 = 3;
+
 impl Effort {
     /// Counts what `body` does, which is `each` operations; it returns a hypercall's result, or 0.
     ///
@@ -52,7 +55,6 @@ impl Effort {
     /// # Panics
     /// When an operation fails later.
     pub fn count(self, each: u64, mut body: impl FnMut() -> i64) -> Measured {
-        const WARM_UP: u64 = 3;
         let rounds = self.operations.div_ceil(each);
         for _ in 0..WARM_UP.min(rounds) {
             answer(body())?;
@@ -62,6 +64,56 @@ impl Effort {
         marks::end();
         let empty = batch(rounds, || black_box(0));
         Ok(Figure { instructions: best.unwrap_or(0).saturating_sub(empty), operations: rounds * each })
+    }
+}
+
+/// Counts what can't be called: what happens from one [`lap`](Laps::lap) to the next.
+pub struct Laps {
+    each: u64,
+    /// Laps that count.
+    wanted: u64,
+    /// Calls of `lap` so far.
+    calls: u64,
+    started: u64,
+    best: Option<u64>,
+}
+
+impl Effort {
+    /// Counts laps of `each` operations.
+    pub fn laps(self, each: u64) -> Laps {
+        Laps { each, wanted: self.batches, calls: 0, started: 0, best: None }
+    }
+}
+
+impl Laps {
+    /// How often [`lap`](Laps::lap) wants to be called.
+    pub fn needed(&self) -> u64 {
+        WARM_UP + self.wanted + 1
+    }
+
+    /// A lap is over, and the next one begins.
+    pub fn lap(&mut self) {
+        let ticks = rdtsc() - self.started;
+        if self.calls > WARM_UP {
+            self.best = Some(self.best.map_or(ticks, |best| best.min(ticks)));
+        }
+        if self.calls == WARM_UP {
+            marks::begin();
+        }
+        self.calls += 1;
+        if self.calls == self.needed() {
+            marks::end();
+        }
+        self.started = rdtsc();
+    }
+
+    /// The shortest lap that counts.
+    ///
+    /// # Errors
+    /// When there have been too few.
+    pub fn figure(self) -> Measured {
+        let best = self.best.filter(|_| self.calls == self.needed()).ok_or(Errno::EIO)?;
+        Ok(Figure { instructions: best, operations: self.each })
     }
 }
 

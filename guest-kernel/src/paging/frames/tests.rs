@@ -140,8 +140,8 @@ impl World<'_> {
         for (list, frames) in self.lists.iter().enumerate() {
             let members: Vec<_> =
                 core::iter::successors(self.table.first(frames), |pfn| self.table.next(*pfn)).collect();
-            assert_eq!(members.len(), frames.len() as usize);
-            assert_eq!(frames.len(), self.of(State::Listed(list)));
+            assert_eq!(members.len(), frames.count() as usize);
+            assert_eq!(frames.count(), self.of(State::Listed(list)));
             assert!(members.iter().all(|pfn| self.was(*pfn) == State::Listed(list)));
         }
     }
@@ -174,7 +174,7 @@ fn a_larger_table_knows_what_the_smaller_one_did() {
     table.share(counted);
 
     let mut table = table.moved_to(&mut large);
-    assert_eq!((table.len(), table.free(), table.references(counted)), (6, 1, 2));
+    assert_eq!((table.size(), table.free(), table.references(counted)), (6, 1, 2));
     assert_eq!(table.pop(&mut list), Some(listed));
     table.add(Pfn(3));
     table.add(Pfn(5));

@@ -12,6 +12,7 @@ use core::ptr;
 use super::entry;
 use super::mm::blocks::{self, Shown};
 use super::percpu::{self, BLOCK_PAGES, GDT_PAGE, IST_TOP_PAGES, LDT_PAGE, TSS_PAGE};
+use super::vectors;
 use crate::addr::{Mfn, PAGE_SIZE};
 use crate::domain::vcpu::{GDT_PAGES, Gdt, LDT_PAGES, Ldt};
 use crate::guest::GuestRegisters;
@@ -143,14 +144,24 @@ const fn system_descriptor(base: u64, limit: u64, kind: u64) -> [u64; 2] {
 }
 
 /// What the descriptor tables of this CPU show of its guest.
-#[derive(Default)]
 pub struct GuestTables {
     gdt: Gdt,
     ldt: [Option<Mfn>; LDT_PAGES],
     ldt_entries: u32,
 }
 
+impl Default for GuestTables {
+    fn default() -> GuestTables {
+        GuestTables::new()
+    }
+}
+
 impl GuestTables {
+    /// Nothing.
+    pub const fn new() -> GuestTables {
+        GuestTables { gdt: Gdt::new_const(), ldt: [None; LDT_PAGES], ldt_entries: 0 }
+    }
+
     /// Shows `frames` at the start of the GDT, and zeros behind them.
     ///
     /// Each frame must be held as a descriptor page for as long as it is shown.
@@ -209,6 +220,10 @@ pub fn window_offset(address: u64) -> Option<u64> {
     address.checked_sub(start).filter(|&offset| offset < (LDT_PAGES * PAGE_SIZE) as u64)
 }
 
+/// The vector of a gate that is always open to guests, as in Xen: kernels use it for nothing but system calls, and it saves
+/// them a #GP. No device may get it.
+const SYSTEM_CALL: usize = vectors::GUEST_SYSTEM_CALL as usize;
+
 /// An interrupt gate, SDM volume 3, figure 7-8.
 fn gate(handler: u64, dpl: u8, ist: u8) -> [u64; 2] {
     let low = handler & 0xffff
@@ -222,8 +237,8 @@ fn gate(handler: u64, dpl: u8, ist: u8) -> [u64; 2] {
 fn build_idt() -> Idt {
     let mut gates = [[0; 2]; 256];
     for (vector, slot) in gates.iter_mut().enumerate() {
-        // Only `int3` and `into` may be executed by a guest; any other `int n` is a #GP that `emulate` decodes.
-        let dpl = if matches!(vector, 3 | 4) { 3 } else { 0 };
+        // Of all `int n`, these may be executed by a guest; any other is a #GP that `emulate` decodes.
+        let dpl = if matches!(vector, 3 | 4 | SYSTEM_CALL) { 3 } else { 0 };
         let ist = match vector {
             1 => ist::DEBUG,
             2 => ist::NMI,

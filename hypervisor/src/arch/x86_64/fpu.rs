@@ -102,12 +102,16 @@ impl Fpu {
     }
 }
 
-/// Sets or clears CR0.TS, if it isn't so already.
+/// Sets or clears CR0.TS.
+#[inline]
 pub fn set_task_switched(on: bool) {
-    let cr0 = Cr0::read();
-    if cr0.contains(Cr0Flags::TASK_SWITCHED) != on {
-        // SAFETY: TS only decides whether a use of the FPU traps, and the hypervisor doesn't use it.
-        unsafe { Cr0::write(cr0 ^ Cr0Flags::TASK_SWITCHED) };
+    // SAFETY: TS only decides whether a use of the FPU traps, and the hypervisor doesn't use it.
+    unsafe {
+        if on {
+            Cr0::write_raw(Cr0::read_raw() | Cr0Flags::TASK_SWITCHED.bits());
+        } else {
+            asm!("clts", options(nomem, nostack, preserves_flags));
+        }
     }
 }
 

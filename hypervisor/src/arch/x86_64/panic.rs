@@ -79,7 +79,7 @@ fn begin(reason: Arguments<'_>) {
 fn backtrace(rip: u64, mut rbp: u64) {
     let mut out = console::Emergency;
     let _ = writeln!(out, "backtrace:");
-    print_frame(&mut out, rip);
+    print_frame(&mut out, rip, rip);
     for _ in 0..MAX_FRAMES {
         if !(HYPERVISOR_START..HYPERVISOR_END).contains(&rbp) || !rbp.is_multiple_of(8) {
             break;
@@ -91,7 +91,8 @@ fn backtrace(rip: u64, mut rbp: u64) {
         if back == 0 {
             break;
         }
-        print_frame(&mut out, back);
+        // A call that ends its function returns behind it.
+        print_frame(&mut out, back, back - 1);
         if next <= rbp {
             break;
         }
@@ -99,10 +100,11 @@ fn backtrace(rip: u64, mut rbp: u64) {
     }
 }
 
-fn print_frame(out: &mut impl Write, address: u64) {
-    let offset = address.checked_sub(super::mm::IMAGE_BASE).and_then(|offset| u32::try_from(offset).ok());
+/// Prints a code address, by the function that `inside` belongs to.
+fn print_frame(out: &mut impl Write, address: u64, inside: u64) {
+    let offset = inside.checked_sub(super::mm::IMAGE_BASE).and_then(|offset| u32::try_from(offset).ok());
     match offset.and_then(|offset| SYMBOLS.get()?.lookup(offset)) {
-        Some((name, delta)) => _ = writeln!(out, "  {address:#018x} {name}+{delta:#x}"),
+        Some((name, delta)) => _ = writeln!(out, "  {address:#018x} {name}+{:#x}", u64::from(delta) + address - inside),
         None => _ = writeln!(out, "  {address:#018x}"),
     }
 }

@@ -2,6 +2,8 @@
 
 /// First vector handed to device interrupts.
 pub const FIRST_DEVICE: u8 = 0x30;
+/// `int 0x80` of a guest. Between the device interrupts, and none of them.
+pub const GUEST_SYSTEM_CALL: u8 = 0x80;
 /// The console's receive interrupt.
 pub const SERIAL: u8 = 0xe0;
 /// The local APIC's one-shot timer.

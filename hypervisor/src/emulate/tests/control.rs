@@ -45,9 +45,12 @@ fn clts_clears_ts() {
 #[test]
 fn cr2_is_read_from_the_shared_page() {
     let mut guest = read_cr(2);
+    guest.vcpu.info.set_cr2(0xc2);
     guest.runs(3);
     assert_eq!(guest.regs.rax, 0xc2);
-    write_cr(2, 1).runs(3);
+    let mut guest = write_cr(2, 1);
+    guest.runs(3);
+    assert_eq!(guest.vcpu.info.cr2(), 1);
 }
 
 #[test]

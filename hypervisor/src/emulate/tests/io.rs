@@ -72,9 +72,9 @@ fn the_bitmap_opens_ports_to_users() {
     guest.regs.rdx = 0x66;
     guest.raises(GP);
     guest.vcpu.io_bitmap = IoBitmap { address: DATA, ports: 0x68 };
-    let denied = |guest: &mut Guest, ports: &[u64]| {
+    let denied = |guest: &mut Guest, ports: &[usize]| {
         let mut bits = [0xff; 0xe];
-        ports.iter().for_each(|port| bits[*port as usize / 8] &= !(1 << (port % 8)));
+        ports.iter().for_each(|port| bits[port / 8] &= !(1 << (port % 8)));
         guest.machine.write_bytes(DATA, &bits).unwrap();
     };
     denied(&mut guest, &[0x65, 0x67]);

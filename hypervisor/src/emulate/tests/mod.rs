@@ -88,10 +88,6 @@ impl GuestCpu for Machine {
         self.effects.push(Effect::TaskSwitched(on));
     }
 
-    fn cr2(&self) -> u64 {
-        0xc2
-    }
-
     fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<Progress, Refused> {
         if self.refuses {
             return Err(Refused);

@@ -88,15 +88,6 @@ fn a_software_interrupt_needs_a_gate_that_is_open_to_its_ring() {
 }
 
 #[test]
-fn the_linux_system_call_is_open_to_users_once_it_has_a_handler() {
-    let mut guest = Guest::user(&[0xcd, 0x80]);
-    guest.regs.error_code = 0x402;
-    guest.raises(Outcome::Raise(Exception::with_code(13, 0x402)));
-    guest.vcpu.gates[0x80] = Gate { address: 0x1234, dpl: 0, masks_events: false };
-    assert_eq!(guest.gp(), Outcome::Raise(Exception::new(0x80)));
-}
-
-#[test]
 fn the_guest_kernel_is_in_ring_1_or_with_the_assist_in_ring_0() {
     let mut guest = Guest::kernel(&[0xcd, 13]);
     guest.regs.error_code = 0x6a;
@@ -108,10 +99,10 @@ fn the_guest_kernel_is_in_ring_1_or_with_the_assist_in_ring_0() {
 
 #[test]
 fn a_missing_handler_is_no_open_gate() {
-    let mut guest = Guest::user(&[0xcd, 0x80]);
-    guest.regs.error_code = 0x402;
-    guest.vcpu.gates[0x80] = Gate { address: 0, dpl: 3, masks_events: false };
-    guest.raises(Outcome::Raise(Exception::with_code(13, 0x402)));
+    let mut guest = Guest::user(&[0xcd, 0x81]);
+    guest.regs.error_code = 0x40a;
+    guest.vcpu.gates[0x81] = Gate { address: 0, dpl: 3, masks_events: false };
+    guest.raises(Outcome::Raise(Exception::with_code(13, 0x40a)));
 }
 
 #[test]

@@ -219,10 +219,15 @@ impl<'a> Fake<'a> {
         Some(state.frame_type()).filter(|&kind| state.is_live(kind))
     }
 
-    /// Nothing is loaded that is not held as what it is.
+    /// Nothing that a CPU may reach is what it must not be.
     pub fn check_cpus(&self) {
+        self.cpus.iter().for_each(|cpu| cpu.tlb.check(self.machine));
+        self.check_loaded();
+    }
+
+    /// Nothing is loaded that is not held as what it is.
+    fn check_loaded(&self) {
         for cpu in &self.cpus {
-            cpu.tlb.check(self.machine);
             for &mfn in cpu.gdt.iter().chain(&cpu.ldt) {
                 assert_eq!(self.frame_type(mfn), Some(FrameType::Descriptors), "{mfn:?} is shown as descriptors");
             }
@@ -357,16 +362,22 @@ impl Platform for Fake<'_> {
     }
 
     fn load_root(&mut self, vcpu: &Vcpu) {
+        // What is loaded is held until it no longer is.
+        self.check_loaded();
         self.record.roots.push(vcpu.root());
         self.cpus[self.cpu].root = vcpu.root();
         self.flush_one(self.cpu);
     }
 
     fn show_gdt(&mut self, gdt: &Gdt) {
+        // What is loaded is held until it no longer is.
+        self.check_loaded();
         self.cpus[self.cpu].gdt = gdt.to_vec();
     }
 
     fn show_ldt(&mut self, ldt: &Ldt) {
+        // What is loaded is held until it no longer is.
+        self.check_loaded();
         self.cpus[self.cpu].ldt = ldt.pages.iter().flatten().copied().collect();
     }
 

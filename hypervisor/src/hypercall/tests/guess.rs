@@ -1,8 +1,8 @@
 //! Guesses at arguments: mostly plausible ones, as a guest's would be, with an odd one now and then.
 
-use super::world::{P, RW, US, World, domain_of, entry};
-use super::requests::{OWN, extents, operation};
 use super::fake::BASE;
+use super::requests::{OWN, extents, operation};
+use super::world::{P, RW, US, World, domain_of, entry};
 use super::*;
 use crate::mm::m2p::INVALID_ENTRY;
 use crate::mm::state::{FrameType, Level};
@@ -276,8 +276,8 @@ impl Guess<'_, '_> {
 
     fn exchange(&mut self, at: u64) -> (u32, Vec<u64>) {
         let groups = 1 + self.random.next(2);
-        let (inputs, outputs) = [((2, 0), (1, 1)), ((1, 1), (2, 0)), ((1, 0), (1, 0)), ((4, 0), (1, 2))]
-            [self.random.next(4) as usize];
+        let (inputs, outputs) =
+            [((2, 0), (1, 1)), ((1, 1), (2, 0)), ((1, 0), (1, 0)), ((4, 0), (1, 2))][self.random.next(4) as usize];
         self.put_frames(at + INPUTS, inputs.0 * groups);
         self.put_frames(at + OUTPUTS, outputs.0 * groups);
         let request = MemoryExchange {

@@ -12,6 +12,9 @@ const EACCES: i64 = Errno::EACCES.code();
 const TREE: [u64; 4] = [OTHER_L4, OTHER_L3, OTHER_L2, OTHER_L1];
 const LEVELS: [FrameType; 4] = [FrameType::L4, FrameType::L3, FrameType::L2, FrameType::L1];
 
+/// Of whole CPUs, and of addresses on this one.
+type Flushes<'a> = (&'a [CpuSet], &'a [u64]);
+
 fn kinds(world: &World<'_>) -> [FrameType; 4] {
     TREE.map(|pfn| world.kind(pfn))
 }
@@ -177,19 +180,19 @@ fn flushes_reach_the_cpus_that_were_asked_for() {
     world.run(2);
     world.fake.put_words(BITMAP, &[1, u64::MAX << 2]);
     const AT: u64 = 0x1234_5678;
-    let cases: &[(u32, u64, u64, &[CpuSet], &[u64])] = &[
-        (MMUEXT_TLB_FLUSH_LOCAL, 0, 0, &[only(0)], &[]),
-        (MMUEXT_INVLPG_LOCAL, AT, 0, &[], &[AT]),
-        (MMUEXT_TLB_FLUSH_MULTI, 0, BITMAP, &[only(1), only(0)], &[]),
-        (MMUEXT_INVLPG_MULTI, AT, BITMAP, &[only(1)], &[AT]),
-        (MMUEXT_TLB_FLUSH_MULTI, 0, BITMAP + 8, &[], &[]),
-        (MMUEXT_INVLPG_MULTI, AT, BITMAP + 8, &[], &[]),
-        (MMUEXT_TLB_FLUSH_ALL, 0, 0, &[only(1), only(0)], &[]),
-        (MMUEXT_INVLPG_ALL, AT, 0, &[only(1)], &[AT]),
-        (MMUEXT_INVLPG_LOCAL, 0xffff_8000_0000_0000, 0, &[], &[]),
-        (MMUEXT_INVLPG_LOCAL, 1 << 47, 0, &[], &[]),
+    let cases: &[(u32, u64, u64, Flushes<'_>)] = &[
+        (MMUEXT_TLB_FLUSH_LOCAL, 0, 0, (&[only(0)], &[])),
+        (MMUEXT_INVLPG_LOCAL, AT, 0, (&[], &[AT])),
+        (MMUEXT_TLB_FLUSH_MULTI, 0, BITMAP, (&[only(1), only(0)], &[])),
+        (MMUEXT_INVLPG_MULTI, AT, BITMAP, (&[only(1)], &[AT])),
+        (MMUEXT_TLB_FLUSH_MULTI, 0, BITMAP + 8, (&[], &[])),
+        (MMUEXT_INVLPG_MULTI, AT, BITMAP + 8, (&[], &[])),
+        (MMUEXT_TLB_FLUSH_ALL, 0, 0, (&[only(1), only(0)], &[])),
+        (MMUEXT_INVLPG_ALL, AT, 0, (&[only(1)], &[AT])),
+        (MMUEXT_INVLPG_LOCAL, 0xffff_8000_0000_0000, 0, (&[], &[])),
+        (MMUEXT_INVLPG_LOCAL, 1 << 47, 0, (&[], &[])),
     ];
-    for &(command, address, bitmap, flushes, addresses) in cases {
+    for &(command, address, bitmap, (flushes, addresses)) in cases {
         world.fake.record = fake::Record::default();
         assert_eq!(world.operate(command, address, bitmap), 0, "{command}");
         assert_eq!(world.fake.record.flushes, flushes, "{command}");

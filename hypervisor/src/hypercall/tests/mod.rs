@@ -31,10 +31,10 @@ mod trap;
 mod world;
 
 use super::*;
-use fake::BASE;
 use crate::addr::GuestVa;
 use crate::mm::flush::CpuSet;
 use crate::mm::state::State;
+use fake::BASE;
 use world::{World, machine};
 
 const EFAULT: i64 = Errno::EFAULT.code();

@@ -116,6 +116,22 @@ fn nobody_gets_more_than_it_may() {
 }
 
 #[test]
+fn interrupts_have_their_turn_while_many_frames_are_zeroed() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    for order in [0, 1] {
+        world.put_extents(extents(INPUTS, 4, order), &[7; 4]);
+        let mut restarts = 0;
+        let (_, done) = world.call_within(number::MEMORY_OP, &[POPULATE, REQUEST], || {
+            restarts += 1;
+            32
+        });
+        assert_eq!(done, [4, 2][order as usize], "extents that it may have");
+        assert!(restarts > 1, "order {order}");
+    }
+}
+
+#[test]
 fn extents_end_when_there_is_no_memory() {
     let machine = machine();
     let world = &mut World::new(&machine);

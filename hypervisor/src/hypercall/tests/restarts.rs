@@ -14,8 +14,8 @@ fn every_scenario_succeeds() {
 fn a_restart_anywhere_changes_nothing() {
     for scenario in &SCENARIOS {
         let whole = carry_out(scenario, || u32::MAX);
-        // Densely where requests begin and end, and now and then in the middle of tables.
-        for budget in (0..64).chain((64..5000).step_by(83)) {
+        // Densely at first, where most begin and end, and now and then in the middle of tables.
+        for budget in (0..48).chain((48..5000).step_by(211)) {
             let mut first = Some(budget);
             let mut restarts = 0;
             let trace = carry_out(scenario, || {
@@ -34,7 +34,7 @@ fn a_restart_anywhere_changes_nothing() {
 fn restarts_as_often_as_can_be_change_nothing() {
     for scenario in &SCENARIOS {
         let whole = carry_out(scenario, || u32::MAX);
-        for budget in [scenario.least, scenario.least + 1, scenario.least + 5, 100] {
+        for budget in [scenario.least, scenario.least + 5] {
             assert!(carry_out(scenario, || budget) == whole, "{} by {budget}", scenario.name);
         }
     }

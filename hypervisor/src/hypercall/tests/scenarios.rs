@@ -121,8 +121,7 @@ fn populate(world: &mut World<'_>) -> (u32, Vec<u64>) {
 }
 
 fn exchange(world: &mut World<'_>) -> (u32, Vec<u64>) {
-    let request =
-        MemoryExchange { input: extents(INPUTS, 6, 0), output: extents(OUTPUTS, 3, 1), ..Default::default() };
+    let request = MemoryExchange { input: extents(INPUTS, 6, 0), output: extents(OUTPUTS, 3, 1), ..Default::default() };
     let given: Vec<u64> = (6..12).map(|n| world.mfn(DATA + n).0).collect();
     world.put_exchange(request, &given, &[0x40, 0x50, 0x60]);
     (number::MEMORY_OP, vec![XENMEM_EXCHANGE.into(), REQUEST])
@@ -137,8 +136,7 @@ fn multicall(world: &mut World<'_>) -> (u32, Vec<u64>) {
     let (number, updates) = updates(world);
     let other = world.mfn(OTHER_L4).0;
     let operations = BASE + 0x2000;
-    for (n, operation) in
-        (0..).zip([operation(MMUEXT_PIN_L4_TABLE, other, 0), operation(MMUEXT_UNPIN_TABLE, other, 0)])
+    for (n, operation) in (0..).zip([operation(MMUEXT_PIN_L4_TABLE, other, 0), operation(MMUEXT_UNPIN_TABLE, other, 0)])
     {
         world.fake.put(operations + 24 * n, operation.as_bytes());
     }

@@ -1,7 +1,7 @@
 //! Small calls: versions, segment bases, vCPUs, `iret`.
 
-use crate::domain::Crash;
 use super::*;
+use crate::domain::Crash;
 use pv_abi::version::{XENVER_EXTRAVERSION, XENVER_GET_FEATURES};
 
 #[test]

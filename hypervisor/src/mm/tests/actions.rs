@@ -1,6 +1,7 @@
 //! Random lists of actions. Numbers in an action pick from what is there when its turn comes, so that most of them make
 //! sense: each frame has a part it mostly plays, and entries mostly name frames of the level below.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::vec::Vec;
 
 use proptest::prelude::*;
@@ -9,11 +10,12 @@ use proptest::test_runner::TestRunner;
 
 use super::machine::{DEVICES, DOMAINS, Machine, Memory};
 use super::world::{Call, Manner, VCPUS, World, domain_of};
-use crate::addr::Mfn;
+use crate::addr::{GuestVa, Mfn};
 use crate::mm::operation::PageTableMem;
 use crate::mm::root::Mode;
 use crate::mm::state::Level;
 use crate::mm::update::{Change, Slot};
+use crate::mm::walk::Access;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -29,6 +31,8 @@ enum Kind {
     Put,
     GiveBack,
     Reclaim,
+    Find,
+    Allows,
     Populate,
     Drain,
     Walk,
@@ -50,7 +54,7 @@ struct Action {
 }
 
 /// How often each kind comes, out of all.
-const WEIGHTS: [(Kind, usize); 18] = [
+const WEIGHTS: [(Kind, usize); 20] = [
     (Kind::Update, 30),
     (Kind::UpdateL1, 8),
     (Kind::Pin, 12),
@@ -63,6 +67,8 @@ const WEIGHTS: [(Kind, usize); 18] = [
     (Kind::Put, 4),
     (Kind::GiveBack, 2),
     (Kind::Reclaim, 1),
+    (Kind::Find, 6),
+    (Kind::Allows, 6),
     (Kind::Populate, 3),
     (Kind::Drain, 2),
     (Kind::Walk, 16),
@@ -129,10 +135,32 @@ impl Action {
             Some(mfn) => mfn,
             None => Mfn(u64::from(number) % 72),
         };
-        // Present, write, user, accessed, dirty, and now and then a bit that is not allowed.
-        let flags = u64::from(self.value & 0x67) | u64::from(!self.is_odd(3));
+        // Present, write, user, accessed, dirty, no-execute, and now and then a bit that is not allowed.
+        let no_execute = u64::from(self.value >> 7 & 1) << 63;
+        let flags = u64::from(self.value & 0x67) | u64::from(!self.is_odd(3)) | no_execute;
         let bad = if self.is_odd(5) { 1 << (self.value & 63) } else { 0 };
         mfn.0 << 12 | flags | bad
+    }
+
+    /// An address with a small index at each level, mostly one that is mapped in the tables of `root`; `None` if it is
+    /// the hypervisor's.
+    fn address<const REAL: bool>(&self, world: &World<'_, REAL>, root: Option<Mfn>) -> Option<GuestVa> {
+        let (mut table, mut address) = (root, 0);
+        for level in (0..4).rev() {
+            let number = (self.page >> (8 * level)) as usize;
+            let below = |index| table.and_then(|table| world.names(table, index));
+            let used: Vec<usize> = (0..8).filter(|&index| below(index).is_some()).collect();
+            let index = match used.get(number % used.len().max(1)) {
+                Some(&index) if !self.is_odd(level as u8) => index,
+                _ => number % 8,
+            };
+            if level == 3 && Memory::<REAL>::HYPERVISOR_SLOTS.contains(&index) {
+                return None;
+            }
+            table = below(index);
+            address |= (index as u64) << (12 + 9 * level);
+        }
+        GuestVa::new(address)
     }
 
     fn call<const REAL: bool>(&self, world: &World<'_, REAL>) -> Option<Call> {
@@ -169,6 +197,11 @@ impl Action {
             Kind::Reference => Call::Reference { mfn: pick(world, page_owner, self.page, any)?, owner: page_owner },
             Kind::GiveBack => Call::GiveBack { mfn: pick(world, other, self.page, any)? },
             Kind::Reclaim => Call::Reclaim { mfn: pick(world, other, self.page, any)? },
+            Kind::Find => Call::Find { address: self.address(world, world.roots(self.vcpu).kernel)? },
+            Kind::Allows => {
+                let access = Access { write: self.value & 1 != 0, fetch: self.value & 2 != 0 };
+                Call::Allows { address: self.address(world, world.roots(self.vcpu).user)?, access }
+            }
             _ => Call::Drain,
         })
     }
@@ -192,15 +225,20 @@ impl Action {
     }
 }
 
-/// Carries out a list, checking after each action; returns the calls that were done and refused.
-fn carry_out<const REAL: bool>(cpus: u32, actions: &[Action]) -> (u64, u64) {
+/// Actions that were carried out by all tests here.
+static ACTIONS: AtomicU64 = AtomicU64::new(0);
+
+/// Carries out a list, checking after each action; returns the calls that were done, the calls that were refused, and
+/// the walks that led somewhere.
+fn carry_out<const REAL: bool>(cpus: u32, actions: &[Action]) -> [u64; 3] {
     let machine = Machine::<REAL>::new(64, cpus);
     let mut world = World::new(&machine);
     for action in actions {
         action.perform(&mut world);
         world.check();
+        ACTIONS.fetch_add(1, Ordering::Relaxed);
     }
-    let counts = (world.calls_done, world.calls_refused);
+    let counts = [world.calls_done, world.calls_refused, world.walks_done];
     world.end();
     counts
 }
@@ -208,14 +246,17 @@ fn carry_out<const REAL: bool>(cpus: u32, actions: &[Action]) -> (u64, u64) {
 proptest! {
     #![proptest_config(super::config(260))]
 
-    /// 260 cases of 400 actions each: 104,000.
-    #[test]
-    fn counts_stay_exact_and_tables_unwritable(
-        cpus in 1..5u32,
-        actions in prop::collection::vec(action(), 400),
-    ) {
+    fn carry_out_many(cpus in 1..5u32, actions in prop::collection::vec(action(), 400)) {
         carry_out::<false>(cpus, &actions);
     }
+}
+
+/// 260 cases of 400 actions each: 104,000, unless the environment asks for another number.
+#[test]
+fn counts_stay_exact_and_tables_unwritable() {
+    carry_out_many();
+    let count = ACTIONS.load(Ordering::Relaxed);
+    assert!(count >= 100_000 || std::env::var_os("PROPTEST_CASES").is_some(), "just {count} actions");
 }
 
 proptest! {
@@ -233,7 +274,7 @@ fn random_lists_get_somewhere() {
     let strategy = prop::collection::vec(action(), 5000);
     let mut runner = TestRunner::new(super::config(1));
     let actions = strategy.new_tree(&mut runner).unwrap().current();
-    let (done, refused) = carry_out::<false>(3, &actions);
-    std::eprintln!("{done} calls done, {refused} refused");
-    assert!(done > 1000 && refused > 100, "{done} calls done, {refused} refused");
+    let [done, refused, walks] = carry_out::<false>(3, &actions);
+    std::eprintln!("{done} calls done, {refused} refused, {walks} walks done");
+    assert!(done > 1000 && refused > 100 && walks > 0);
 }

@@ -3,12 +3,14 @@
 use std::vec::Vec;
 
 use super::machine::{Machine, Memory};
-use crate::addr::Mfn;
+use crate::addr::{GuestVa, Mfn};
 use crate::mm::entry::Entry;
 use crate::mm::operation::PageTableMem;
 use crate::mm::root::Roots;
 use crate::mm::state::{FrameType, Level, Usage};
+use crate::mm::update::Slot;
 use crate::mm::validate::Pending;
+use crate::mm::walk::Access;
 
 /// What a frame's state should say.
 #[derive(Clone, Debug, Default)]
@@ -106,4 +108,40 @@ impl<'a, const REAL: bool> Model<'a, REAL> {
             }
         }
     }
+}
+
+/// What all entries on the way to a page have in common.
+#[derive(Clone, Copy)]
+pub struct Rights {
+    present: bool,
+    write: bool,
+    fetch: bool,
+}
+
+impl Rights {
+    /// Whether the CPU would make the access.
+    pub fn allow(self, access: Access) -> bool {
+        self.present && (self.write || !access.write) && (self.fetch || !access.fetch)
+    }
+}
+
+/// Follows four levels of tables as the CPU does; `None` if it ends above L1.
+pub fn walk<const REAL: bool>(machine: &Machine<REAL>, root: Mfn, address: GuestVa) -> Option<(Slot, Rights)> {
+    let mut rights = Rights { present: true, write: true, fetch: true };
+    let mut page = root;
+    for shift in [39, 30, 21, 12] {
+        let index = (address.get() >> shift & 511) as usize;
+        let entry = Entry(machine.memory.read(page, index));
+        rights.present &= entry.is_present();
+        rights.write &= entry.is_writable();
+        rights.fetch &= !entry.is_no_execute();
+        if shift == 12 {
+            return Some((Slot { page, index }, rights));
+        }
+        if !entry.is_present() {
+            return None;
+        }
+        page = entry.frame();
+    }
+    None
 }

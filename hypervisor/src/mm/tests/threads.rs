@@ -6,9 +6,9 @@ use std::sync::Mutex;
 use std::thread;
 use std::vec::Vec;
 
+use super::Random;
 use super::machine::{DOMAINS, Machine, Memory};
 use super::model::Model;
-use super::Random;
 use crate::addr::{CpuId, DomainId, Mfn};
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::error::Stop;

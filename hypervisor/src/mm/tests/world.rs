@@ -6,18 +6,20 @@ use std::collections::BTreeSet;
 use std::vec::Vec;
 
 use super::machine::{DOMAINS, Machine, Memory, Tlb};
-use super::model::Model;
-use crate::addr::{CpuId, DomainId, Mfn, Pfn};
+use super::model::{self, Model};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, Pfn};
 use crate::mm::buddy::FrameAllocator;
+use crate::mm::entry::Entry;
 use crate::mm::error::Stop;
 use crate::mm::flush::CpuSet;
 use crate::mm::m2p::{self, INVALID_ENTRY};
-use crate::mm::operation::{Freed, Operation};
+use crate::mm::operation::{Freed, Operation, PageTableMem};
 use crate::mm::owner::DomainFrames;
 use crate::mm::root::{Mode, Roots};
 use crate::mm::state::{FrameType, Level};
 use crate::mm::update::{Change, Slot};
 use crate::mm::validate::Pending;
+use crate::mm::walk::Access;
 
 /// vCPU n belongs to domain n / 2.
 pub const VCPUS: usize = 2 * DOMAINS;
@@ -38,6 +40,8 @@ pub enum Call {
     Reference { mfn: Mfn, owner: usize },
     GiveBack { mfn: Mfn },
     Reclaim { mfn: Mfn },
+    Find { address: GuestVa },
+    Allows { address: GuestVa, access: Access },
     Drain,
 }
 
@@ -86,6 +90,8 @@ pub struct World<'a, const REAL: bool> {
     cpus: Vec<Cpu>,
     pub calls_done: u64,
     pub calls_refused: u64,
+    /// Walks that got to L1, and accesses that were allowed.
+    pub walks_done: u64,
 }
 
 pub const fn domain_of(vcpu: usize) -> usize {
@@ -111,6 +117,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
             cpus: (0..machine.cpus).map(|_| Cpu::default()).collect(),
             calls_done: 0,
             calls_refused: 0,
+            walks_done: 0,
         };
         (0..DOMAINS).for_each(|domain| world.start(domain));
         world
@@ -118,6 +125,16 @@ impl<'a, const REAL: bool> World<'a, REAL> {
 
     pub fn frames_of(&self, domain: usize) -> impl Iterator<Item = Mfn> + Clone {
         self.domains[domain].allocated.iter().copied()
+    }
+
+    pub fn roots(&self, vcpu: usize) -> Roots {
+        self.vcpus[vcpu].roots
+    }
+
+    /// The frame that an entry names, if it is present and RAM.
+    pub fn names(&self, table: Mfn, index: usize) -> Option<Mfn> {
+        let entry = Entry(self.machine.memory.read(table, index));
+        Some(entry.frame()).filter(|&mfn| entry.is_present() && !self.machine.table().is_device(mfn))
     }
 
     fn start(&mut self, domain: usize) {
@@ -276,6 +293,20 @@ impl<'a, const REAL: bool> World<'a, REAL> {
                 assert!(self.domains[domain].allocated.remove(&mfn));
                 m2p::clear(&self.machine.memory, mfn);
                 self.allocator.free(&self.machine.table(), mfn, 0, true);
+                Ok(())
+            }
+            Call::Find { address } => {
+                let Some(root) = self.vcpus[vcpu].roots.kernel else { return Ok(()) };
+                let (found, naive) = (op.find_l1(root, address), model::walk(self.machine, root, address));
+                assert_eq!(found.ok(), naive.map(|(slot, _)| slot), "{address:?}");
+                self.walks_done += u64::from(naive.is_some());
+                found.map(drop)
+            }
+            Call::Allows { address, access } => {
+                let Some(root) = self.vcpus[vcpu].roots.user else { return Ok(()) };
+                let naive = model::walk(self.machine, root, address).is_some_and(|(_, rights)| rights.allow(access));
+                assert_eq!(op.allows(root, address, access), naive, "{access:?} at {address:?}");
+                self.walks_done += u64::from(naive);
                 Ok(())
             }
             Call::Drain => op.drain(),

@@ -39,4 +39,5 @@ pub const MM: &[Bar] = &[
     bar("rdmsr", 500, 300),
     below_xen("user-syscall"),
     below_xen("pin-unpin-table"),
+    below_xen("fork-exit-page"),
 ];

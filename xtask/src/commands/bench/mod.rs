@@ -1,7 +1,16 @@
 //! `./x bench`: what things cost, in instructions.
 //!
 //! QEMU runs with `-icount shift=0`: one instruction takes one virtual nanosecond, the TSC counts them at 1 GHz, and
-//! figures repeat exactly. Counts are instructions, not cycles.
+//! figures repeat exactly. Counts are instructions, not cycles. `docs/performance.md` says what they mean.
+//!
+//! | file | what |
+//! |---|---|
+//! | `boot` | the group `boot` |
+//! | `operations`, `bars` | groups that the bench guest measures, and what is expected of them |
+//! | `guest` | the bench guest on a hypervisor, and what it says |
+//! | `watch`, `execution_log`, `code` | which of the hypervisor's instructions were executed |
+//! | `trace`, `source` | `--trace`: the functions that they belong to |
+//! | `report` | numbers as text, rows as JSON |
 
 mod bars;
 mod boot;

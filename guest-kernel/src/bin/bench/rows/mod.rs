@@ -1,6 +1,7 @@
 //! The rows, one file per subject.
 
 mod calls;
+mod fork;
 mod instructions;
 mod paging;
 mod tables;
@@ -47,5 +48,6 @@ rows! {
         "rdmsr": instructions::rdmsr,
         "user-syscall": user::syscall,
         "pin-unpin-table": tables::pin_unpin,
+        "fork-exit-page": fork::fork_exit,
     }
 }

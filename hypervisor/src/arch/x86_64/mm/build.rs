@@ -32,8 +32,7 @@ fn root() -> &'static Root {
     ROOT.get().expect("our own page tables are in place")
 }
 
-/// The hypervisor's entries, slots 256 to 271, for every L4 table; the entry of slot 258 is an empty table that a
-/// domain's own may replace. They never change after boot.
+/// The hypervisor's entries, slots 256 to 271, for every L4 table. They never change after boot.
 pub fn hypervisor_slots() -> [u64; SLOTS] {
     root().slots
 }

@@ -3,8 +3,9 @@
 //! An allocation that finds no memory fails; code that runs for a guest uses the fallible ways to allocate
 //! (`try_reserve` and the like) and turns that into an error for the guest.
 //!
-//! Growing asks the frame source ([`super::set_frame_source`]) and so takes the frame allocator's lock: nothing may
-//! allocate while it holds that lock.
+//! Growing asks the frame source ([`super::set_frame_source`]) and so takes the frame allocator's lock. So nothing may
+//! allocate while it holds a lock from [`Rank::Heap`] on, which each allocation checks, as any of them might be the one
+//! that grows. Memory may be given back anywhere: no other lock is taken under that of the free list.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
@@ -17,6 +18,7 @@ use super::layout::{HEAP, HEAP_END};
 use super::table::take_frame;
 use super::{PageFlags, map_hypervisor_page, to_usize};
 use crate::addr::{Mfn, PAGE_SIZE};
+use crate::sync::{self, Rank, SpinLock};
 
 /// Pages added at a time, at least.
 const STEP: usize = 16;
@@ -24,7 +26,7 @@ const STEP: usize = 16;
 struct Heap {
     free: SpinMutex<FreeList>,
     /// Held while the heap grows, so that pages are added in order.
-    mapped: SpinMutex<Mapped>,
+    mapped: SpinLock<Mapped>,
 }
 
 struct Mapped {
@@ -35,8 +37,10 @@ struct Mapped {
 }
 
 #[global_allocator]
-static THE_HEAP: Heap =
-    Heap { free: SpinMutex::new(FreeList::empty()), mapped: SpinMutex::new(Mapped { end: HEAP, spare: None }) };
+static THE_HEAP: Heap = Heap {
+    free: SpinMutex::new(FreeList::empty()),
+    mapped: SpinLock::new(Rank::Heap, Mapped { end: HEAP, spare: None }),
+};
 
 impl Heap {
     fn take(&self, layout: Layout) -> Option<NonNull<u8>> {
@@ -82,6 +86,7 @@ impl Heap {
 // promise); it lies in pages that are mapped for good, for all CPUs; the list is under a lock.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        sync::check(Rank::Heap);
         loop {
             if let Some(found) = self.take(layout) {
                 return found.as_ptr();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 256 | machine-to-physical table, readable by guests |
 //! | 257 | frame table |
-//! | 258 | per-domain area; `system` fills it, one L3 table per domain |
+//! | 258 | not used |
 //! | 259 | image, CPU blocks, heap, devices, writable machine-to-physical table |
 //! | 260 to 271 | direct map of all RAM |
 
@@ -21,8 +21,6 @@ pub const SLOTS: usize = 16;
 pub const M2P: u64 = HYPERVISOR_START;
 /// The frame table: one record per frame.
 pub const FRAME_TABLE: u64 = HYPERVISOR_START + SLOT_SIZE;
-/// The per-domain area.
-pub const PER_DOMAIN: u64 = HYPERVISOR_START + 2 * SLOT_SIZE;
 /// Where the image is linked; `hypervisor.ld` says the same.
 pub const IMAGE_BASE: u64 = HYPERVISOR_START + 3 * SLOT_SIZE;
 /// The CPUs' blocks, see [`crate::arch::percpu`].

@@ -187,8 +187,7 @@ fn lock_with_reserve() -> SpinMutexGuard<'static, Shared> {
 
 /// Maps a page of hypervisor memory, seen at once by all CPUs: slots 256 to 271 are shared by all address spaces.
 ///
-/// The mapping is what `flags` say besides `PRESENT`: without `NO_EXECUTE` it is executable, and it should be `GLOBAL`
-/// outside slot 258.
+/// The mapping is what `flags` say besides `PRESENT`: without `NO_EXECUTE` it is executable, and it should be `GLOBAL`.
 ///
 /// # Safety
 /// `address` is page-aligned, in the hypervisor's slots, and set aside for the caller; the mapping must not break what

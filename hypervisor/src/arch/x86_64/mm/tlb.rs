@@ -39,8 +39,8 @@ pub fn flush_address(address: u64) {
 /// Makes `root` the L4 table of this CPU and forgets the guest translations of the old one.
 ///
 /// # Safety
-/// `root` must be an L4 table whose hypervisor slots equal [`super::hypervisor_slots`] (slot 258 may differ), and
-/// stay one for as long as it is loaded.
+/// `root` must be an L4 table whose hypervisor slots equal [`super::hypervisor_slots`], and stay one for as long as
+/// it is loaded.
 #[inline]
 pub unsafe fn load_root(root: Mfn) {
     let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root.base().0));

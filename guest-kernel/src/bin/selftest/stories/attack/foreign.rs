@@ -1,11 +1,12 @@
 //! Frames of others: the hypervisor's, the neighbour's, devices', and numbers beyond all memory.
 
-use crate::check::{Told, call, equal, holds, skip};
+use crate::check::{Told, call, equal, fail, holds, skip};
 use crate::stories::mmu::descriptors::{describe, gdt};
 use crate::stories::mmu::ground::*;
 use crate::stories::mmu::reservation::give;
 use alloc::collections::BTreeSet;
 use alloc::format;
+use guest_kernel::hypercall::Answer;
 use guest_kernel::hypercall::mmuext::{clear_page, copy_page, new_base, new_user_base, pin, unpin};
 use guest_kernel::memory;
 use guest_kernel::paging::PAGE_SIZE;
@@ -25,8 +26,12 @@ fn others() -> impl Iterator<Item = u64> {
 }
 
 /// Numbers where there are devices, or nothing.
-const BEYOND: [u64; 9] =
-    [0xa0, 0xb8, 0xf_ec00, 0xf_ee00, 0xf_fff0, 0xb_0000, 0xfe_0000, 0xff_ffff_ffff, 0xf_ffff_ffff_ffff >> 12];
+const BEYOND: [u64; 8] = [0xa0, 0xb8, 0xf_ec00, 0xf_ee00, 0xf_fff0, 0xb_0000, 0xfe_0000, 0xff_ffff_ffff];
+
+/// Builds the text only when it is needed: there are very many frames.
+fn is_refused(what: &str, mfn: u64, answer: Answer) -> Told {
+    if answer.is_err() { Ok(()) } else { fail(&format!("{what}: frame {mfn:#x} was accepted")) }
+}
 
 /// Mapping them, to read or to write, by both calls.
 pub fn mappings() -> Told {
@@ -38,8 +43,8 @@ pub fn mappings() -> Told {
     for mfn in others().chain(BEYOND) {
         for flags in [READ, WRITE] {
             let entry = mfn << 12 | flags;
-            holds(&format!("frame {mfn:#x} was mapped"), set(tree.l1.slot(0), entry).is_err())?;
-            holds(&format!("frame {mfn:#x} was mapped"), map(WINDOW, entry).is_err())?;
+            is_refused("mapping", mfn, set(tree.l1.slot(0), entry))?;
+            is_refused("mapping by address", mfn, map(WINDOW, entry))?;
         }
         tried += 1;
     }
@@ -95,11 +100,11 @@ pub fn uses() -> Told {
             ("as root", operate(new_base(mfn))),
         ];
         for (what, answer) in attempts {
-            holds(&format!("{what} of frame {mfn:#x}: {answer:?}"), answer.is_err())?;
+            is_refused(what, mfn, answer)?;
         }
         // 0 here means none.
         holds("as user root", mfn == 0 || operate(new_user_base(mfn)).is_err())?;
-        equal(&format!("giving frame {mfn:#x} away"), give(&[mfn]), Ok(0))?;
+        equal("giving it away", give(&[mfn]), Ok(0))?;
     }
     equal("the page", (0..512).all(|index| page.read(index) == 0), true)
 }

@@ -1,18 +1,17 @@
 //! Frames that the domain gives back while something relies on them: they must not come to anybody else, and not change.
 
 use super::writable::is_sealed;
-use crate::check::{Ending, Told, equal, fail, holds};
-use crate::stories::mmu::descriptors::{gdt, segment};
+use crate::check::{Told, equal, holds};
+use crate::stories::mmu::descriptors::{SEGMENT, gdt, segment};
 use crate::stories::mmu::ground::*;
 use crate::stories::mmu::reservation::give;
+use crate::stories::mmu::roots::copy_of_root;
 use alloc::vec::Vec;
 use guest_kernel::hypercall;
 use guest_kernel::hypercall::mmuext::{new_base, new_user_base, pin, unpin};
 use guest_kernel::paging::PAGE_SIZE;
 use guest_kernel::{memory, probe};
 
-/// A flat data segment.
-const SEGMENT: u64 = 0x00cf_f300_0000_ffff;
 const JUNK: u64 = 0x5a5a_5a5a_5a5a_5a07;
 
 /// Takes frames, fills them with what looks like page-table entries, and gives them back. None may be one of `watched`.
@@ -83,17 +82,6 @@ pub fn roots() -> Told {
     equal("CR3", root(), own.mfn)?;
     equal("switch back", operate(new_base(before)), Ok(0))?;
     equal("no user root", operate(new_user_base(0)), Ok(0))
-}
-
-/// A copy of the current root, mapped read-only.
-fn copy_of_root() -> Result<Page, Ending> {
-    let page = Page::new();
-    let Some(from) = memory::address_of_frame(root()) else { return fail("no root").map(|()| page) };
-    for index in (0..512).filter(|index| !(256..272).contains(index)) {
-        page.write(index, probe::read(from + 8 * index as u64).unwrap_or(0));
-    }
-    page.protect()?;
-    Ok(page)
 }
 
 /// A descriptor page in use.

@@ -1,8 +1,9 @@
 //! Descriptors that would lead into the hypervisor: gates, task states, segments of ring 0.
 
 use crate::check::{Told, call, equal, holds, refused, trapped};
-use crate::stories::mmu::descriptors::{describe, gdt, ldt, load, segment, system_descriptors};
+use crate::stories::mmu::descriptors::{PRESENT_SYSTEM, SEGMENT, describe, gdt, load, segment, system_descriptors};
 use crate::stories::mmu::ground::*;
+use crate::stories::mmu::ldt::ldt;
 use alloc::format;
 use guest_kernel::catch;
 use guest_kernel::hypercall::{self, Flush, multicall_entry, multicall_result};
@@ -12,8 +13,6 @@ use pv_abi::errno::Errno;
 use pv_abi::hypercall::{UPDATE_DESCRIPTOR, XEN_VERSION};
 use pv_abi::version::XENVER_PAGESIZE;
 
-const PRESENT: u64 = 1 << 47;
-const SEGMENT: u64 = 0x00cf_f300_0000_ffff;
 /// 64-bit code of ring 0, and the same conforming: a call to it keeps the caller's ring.
 const CODE_RING_0: u64 = 0x00af_9b00_0000_ffff;
 const CONFORMING_RING_0: u64 = 0x00af_9f00_0000_ffff;
@@ -67,7 +66,7 @@ pub fn calls() -> Told {
     equal("GDT", gdt(&[page.mfn], 512), Ok(0))?;
     let gates = [0xe033u64, 0xe023, 0x10, 0x1b, 0xe008, 0xe04b, 0x0c];
     for target in gates {
-        let gate = PRESENT | 3 << 45 | 0xc << 40 | target << 16 | 0x1234;
+        let gate = PRESENT_SYSTEM | 3 << 45 | 0xc << 40 | target << 16 | 0x1234;
         let accepted = describe(page.slot(8), gate).is_ok();
         if accepted {
             equal("its second half", describe(page.slot(9), 0), Ok(0))?;
@@ -122,7 +121,7 @@ pub fn stale_translations() -> Told {
         }
         for address in [page.address, alias] {
             // SAFETY: the store must fault.
-            let stored = unsafe { probe::write(address + 16, PRESENT | 9 << 40) };
+            let stored = unsafe { probe::write(address + 16, PRESENT_SYSTEM | 9 << 40) };
             holds("store through the old mapping", stored.is_err_and(|caught| caught.vector == 14))?;
         }
         equal("the word", page.read(2), 0)?;

@@ -2,17 +2,15 @@
 
 use super::writable::{is_sealed, tables_in_use};
 use crate::check::{Told, UNMAPPED, equal, holds, refused};
-use crate::stories::mmu::descriptors::{describe, gdt, ldt, load, segment};
+use crate::stories::mmu::descriptors::{SEGMENT, describe, gdt, load, segment};
 use crate::stories::mmu::ground::*;
+use crate::stories::mmu::ldt::ldt;
 use crate::stories::mmu::reservation::give;
 use alloc::format;
 use guest_kernel::hypercall::mmuext::{clear_page, copy_page, new_base, new_user_base, pin};
 use guest_kernel::start::start_info;
 use guest_kernel::{probe, shared};
 use pv_abi::errno::Errno;
-
-/// A flat data segment.
-const SEGMENT: u64 = 0x00cf_f300_0000_ffff;
 
 /// Every table in every place but its own.
 pub fn places() -> Told {

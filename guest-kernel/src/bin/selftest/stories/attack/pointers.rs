@@ -1,7 +1,7 @@
 //! Results go where the guest says, and must never go to memory that it can't write itself.
 //!
-//! The machine-to-physical table is such memory, and one that the guest can read: a word of it tells whether a store
-//! went through.
+//! Two kinds of such memory the guest can read, to see whether a store went through: a word of the machine-to-physical
+//! table, and a page of its own, where it lies in the hypervisor's mapping of all memory.
 
 use crate::check::{BAD_POINTERS, HYPERVISOR, Told, call, equal, reads};
 use crate::stories::mmu::ground::*;
@@ -22,11 +22,18 @@ fn entry_of(page: Page) -> u64 {
     MACH2PHYS_VIRT_START + 8 * page.mfn
 }
 
-/// Places that no result may go to: that word, its neighbourhood, tables, and what the hypervisor has elsewhere.
+/// Where a page is in the hypervisor's mapping of all memory: Pavise's, and Xen's.
+fn aliases(page: Page) -> [u64; 2] {
+    [0xffff_8200_0000_0000, 0xffff_8300_0000_0000].map(|all_memory| all_memory + page.mfn * PAGE_SIZE)
+}
+
+/// Places that no result may go to: the page's aliases and its word in the table, with what is around it; tables; what
+/// the hypervisor has elsewhere.
 fn forbidden(page: Page, tree: &Tree) -> alloc::vec::Vec<u64> {
     let word = entry_of(page);
     let mut places = alloc::vec![word, word - 4, word + 4, word - 8, word & !4095, HYPERVISOR, 0xffff_8080_0000_0000];
     places.extend(BAD_POINTERS);
+    places.extend(aliases(page).map(|alias| alias + 64));
     places.extend([0xffff_87ff_ffff_fffc, 0xffff_7fff_ffff_fffc, 0x7fff_ffff_fffc, u64::MAX - 3]);
     places.extend(tree.tables().map(|table| table.address + 0x800));
     places
@@ -39,8 +46,9 @@ pub fn results() -> Told {
     let own = u64::from(DOMID_SELF);
     let updates = [MmuUpdate { ptr: page.slot(0), val: 1 }; 2];
     let flushes = [mmuext::flush_here(); 2];
-    for place in forbidden(page, &tree) {
-        let word = || memory::pseudo_physical_frame(page.mfn);
+    let watched = Page::new();
+    for place in forbidden(watched, &tree) {
+        let word = || (memory::pseudo_physical_frame(watched.mfn), (0..512).find(|index| watched.read(*index) != 0));
         let tables = || tree.tables().map(|table| table.read(256));
         let (before, tables_before, frames) = (word(), tables(), owned());
         let calls: [(&str, u32, [u64; 4]); 12] = [
@@ -83,30 +91,32 @@ pub fn results() -> Told {
 /// (XSA-212): by carry-over around the top of the address space, and into the hypervisor.
 pub fn exchange() -> Told {
     let page = Page::new();
-    let before = memory::pseudo_physical_frame(page.mfn);
-    let mut frames = [page.mfn; 4];
+    let word = || (memory::pseudo_physical_frame(page.mfn), (0..512).find(|index| page.read(*index) != 0));
+    let before = word();
     let target = entry_of(page);
-    for done in [1, 2, 1 << 20, 1 << 31, 1 << 32, 1 << 60, (1 << 61) - 1, 1 << 61, u64::MAX >> 1, u64::MAX] {
-        for wanted in [done, done.saturating_add(1), u64::MAX] {
-            for (place, element) in [(target, 8u64), (HYPERVISOR, 8), (page.address, 8), (u64::MAX - 7, 8)] {
-                let start = place.wrapping_sub(element.wrapping_mul(done));
+    let [pavise, xen] = aliases(page);
+    for done in [1u64, 2, 1 << 20, 1 << 31, 1 << 32, 1 << 60, (1 << 61) - 1, 1 << 61, u64::MAX >> 1, u64::MAX] {
+        for place in [pavise, xen, target, HYPERVISOR, u64::MAX - 7] {
+            // A frame that could be exchanged, for the calls to come as far as to write about it. Each may cost it.
+            let spare = Page::new();
+            equal("unmap", map(spare.address, 0), Ok(0))?;
+            let mut frames = [spare.mfn; 4];
+            for wanted in [done.saturating_add(1), done, u64::MAX] {
                 let good = list(&mut frames);
-                let input = MemoryReservation {
-                    extent_start: good.extent_start.wrapping_sub(8u64.wrapping_mul(done)),
-                    nr_extents: wanted,
-                    ..good
-                };
-                let output = MemoryReservation { extent_start: start, nr_extents: wanted, ..good };
+                let before_start = |start: u64| start.wrapping_sub(8u64.wrapping_mul(done));
+                let input =
+                    MemoryReservation { extent_start: before_start(good.extent_start), nr_extents: wanted, ..good };
+                let output = MemoryReservation { extent_start: before_start(place), nr_extents: wanted, ..good };
                 let mut argument = MemoryExchange { input, output, nr_exchanged: done };
                 let _ = call(MEMORY_OP, [u64::from(XENMEM_EXCHANGE), (&raw mut argument) as u64]);
-                equal("the word", memory::pseudo_physical_frame(page.mfn), before)?;
+                equal("the word", word(), before)?;
             }
         }
     }
     // The structure itself lies partly where nothing can be written.
     for place in [target, target - 64, HYPERVISOR - 64, 0xffff_7fff_ffff_ffc0, u64::MAX - 63, u64::MAX - 71] {
         let _ = call(MEMORY_OP, [u64::from(XENMEM_EXCHANGE), place]);
-        equal("the word", memory::pseudo_physical_frame(page.mfn), before)?;
+        equal("the word", word(), before)?;
     }
     equal("the page", map(page.address, page.entry(WRITE)), Ok(0))?;
     equal("its word", page.read(0), 0)

@@ -5,11 +5,12 @@ use super::writable::is_sealed;
 use crate::check::{Told, equal, holds, refused};
 use crate::stories::mmu::emulated::assist;
 use crate::stories::mmu::ground::*;
+use crate::stories::mmu::roots::copy_of_root;
 use crate::stories::mmu::user::{CODE, DATA, UserSpace, program};
 use guest_kernel::hypercall::mmuext::{new_base, new_user_base, pin};
+use guest_kernel::memory;
 use guest_kernel::paging::{USER, index};
 use guest_kernel::trap::TrapFrame;
-use guest_kernel::{memory, probe};
 use pv_abi::errno::Errno;
 
 /// Where the user root has a table of its own that the kernel's doesn't have.
@@ -63,12 +64,7 @@ pub fn writable_later() -> Told {
 /// A root without the kernel in it as the kernel's root: the domain's own trouble, and soon over; here with the kernel.
 pub fn swapped_roots() -> Told {
     let before = root();
-    let Some(from) = memory::address_of_frame(before) else { return holds("no root", false) };
-    let other = Page::new();
-    (0..512).filter(|slot| !(256..272).contains(slot)).for_each(|slot| {
-        other.write(slot, probe::read(from + 8 * slot as u64).unwrap_or(0));
-    });
-    other.protect()?;
+    let other = copy_of_root()?;
     for _ in 0..8 {
         equal("kernel root", operate(new_base(other.mfn)), Ok(0))?;
         equal("user root", operate(new_user_base(before)), Ok(0))?;

@@ -1,13 +1,13 @@
-//! Descriptor pages: `set_gdt`, `update_descriptor`, `MMUEXT_SET_LDT`.
+//! Descriptor pages: `set_gdt`, `update_descriptor`.
 //!
 //! What the CPU thinks of a descriptor is asked with `lar` and `lsl`, which don't load it.
 
 use super::ground::*;
-use crate::check::{BAD_POINTERS, HYPERVISOR, NON_CANONICAL, Told, call, equal, holds, refused, trapped};
+use crate::check::{BAD_POINTERS, Told, call, equal, holds, refused, trapped};
 use alloc::format;
 use core::arch::asm;
 use guest_kernel::catch;
-use guest_kernel::hypercall::mmuext::{pin, set_ldt, unpin};
+use guest_kernel::hypercall::mmuext::{pin, unpin};
 use guest_kernel::hypercall::{Answer, set_gdt, update_descriptor};
 use guest_kernel::probe;
 use guest_kernel::trap::Caught;
@@ -16,14 +16,15 @@ use pv_abi::hypercall::SET_GDT;
 use pv_abi::trap::FIRST_RESERVED_GDT_ENTRY;
 
 /// A flat data segment of ring 3, writable, accessed.
-pub const DATA: u64 = 0x00cf_f300_0000_ffff;
+pub const SEGMENT: u64 = 0x00cf_f300_0000_ffff;
 /// The same for ring 0.
 const RING_0_DATA: u64 = 0x00cf_9300_0000_ffff;
 /// 64-bit code of ring 0.
 const RING_0_CODE: u64 = 0x00af_9b00_0000_ffff;
 /// A data segment of 4 KiB.
-const SMALL: u64 = 0x0040_f300_0000_0fff;
-const PRESENT_SYSTEM: u64 = 1 << 47;
+pub const SMALL: u64 = 0x0040_f300_0000_0fff;
+/// A system descriptor that is present, but for its type.
+pub const PRESENT_SYSTEM: u64 = 1 << 47;
 /// The privilege level in what `lar` says.
 const PRIVILEGE: u64 = 3 << 13;
 
@@ -31,11 +32,6 @@ const PRIVILEGE: u64 = 3 << 13;
 pub fn gdt(frames: &[u64], entries: u32) -> Answer {
     // SAFETY: the segment registers hold the hypervisor's selectors, or what the story loads.
     unsafe { set_gdt(frames, entries) }
-}
-
-/// The LDT lies at `address`.
-pub fn ldt(address: u64, entries: u32) -> Answer {
-    operate(set_ldt(address, entries))
 }
 
 /// Writes a descriptor.
@@ -65,7 +61,7 @@ pub fn load(selector: u16) -> Option<Caught> {
 /// A GDT is installed, used, replaced and dropped; its pages are read-only as long.
 pub fn gdt_frames() -> Told {
     equal("no GDT at start", segment(0x0b), None)?;
-    let page = Page::read_only(&[0, DATA, SMALL, RING_0_DATA, RING_0_CODE])?;
+    let page = Page::read_only(&[0, SEGMENT, SMALL, RING_0_DATA, RING_0_CODE])?;
     equal("install", gdt(&[page.mfn], 5), Ok(0))?;
     equal("data segment", segment(0x0b).map(|(_, limit)| limit), Some(0xffff_ffff))?;
     equal("small segment", segment(0x13).map(|(_, limit)| limit), Some(0xfff))?;
@@ -92,7 +88,7 @@ pub fn gdt_frames() -> Told {
 
 /// A GDT of several pages, the last entry of the guest's part, and the hypervisor's part behind it.
 pub fn gdt_large() -> Told {
-    let first = Page::read_only(&[0, DATA])?;
+    let first = Page::read_only(&[0, SEGMENT])?;
     let last = Page::new();
     last.write(511, SMALL);
     last.protect()?;
@@ -109,7 +105,7 @@ pub fn gdt_large() -> Told {
 
 /// GDTs that are refused leave the old one in force.
 pub fn gdt_refusals() -> Told {
-    let good = Page::read_only(&[0, DATA])?;
+    let good = Page::read_only(&[0, SEGMENT])?;
     equal("install", gdt(&[good.mfn], 2), Ok(0))?;
     let writable = Page::new();
     let tree = Tree::protected()?;
@@ -121,7 +117,7 @@ pub fn gdt_refusals() -> Told {
         refused(what, gdt(&[good.mfn, mfn], 513), Errno::EINVAL)?;
     }
     for (what, descriptor) in system_descriptors() {
-        let page = Page::read_only(&[0, DATA, descriptor])?;
+        let page = Page::read_only(&[0, SEGMENT, descriptor])?;
         refused(&what, gdt(&[page.mfn], 3), Errno::EINVAL)?;
         page.unprotect()?;
     }
@@ -149,7 +145,7 @@ pub fn system_descriptors() -> impl Iterator<Item = (alloc::string::String, u64)
 
 /// `update_descriptor` in a GDT that is in force, and in a plain page.
 pub fn updates() -> Told {
-    let page = Page::read_only(&[0, DATA])?;
+    let page = Page::read_only(&[0, SEGMENT])?;
     equal("install", gdt(&[page.mfn], 512), Ok(0))?;
     equal("a small segment", describe(page.slot(1), SMALL), Ok(0))?;
     equal("its limit", segment(0x0b).map(|(_, limit)| limit), Some(0xfff))?;
@@ -168,73 +164,22 @@ pub fn updates() -> Told {
 
     let plain = Page::new();
     equal("in a plain page", describe(plain.slot(9), RING_0_DATA), Ok(0))?;
-    holds("its word", plain.read(9) | 3 << 45 == DATA)?;
+    holds("its word", plain.read(9) | 3 << 45 == SEGMENT)?;
     for (what, descriptor) in system_descriptors() {
         refused(&what, describe(plain.slot(8), descriptor), Errno::EINVAL)?;
     }
     for offset in 1..8 {
-        refused("misaligned", describe(plain.slot(9) + offset, DATA), Errno::EINVAL)?;
+        refused("misaligned", describe(plain.slot(9) + offset, SEGMENT), Errno::EINVAL)?;
     }
     for mfn in [0xff_ffff_ffff, 0xf_ffff_ffff_ffff] {
-        refused("no such frame", describe(mfn << 12, DATA), Errno::EINVAL)?;
+        refused("no such frame", describe(mfn << 12, SEGMENT), Errno::EINVAL)?;
     }
     let tree = Tree::protected()?;
     equal("pin", operate(pin(4, tree.l4.mfn)), Ok(0))?;
     for table in tree.tables() {
-        refused("in a page table", describe(table.slot(5), DATA), Errno::EINVAL)?;
+        refused("in a page table", describe(table.slot(5), SEGMENT), Errno::EINVAL)?;
         equal("its entry", table.read(5), 0)?;
     }
     equal("unpin", operate(unpin(tree.l4.mfn)), Ok(0))?;
     equal("drop", gdt(&[], 0), Ok(0))
-}
-
-/// An LDT is used page by page; each becomes a descriptor page at its first use.
-pub fn ldt_use() -> Told {
-    let page = Page::read_only(&[SMALL, DATA])?;
-    equal("set", ldt(page.address, 512), Ok(0))?;
-    equal("first entry", segment(0x07).map(|(_, limit)| limit), Some(0xfff))?;
-    equal("load", load(0x0f), None)?;
-    refused("writable mapping", map(page.address, page.entry(WRITE)), Errno::EBUSY)?;
-    equal("change an entry", describe(page.slot(0), DATA), Ok(0))?;
-    equal("first entry", segment(0x07).map(|(_, limit)| limit), Some(0xffff_ffff))?;
-    equal("an entry that isn't present", load(0x17), Some(Caught { vector: 13, error_code: 0x14 }))?;
-    equal("ES back", load(0), None)?;
-
-    equal("shorter", ldt(page.address, 1), Ok(0))?;
-    equal("behind its end", load(0x0f), Some(Caught { vector: 13, error_code: 0x0c }))?;
-    equal("none", ldt(0, 0), Ok(0))?;
-    equal("without an LDT", load(0x07), Some(Caught { vector: 13, error_code: 0x04 }))?;
-    page.unprotect()
-}
-
-/// An LDT page that can't be a descriptor page: the use of its entries faults, at the entry's address.
-pub fn ldt_unusable() -> Told {
-    let writable = Page::new();
-    writable.write(0, DATA);
-    let system = Page::read_only(&[DATA, PRESENT_SYSTEM | 9 << 40])?;
-    let hole = Page::new();
-    equal("unmap", map(hole.address, 0), Ok(0))?;
-    for (what, address) in [("writable", writable.address), ("bad descriptor", system.address), ("hole", hole.address)]
-    {
-        equal("set", ldt(address, 512), Ok(0))?;
-        let caught = load(0x0f);
-        equal(what, caught.map(|caught| caught.vector), Some(14))?;
-        equal("address of the fault", probe::cr2(), Ok(address + 8))?;
-    }
-    equal("none", ldt(0, 0), Ok(0))
-}
-
-/// Places where no LDT can be.
-pub fn ldt_refusals() -> Told {
-    let page = Page::read_only(&[DATA])?;
-    for address in [page.address + 8, page.address + 1, NON_CANONICAL, HYPERVISOR, 1 << 63] {
-        refused("address", ldt(address, 1), Errno::EINVAL)?;
-    }
-    for entries in [8193, 65536, u32::MAX] {
-        refused("entries", ldt(page.address, entries), Errno::EINVAL)?;
-    }
-    equal("all entries", ldt(page.address, 8192), Ok(0))?;
-    equal("first entry", segment(0x07).is_some(), true)?;
-    equal("none, with any address", ldt(page.address + 1, 0), Ok(0))?;
-    equal("no entry", segment(0x07), None)
 }

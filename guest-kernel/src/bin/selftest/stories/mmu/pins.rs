@@ -125,3 +125,62 @@ pub fn builders_root() -> Told {
     refused("as another level", operate(pin(3, mfn)), Errno::EINVAL)?;
     equal("pin it anew", operate(pin(4, mfn)), Ok(0))
 }
+
+/// A tree of many tables, all named more than once, with `spoilt` as an entry unless that is 0.
+struct Large {
+    root: Page,
+    tables: alloc::vec::Vec<Page>,
+}
+
+impl Large {
+    fn new(spoilt: u64) -> Result<Large, crate::check::Ending> {
+        const TABLES: usize = 96;
+        let data = Page::new();
+        let [root, level3, level2] = [Page::new(), Page::new(), Page::new()];
+        let mut tables = alloc::vec![level3, level2];
+        for index in 0..TABLES {
+            let table = Page::new();
+            (0..512).for_each(|entry| table.write(entry, data.entry(if entry % 2 == 0 { READ } else { WRITE })));
+            for slot in [index, index + 2 * TABLES, 511 - index] {
+                level2.write(slot, table.entry(TABLE));
+            }
+            tables.push(table);
+        }
+        for slot in [0, 100, 511] {
+            level3.write(slot, level2.entry(TABLE));
+            root.write(slot, level3.entry(TABLE));
+        }
+        // In the table that is reached last.
+        if let (Some(last), true) = (tables.last(), spoilt != 0) {
+            last.write(511, spoilt);
+        }
+        tables.iter().chain([&root]).try_for_each(|page| page.protect())?;
+        Ok(Large { root, tables })
+    }
+
+    fn unprotect(&self) -> Told {
+        self.tables.iter().chain([&self.root]).try_for_each(|page| page.unprotect())
+    }
+}
+
+/// More tables than the hypervisor checks or takes apart in one go.
+pub fn large_tree() -> Told {
+    let large = Large::new(0)?;
+    for _ in 0..3 {
+        equal("pin", operate(pin(4, large.root.mfn)), Ok(0))?;
+        let last = large.tables.last().copied().unwrap_or(large.root);
+        refused("writable mapping", map(last.address, last.entry(WRITE)), Errno::EBUSY)?;
+        equal("unpin", operate(unpin(large.root.mfn)), Ok(0))?;
+    }
+    large.unprotect()
+}
+
+/// The same with a bad entry in it: all that was done until it was found is undone.
+pub fn large_tree_refused() -> Told {
+    let large = Large::new(0xff_ffff_ffff << 12 | READ)?;
+    for level in [4, 4] {
+        let answer = operate(pin(level, large.root.mfn));
+        holds("pin", matches!(answer, Err(Errno::EINVAL | Errno::EPERM)))?;
+    }
+    large.unprotect()
+}

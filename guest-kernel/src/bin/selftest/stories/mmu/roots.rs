@@ -8,7 +8,7 @@ use guest_kernel::{memory, probe};
 use pv_abi::errno::Errno;
 
 /// A copy of the current root, read-only: the same kernel in an address space of its own.
-fn copy_of_root() -> Result<Page, crate::check::Ending> {
+pub fn copy_of_root() -> Result<Page, crate::check::Ending> {
     let page = Page::new();
     let from = memory::address_of_frame(root()).unwrap_or(0);
     for index in (0..512).filter(|index| !(256..272).contains(index)) {
