@@ -20,11 +20,24 @@ pub trait GuestCopy {
 
     /// Copies `bytes` to the guest. On a fault the guest may see a part of them.
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault>;
+
+    /// As [`GuestCopy::read_bytes`], for a few words: the frames and requests of a guest kernel.
+    fn read_words<const N: usize>(&mut self, from: u64) -> Result<[u64; N], Fault> {
+        let mut words = [0; N];
+        self.read_bytes(from, words.as_mut_bytes())?;
+        Ok(words)
+    }
+
+    /// As [`GuestCopy::write_bytes`], for a few words.
+    fn write_words<const N: usize>(&mut self, to: u64, words: &[u64; N]) -> Result<(), Fault> {
+        self.write_bytes(to, words.as_bytes())
+    }
 }
 
 /// Checks that `len` bytes at `address` are in guest ranges; the first thing every [`GuestCopy`] does.
-pub fn check_span(address: u64, len: usize) -> Result<GuestVa, Fault> {
-    GuestVa::new(address).and_then(|va| va.span(len as u64)).ok_or(Fault(address))
+#[inline]
+pub fn check_span(address: u64, len: usize) -> Result<(), Fault> {
+    if GuestVa::are_bytes(address, len as u64) { Ok(()) } else { Err(Fault(address)) }
 }
 
 /// The registers a guest had when it entered the hypervisor, and what it will have when it goes on.

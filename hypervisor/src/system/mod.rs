@@ -46,8 +46,9 @@ use crate::mm::owner::DomainFrames;
 use crate::sync::{Once, PerCpu, SpinLock};
 use complain::Complaints;
 use console::Input;
-use cpu::Cpu;
 use runner::Runner;
+
+pub use cpu::Cpu;
 
 /// Everything that CPUs share.
 struct Machine {

@@ -82,6 +82,16 @@ impl GuestCopy for World<'_> {
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault> {
         CurrentSpace.write_bytes(to, bytes)
     }
+
+    #[inline(always)]
+    fn read_words<const N: usize>(&mut self, from: u64) -> Result<[u64; N], Fault> {
+        CurrentSpace.read_words(from)
+    }
+
+    #[inline(always)]
+    fn write_words<const N: usize>(&mut self, to: u64, words: &[u64; N]) -> Result<(), Fault> {
+        CurrentSpace.write_words(to, words)
+    }
 }
 
 impl GuestSpace for World<'_> {

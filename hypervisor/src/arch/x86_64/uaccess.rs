@@ -5,7 +5,8 @@
 //! loop runs, the range is checked to lie in guest addresses, so a guest can't aim one at the hypervisor; and where
 //! the CPU has SMAP, user pages are open only between `stac` and `clac` around the loop.
 
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
+use core::mem::MaybeUninit;
 
 use crate::guest::{Fault, GuestCopy, check_span};
 
@@ -42,6 +43,26 @@ impl GuestCopy for CurrentGuest {
         // SAFETY: as above, the other way round. The guest's memory is no Rust object of ours.
         twice(to, bytes.len(), || unsafe { copy_user(to, bytes.as_ptr() as u64, bytes.len()) })
     }
+
+    #[inline(always)]
+    fn read_words<const N: usize>(&mut self, from: u64) -> Result<[u64; N], Fault> {
+        check_span(from, 8 * N)?;
+        let mut words = MaybeUninit::<[u64; N]>::uninit();
+        let to = words.as_mut_ptr() as u64;
+        // SAFETY: as above; the destination is ours.
+        let copied = unsafe { copy_user_words(to, from, N) == 0 || copy_user(to, from, 8 * N) == 0 };
+        // SAFETY: all of it was copied.
+        if copied { Ok(unsafe { words.assume_init() }) } else { Err(Fault(from)) }
+    }
+
+    #[inline(always)]
+    fn write_words<const N: usize>(&mut self, to: u64, words: &[u64; N]) -> Result<(), Fault> {
+        check_span(to, 8 * N)?;
+        let from = words.as_ptr() as u64;
+        // SAFETY: as above.
+        let copied = unsafe { copy_user_words(to, from, N) == 0 || copy_user(to, from, 8 * N) == 0 };
+        if copied { Ok(()) } else { Err(Fault(to)) }
+    }
 }
 
 /// Tries a copy once more if it faulted: the translation may have been older than the page tables, and a fault drops the
@@ -53,8 +74,36 @@ fn twice(start: u64, len: usize, mut copy: impl FnMut() -> usize) -> Result<(), 
     }
     match copy() {
         0 => Ok(()),
-        left => Err(Fault(start + (len - left) as u64)),
+        left => Err(Fault(start.wrapping_add((len - left) as u64))),
     }
+}
+
+/// As [`copy_user`], inline and in words; returns how many of those are left when it faulted, else 0.
+///
+/// # Safety
+/// As [`copy_user`].
+#[inline(always)]
+unsafe fn copy_user_words(to: u64, from: u64, words: usize) -> usize {
+    let left;
+    // SAFETY: the copy is the caller's responsibility. A fault lands behind it, with what is left in RCX.
+    unsafe {
+        asm!(
+            smap_site!("0xcb"), // stac
+            "2: rep movsq",
+            "3:",
+            smap_site!("0xca"), // clac
+            ".pushsection .ex_table, \"a\"",
+            ".balign 4",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".popsection",
+            inout("rcx") words => left,
+            inout("rdi") to => _,
+            inout("rsi") from => _,
+            options(nostack, preserves_flags),
+        );
+    }
+    left
 }
 
 /// Copies `len` bytes; returns how many are left when it faulted, else 0.

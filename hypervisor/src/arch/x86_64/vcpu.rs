@@ -273,6 +273,16 @@ impl GuestCopy for CurrentSpace {
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault> {
         CurrentGuest.write_bytes(to, bytes)
     }
+
+    #[inline(always)]
+    fn read_words<const N: usize>(&mut self, from: u64) -> Result<[u64; N], Fault> {
+        CurrentGuest.read_words(from)
+    }
+
+    #[inline(always)]
+    fn write_words<const N: usize>(&mut self, to: u64, words: &[u64; N]) -> Result<(), Fault> {
+        CurrentGuest.write_words(to, words)
+    }
 }
 
 impl GuestSpace for CurrentSpace {
