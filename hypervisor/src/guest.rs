@@ -21,16 +21,16 @@ pub trait GuestCopy {
     /// Copies `bytes` to the guest. On a fault the guest may see a part of them.
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault>;
 
-    /// As [`GuestCopy::read_bytes`], for a few words: the frames and requests of a guest kernel.
-    fn read_words<const N: usize>(&mut self, from: u64) -> Result<[u64; N], Fault> {
-        let mut words = [0; N];
-        self.read_bytes(from, words.as_mut_bytes())?;
-        Ok(words)
+    /// Copies a value from the guest. Those of a few words, as frames and requests are, may take a shorter way.
+    fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
+        let mut value = T::new_zeroed();
+        self.read_bytes(from, value.as_mut_bytes())?;
+        Ok(value)
     }
 
-    /// As [`GuestCopy::write_bytes`], for a few words.
-    fn write_words<const N: usize>(&mut self, to: u64, words: &[u64; N]) -> Result<(), Fault> {
-        self.write_bytes(to, words.as_bytes())
+    /// Copies a value to the guest. On a fault the guest may see a part of it.
+    fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
+        self.write_bytes(to, value.as_bytes())
     }
 }
 

@@ -214,7 +214,7 @@ fn deliver<const WORDS: usize>(
     };
     set_mode(vcpu, space, Mode::Kernel);
     let address = (stack & !15).wrapping_sub(8 * WORDS as u64);
-    space.write_words(address, &frame).map_err(|_| Crash::BadStack { what, address })?;
+    space.write(address, &frame).map_err(|_| Crash::BadStack { what, address })?;
     if handler.masks_events {
         vcpu.info.set_upcall_mask(true);
     }
@@ -232,9 +232,7 @@ fn deliver<const WORDS: usize>(
 /// [`Crash`] if the frame can't be read, or if it asks for user mode and there are no user page tables.
 #[inline]
 pub fn iret(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl GuestSpace) -> Result<Return, Crash> {
-    const WORDS: usize = size_of::<IretContext>() / 8;
-    let words: [u64; WORDS] = space.read_words(regs.rsp).map_err(|_| Crash::BadIretFrame { address: regs.rsp })?;
-    let frame: IretContext = zerocopy::transmute!(words);
+    let frame: IretContext = space.read(regs.rsp).map_err(|_| Crash::BadIretFrame { address: regs.rsp })?;
     if frame.cs & 3 == 3 {
         if vcpu.roots.user.is_none() {
             return Err(Crash::NoUserTables);

@@ -84,6 +84,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> {
     /// The CPU that the vCPU is on.
     fn this_cpu(&self) -> CpuId;
 
+    /// Drops all of this CPU's translations, as [`Effects::flush`] does for any.
+    fn flush_here(&mut self);
+
     /// Drops this CPU's translation of one address.
     fn flush_address(&mut self, address: GuestVa);
 

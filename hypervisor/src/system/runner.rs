@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 
 use alloc::sync::Arc;
 use pv_abi::errno::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::memory::{self, Memory};
 use super::{Domain, complain, console, descriptors, flush, machine};
@@ -84,13 +85,13 @@ impl GuestCopy for World<'_> {
     }
 
     #[inline(always)]
-    fn read_words<const N: usize>(&mut self, from: u64) -> Result<[u64; N], Fault> {
-        CurrentSpace.read_words(from)
+    fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
+        CurrentSpace.read(from)
     }
 
     #[inline(always)]
-    fn write_words<const N: usize>(&mut self, to: u64, words: &[u64; N]) -> Result<(), Fault> {
-        CurrentSpace.write_words(to, words)
+    fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
+        CurrentSpace.write(to, value)
     }
 }
 
@@ -154,6 +155,12 @@ impl Platform for World<'_> {
         percpu::cpu()
     }
 
+    #[inline]
+    fn flush_here(&mut self) {
+        flush::flush_here();
+    }
+
+    #[inline]
     fn flush_address(&mut self, address: GuestVa) {
         tlb::flush_address(address.get());
     }

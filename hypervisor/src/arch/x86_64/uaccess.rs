@@ -8,6 +8,8 @@
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
 use crate::guest::{Fault, GuestCopy, check_span};
 
 /// A three-byte no-op that becomes `clac` (0xca) or `stac` (0xcb) at boot where the CPU has SMAP, see [`enable_smap`].
@@ -45,24 +47,37 @@ impl GuestCopy for CurrentGuest {
     }
 
     #[inline(always)]
-    fn read_words<const N: usize>(&mut self, from: u64) -> Result<[u64; N], Fault> {
-        check_span(from, 8 * N)?;
-        let mut words = MaybeUninit::<[u64; N]>::uninit();
-        let to = words.as_mut_ptr() as u64;
+    fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
+        check_span(from, size_of::<T>())?;
+        let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: as above; the destination is ours.
-        let copied = unsafe { copy_user_words(to, from, N) == 0 || copy_user(to, from, 8 * N) == 0 };
-        // SAFETY: all of it was copied.
-        if copied { Ok(unsafe { words.assume_init() }) } else { Err(Fault(from)) }
+        unsafe { copy_value::<T>(value.as_mut_ptr() as u64, from) }.map_err(|()| Fault(from))?;
+        // SAFETY: all its bytes were copied, and any bytes are a value.
+        Ok(unsafe { value.assume_init() })
     }
 
     #[inline(always)]
-    fn write_words<const N: usize>(&mut self, to: u64, words: &[u64; N]) -> Result<(), Fault> {
-        check_span(to, 8 * N)?;
-        let from = words.as_ptr() as u64;
+    fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
+        check_span(to, size_of::<T>())?;
         // SAFETY: as above.
-        let copied = unsafe { copy_user_words(to, from, N) == 0 || copy_user(to, from, 8 * N) == 0 };
-        if copied { Ok(()) } else { Err(Fault(to)) }
+        unsafe { copy_value::<T>(to, &raw const *value as u64) }.map_err(|()| Fault(to))
     }
+}
+
+/// Copies a value, in words if it consists of such. Tries once more, see [`twice`].
+///
+/// # Safety
+/// As for [`copy_user`].
+#[inline(always)]
+unsafe fn copy_value<T>(to: u64, from: u64) -> Result<(), ()> {
+    let len = size_of::<T>();
+    // SAFETY: the caller answers for the ranges.
+    let copied = unsafe {
+        len.is_multiple_of(8) && copy_words(to, from, len / 8) == 0
+            || copy_user(to, from, len) == 0
+            || !len.is_multiple_of(8) && copy_user(to, from, len) == 0
+    };
+    if copied { Ok(()) } else { Err(()) }
 }
 
 /// Tries a copy once more if it faulted: the translation may have been older than the page tables, and a fault drops the
@@ -83,7 +98,7 @@ fn twice(start: u64, len: usize, mut copy: impl FnMut() -> usize) -> Result<(), 
 /// # Safety
 /// As [`copy_user`].
 #[inline(always)]
-unsafe fn copy_user_words(to: u64, from: u64, words: usize) -> usize {
+unsafe fn copy_words(to: u64, from: u64, words: usize) -> usize {
     let left;
     // SAFETY: the copy is the caller's responsibility. A fault lands behind it, with what is left in RCX.
     unsafe {

@@ -5,6 +5,7 @@ use core::arch::{asm, naked_asm};
 use x86_64::registers::control::{Cr0, Cr4, Cr4Flags};
 use x86_64::registers::debug::Dr7;
 use x86_64::registers::model_specific::Msr;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::cpu_features::{self, Features};
 use super::fpu::{self, Fpu};
@@ -275,13 +276,13 @@ impl GuestCopy for CurrentSpace {
     }
 
     #[inline(always)]
-    fn read_words<const N: usize>(&mut self, from: u64) -> Result<[u64; N], Fault> {
-        CurrentGuest.read_words(from)
+    fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
+        CurrentGuest.read(from)
     }
 
     #[inline(always)]
-    fn write_words<const N: usize>(&mut self, to: u64, words: &[u64; N]) -> Result<(), Fault> {
-        CurrentGuest.write_words(to, words)
+    fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
+        CurrentGuest.write(to, value)
     }
 }
 
