@@ -122,6 +122,13 @@ impl GuestVa {
         if wraps || len > GUEST_BYTES - rotated(self.0) { None } else { Some(self) }
     }
 
+    /// Are `len` bytes from `address` guest addresses? They may go on at the other end of the address space, as for the CPU:
+    /// there a guest's two ranges meet.
+    #[inline]
+    pub const fn are_bytes(address: u64, len: u64) -> bool {
+        len <= GUEST_BYTES && rotated(address) <= GUEST_BYTES - len
+    }
+
     /// The address `n` bytes on, if it is still a guest's.
     pub const fn checked_add(self, n: u64) -> Option<GuestVa> {
         match self.0.checked_add(n) {
@@ -183,5 +190,22 @@ mod tests {
         assert!(high.span(8).is_some());
         assert!(high.span(9).is_none());
         assert!(GuestVa::new(8).unwrap().span(u64::MAX - 8).is_none());
+    }
+
+    #[test]
+    fn bytes_are_guest_addresses_if_each_is() {
+        const HOLE: u64 = 1 << 47;
+        let ends = [0, HOLE, HYPERVISOR_START, HYPERVISOR_END];
+        let near = |end: u64| (0..40).map(move |n| end.wrapping_add(n).wrapping_sub(20));
+        for start in ends.into_iter().flat_map(near) {
+            for end in ends.into_iter().flat_map(near).filter(|&end| end != start) {
+                let len = end.wrapping_sub(start);
+                let reaches_hole = HOLE.wrapping_sub(start) < len;
+                let all = GuestVa::new(start).is_some() && !reaches_hole;
+                assert_eq!(GuestVa::are_bytes(start, len), all, "{start:#x} to {end:#x}");
+            }
+        }
+        assert!(GuestVa::are_bytes(u64::MAX, 2));
+        assert!(!GuestVa::are_bytes(0, u64::MAX));
     }
 }

@@ -20,11 +20,24 @@ pub trait GuestCopy {
 
     /// Copies `bytes` to the guest. On a fault the guest may see a part of them.
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault>;
+
+    /// Copies a value from the guest. Those of a few words, as frames and requests are, may take a shorter way.
+    fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
+        let mut value = T::new_zeroed();
+        self.read_bytes(from, value.as_mut_bytes())?;
+        Ok(value)
+    }
+
+    /// Copies a value to the guest. On a fault the guest may see a part of it.
+    fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
+        self.write_bytes(to, value.as_bytes())
+    }
 }
 
 /// Checks that `len` bytes at `address` are in guest ranges; the first thing every [`GuestCopy`] does.
-pub fn check_span(address: u64, len: usize) -> Result<GuestVa, Fault> {
-    GuestVa::new(address).and_then(|va| va.span(len as u64)).ok_or(Fault(address))
+#[inline]
+pub fn check_span(address: u64, len: usize) -> Result<(), Fault> {
+    if GuestVa::are_bytes(address, len as u64) { Ok(()) } else { Err(Fault(address)) }
 }
 
 /// The registers a guest had when it entered the hypervisor, and what it will have when it goes on.

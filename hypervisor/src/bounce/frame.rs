@@ -25,40 +25,26 @@ pub fn user_flags(asked: u64) -> u64 {
     asked & flags::DEFINED & !(flags::IOPL | flags::VM | flags::VIF_VIP) | flags::IF | flags::RESERVED_ONE
 }
 
-/// The words of a frame, lowest address first.
-pub struct Frame {
-    words: [u64; MOST],
-    /// The first one in use: frames grow downwards from their common end.
-    first: usize,
+/// The frame of an exception without an error code, of an upcall or a system call. Lowest address first, as all of them:
+/// RCX, R11, RIP, CS and mask, RFLAGS, RSP, SS.
+#[inline]
+pub fn plain(regs: &GuestRegisters, vcpu: &Vcpu) -> [u64; 7] {
+    let [rip, cs, rflags, rsp, ss] = tail(regs, vcpu);
+    [regs.rcx, regs.r11, rip, cs, rflags, rsp, ss]
 }
 
-/// Words of the longest frame, the failsafe callback's.
-const MOST: usize = 11;
+/// The frame of an exception with an error code: RCX, R11, the code, RIP, CS and mask, RFLAGS, RSP, SS.
+#[inline]
+pub fn with_code(regs: &GuestRegisters, vcpu: &Vcpu, code: u32) -> [u64; 8] {
+    let [rip, cs, rflags, rsp, ss] = tail(regs, vcpu);
+    [regs.rcx, regs.r11, code.into(), rip, cs, rflags, rsp, ss]
+}
 
-impl Frame {
-    /// RCX, R11, [error code,] RIP, CS and mask, RFLAGS, RSP, SS.
-    #[inline]
-    pub fn exception(regs: &GuestRegisters, vcpu: &Vcpu, error_code: Option<u64>) -> Frame {
-        let [rip, cs, rflags, rsp, ss] = tail(regs, vcpu);
-        let GuestRegisters { rcx, r11, .. } = *regs;
-        match error_code {
-            None => Frame { words: [0, 0, 0, 0, rcx, r11, rip, cs, rflags, rsp, ss], first: 4 },
-            Some(code) => Frame { words: [0, 0, 0, rcx, r11, code, rip, cs, rflags, rsp, ss], first: 3 },
-        }
-    }
-
-    /// RCX, R11, DS, ES, FS, GS, RIP, CS and mask, RFLAGS, RSP, SS.
-    pub fn failsafe(regs: &GuestRegisters, vcpu: &Vcpu, selectors: [u16; 4]) -> Frame {
-        let [rip, cs, rflags, rsp, ss] = tail(regs, vcpu);
-        let [ds, es, fs, gs] = selectors.map(u64::from);
-        Frame { words: [regs.rcx, regs.r11, ds, es, fs, gs, rip, cs, rflags, rsp, ss], first: 0 }
-    }
-
-    /// The words in use.
-    #[inline]
-    pub fn words(&self) -> &[u64] {
-        self.words.get(self.first..).unwrap_or_default()
-    }
+/// The failsafe callback's frame: RCX, R11, DS, ES, FS, GS, RIP, CS and mask, RFLAGS, RSP, SS.
+pub fn failsafe(regs: &GuestRegisters, vcpu: &Vcpu, selectors: [u16; 4]) -> [u64; 11] {
+    let [rip, cs, rflags, rsp, ss] = tail(regs, vcpu);
+    let [ds, es, fs, gs] = selectors.map(u64::from);
+    [regs.rcx, regs.r11, ds, es, fs, gs, rip, cs, rflags, rsp, ss]
 }
 
 /// RIP, CS, RFLAGS, RSP, SS as the guest kernel is to see them: its own ring shown as 0, its users' as 3; the upcall

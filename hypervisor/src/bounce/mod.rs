@@ -17,12 +17,11 @@ mod tests;
 
 use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64, IretContext};
 use pv_abi::vcpu::VcpuContextFlags;
-use zerocopy::{FromZeros, IntoBytes};
 
 use crate::domain::vcpu::{Callback, Mode, Vcpu};
 use crate::domain::{Crash, Delivered};
 use crate::guest::{GuestCopy, GuestRegisters};
-use frame::{Frame, flags};
+use frame::flags;
 
 pub use frame::user_flags;
 
@@ -65,8 +64,11 @@ pub enum Return {
 
 /// Enters the guest's handler for an exception.
 ///
+/// Inline: in some callers the vector is known, and with it the gate and the frame's form.
+///
 /// # Errors
 /// [`Crash`] if there is no handler or no stack.
+#[inline(always)]
 pub fn exception(
     vcpu: &mut Vcpu,
     regs: &mut GuestRegisters,
@@ -78,31 +80,46 @@ pub fn exception(
         return Err(Crash::NoHandler { vector: exception.vector });
     }
     let handler = Callback { address: gate.address, masks_events: gate.masks_events };
-    let code = exception.error_code.map(u64::from);
-    enter(vcpu, regs, space, handler, code, Delivered::Exception(exception.vector))
+    let what = Delivered::Exception(exception.vector);
+    match exception.error_code {
+        None => deliver(vcpu, regs, space, handler, frame::plain(regs, vcpu), what),
+        Some(code) => deliver(vcpu, regs, space, handler, frame::with_code(regs, vcpu, code), what),
+    }
 }
 
 /// `int 0x80`, whose gate is open to users once it has a handler, whatever its privilege level says.
 ///
 /// # Errors
 /// [`Crash`] if the kernel can't be entered.
+#[inline]
 pub fn system_call_interrupt(
     vcpu: &mut Vcpu,
     regs: &mut GuestRegisters,
     space: &mut impl GuestSpace,
 ) -> Result<Return, Crash> {
     const VECTOR: u8 = 0x80;
+    if vcpu.gates[usize::from(VECTOR)].address == 0 {
+        return no_gate(vcpu, regs, space, VECTOR);
+    }
+    exception(vcpu, regs, space, Exception::new(VECTOR))
+}
+
+/// A gate without a handler is no gate: delivering through it would end the domain on a user's word (XSA-259).
+#[cold]
+#[inline(never)]
+fn no_gate(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    space: &mut impl GuestSpace,
+    vector: u8,
+) -> Result<Return, Crash> {
     const LENGTH: u64 = 2;
     const GENERAL_PROTECTION: u8 = 13;
     /// Error code of a fault that is about a gate of the IDT (SDM volume 3, 6.13).
     const IN_IDT: u32 = 1 << 1;
-    if vcpu.gates[usize::from(VECTOR)].address == 0 {
-        // A gate without a handler is no gate: delivering through it would end the domain on a user's word (XSA-259).
-        regs.rip = regs.rip.wrapping_sub(LENGTH);
-        let code = u32::from(VECTOR) << 3 | IN_IDT;
-        return exception(vcpu, regs, space, Exception::with_code(GENERAL_PROTECTION, code));
-    }
-    exception(vcpu, regs, space, Exception::new(VECTOR))
+    regs.rip = regs.rip.wrapping_sub(LENGTH);
+    let code = u32::from(vector) << 3 | IN_IDT;
+    exception(vcpu, regs, space, Exception::with_code(GENERAL_PROTECTION, code))
 }
 
 /// Enters the event callback, which always masks further upcalls.
@@ -114,7 +131,7 @@ pub fn upcall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl Guest
     if handler.address == 0 {
         return Err(Crash::NoCallback { what: "event" });
     }
-    enter(vcpu, regs, space, handler, None, Delivered::Event)
+    deliver(vcpu, regs, space, handler, frame::plain(regs, vcpu), Delivered::Event)
 }
 
 /// Which instruction a user program asked its kernel with.
@@ -157,7 +174,7 @@ pub fn user_call(
             regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
             exception(vcpu, regs, space, Exception::new(INVALID_OPCODE))
         }
-        _ => enter(vcpu, regs, space, handler, None, Delivered::SystemCall),
+        _ => deliver(vcpu, regs, space, handler, frame::plain(regs, vcpu), Delivered::SystemCall),
     }
 }
 
@@ -175,33 +192,20 @@ pub fn failsafe(
     if handler.address == 0 {
         return Err(Crash::NoCallback { what: "failsafe" });
     }
-    let frame = Frame::failsafe(regs, vcpu, selectors);
-    deliver(vcpu, regs, space, handler, &frame, Delivered::Failsafe)
-}
-
-#[inline(always)]
-fn enter(
-    vcpu: &mut Vcpu,
-    regs: &mut GuestRegisters,
-    space: &mut impl GuestSpace,
-    handler: Callback,
-    error_code: Option<u64>,
-    what: Delivered,
-) -> Result<Return, Crash> {
-    let frame = Frame::exception(regs, vcpu, error_code);
-    deliver(vcpu, regs, space, handler, &frame, what)
+    let frame = frame::failsafe(regs, vcpu, selectors);
+    deliver(vcpu, regs, space, handler, frame, Delivered::Failsafe)
 }
 
 /// Writes the frame and points the registers at the handler.
 ///
-/// Inlined with [`enter`] into the few functions that call it: the way of every page fault, 36 instructions shorter.
+/// Inlined into the few functions that call it, where the frame's length and more is known: the way of every page fault.
 #[inline(always)]
-fn deliver(
+fn deliver<const WORDS: usize>(
     vcpu: &mut Vcpu,
     regs: &mut GuestRegisters,
     space: &mut impl GuestSpace,
     handler: Callback,
-    frame: &Frame,
+    frame: [u64; WORDS],
     what: Delivered,
 ) -> Result<Return, Crash> {
     let stack = match vcpu.mode {
@@ -209,9 +213,8 @@ fn deliver(
         Mode::Kernel => regs.rsp,
     };
     set_mode(vcpu, space, Mode::Kernel);
-    let bytes = frame.words().as_bytes();
-    let address = (stack & !15).wrapping_sub(bytes.len() as u64);
-    space.write_bytes(address, bytes).map_err(|_| Crash::BadStack { what, address })?;
+    let address = (stack & !15).wrapping_sub(8 * WORDS as u64);
+    space.write(address, &frame).map_err(|_| Crash::BadStack { what, address })?;
     if handler.masks_events {
         vcpu.info.set_upcall_mask(true);
     }
@@ -229,8 +232,7 @@ fn deliver(
 /// [`Crash`] if the frame can't be read, or if it asks for user mode and there are no user page tables.
 #[inline]
 pub fn iret(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl GuestSpace) -> Result<Return, Crash> {
-    let mut frame = IretContext::new_zeroed();
-    space.read_bytes(regs.rsp, frame.as_mut_bytes()).map_err(|_| Crash::BadIretFrame { address: regs.rsp })?;
+    let frame: IretContext = space.read(regs.rsp).map_err(|_| Crash::BadIretFrame { address: regs.rsp })?;
     if frame.cs & 3 == 3 {
         if vcpu.roots.user.is_none() {
             return Err(Crash::NoUserTables);
@@ -246,6 +248,7 @@ pub fn iret(vcpu: &mut Vcpu, regs: &mut GuestRegisters, space: &mut impl GuestSp
     regs.rsp = frame.rsp;
     regs.rflags = user_flags(frame.rflags);
     vcpu.info.set_upcall_mask(frame.rflags & flags::IF == 0);
+    vcpu.in_nmi = false;
     let fast = frame.flags & VcpuContextFlags::IN_SYSCALL.bits() != 0;
     let flat = regs.cs == u64::from(FLAT_RING3_CS64) && regs.ss == u64::from(FLAT_RING3_SS64);
     Ok(if fast && flat { Return::RcxR11Free } else { Return::Full })

@@ -8,16 +8,33 @@ pub const MAX_LENGTH: usize = 15;
 
 /// Up to 15 bytes of guest code, copied once.
 pub struct Code {
-    bytes: [u8; MAX_LENGTH],
+    bytes: [u8; ROOM],
     len: usize,
 }
 
+/// Two words, which are copied in one go.
+const ROOM: usize = 16;
+
 impl Code {
     /// Copies what can be read at `rip`: fewer than 15 bytes if the next page can't be, none if `rip` can't be.
+    #[inline]
     pub fn fetch(memory: &mut impl GuestCopy, rip: u64) -> Code {
-        let mut code = Code { bytes: [0; MAX_LENGTH], len: 0 };
         let in_page = PAGE_SIZE - (rip & 0xfff) as usize;
-        let (first, second) = code.bytes.split_at_mut(in_page.min(MAX_LENGTH));
+        if in_page < ROOM {
+            return Code::fetch_at_end(memory, rip, in_page);
+        }
+        match memory.read(rip) {
+            Ok(bytes) => Code { bytes, len: MAX_LENGTH },
+            Err(_) => Code { bytes: [0; ROOM], len: 0 },
+        }
+    }
+
+    /// [`Code::fetch`] where `in_page` bytes are left of the page.
+    #[cold]
+    #[inline(never)]
+    fn fetch_at_end(memory: &mut impl GuestCopy, rip: u64, in_page: usize) -> Code {
+        let mut code = Code { bytes: [0; ROOM], len: 0 };
+        let (first, second) = code.bytes[..MAX_LENGTH].split_at_mut(in_page);
         if memory.read_bytes(rip, first).is_ok() {
             code.len = first.len();
             let next_page = rip.wrapping_add(first.len() as u64);

@@ -39,9 +39,7 @@ impl<P: Platform> Call<'_, P> {
     /// # Errors
     /// `EFAULT`.
     pub fn read<T: FromBytes + IntoBytes>(&mut self, address: u64) -> Result<T, Errno> {
-        let mut value = T::new_zeroed();
-        self.platform.read_bytes(address, value.as_mut_bytes()).map_err(|_| Errno::EFAULT)?;
-        Ok(value)
+        self.platform.read(address).map_err(|_| Errno::EFAULT)
     }
 
     /// Copies a struct in, to where it is to be.
@@ -56,8 +54,8 @@ impl<P: Platform> Call<'_, P> {
     ///
     /// # Errors
     /// `EFAULT`.
-    pub fn write<T: IntoBytes + Immutable + ?Sized>(&mut self, address: u64, value: &T) -> Result<(), Errno> {
-        self.platform.write_bytes(address, value.as_bytes()).map_err(|_| Errno::EFAULT)
+    pub fn write<T: IntoBytes + Immutable>(&mut self, address: u64, value: &T) -> Result<(), Errno> {
+        self.platform.write(address, value).map_err(|_| Errno::EFAULT)
     }
 }
 

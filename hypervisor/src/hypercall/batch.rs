@@ -100,8 +100,7 @@ fn alone<P: Platform, T: FromBytes + IntoBytes + Copy>(
     some: &mut impl FnMut(&mut Call<'_, P>, &mut Iter<'_, T>) -> Result<(), Halt>,
 ) -> Reply {
     let mut progress = Progress { at: call.word(0), left: 1, done: 0 };
-    let mut request = [T::new_zeroed()];
-    call.platform.read_bytes(progress.at, request.as_mut_bytes())?;
+    let request: [T; 1] = [call.read(progress.at)?];
     let mut result = some(call, &mut request.iter());
     if result.is_ok() {
         progress.advance::<T>(1);

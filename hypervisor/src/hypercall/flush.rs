@@ -1,7 +1,7 @@
 //! Flushes that a guest asks for, in `update_va_mapping` and `mmuext_op`.
 
 use super::{Call, Platform};
-use crate::addr::{CpuId, GuestVa};
+use crate::addr::GuestVa;
 use crate::mm::flush::CpuSet;
 
 /// What is to be flushed.
@@ -26,25 +26,31 @@ pub(super) enum Scope {
 
 impl<P: Platform> Call<'_, P> {
     /// Flushes. Other CPUs drop all translations, also if one address would do: that is one interrupt all the same.
+    #[inline]
     pub(super) fn flush(&mut self, target: Target, scope: Scope) {
+        match scope {
+            Scope::Local => self.flush_here(target),
+            Scope::All => self.flush_cpus(target, self.platform.space().cpus.load()),
+            Scope::Vcpus(bitmap) => self.flush_cpus(target, self.cpus_of(bitmap)),
+        }
+    }
+
+    #[inline(never)]
+    fn flush_cpus(&mut self, target: Target, cpus: CpuSet) {
         let here = self.platform.this_cpu();
-        let cpus = match scope {
-            Scope::Local => return self.flush_here(here, target),
-            Scope::All => self.platform.space().cpus.load(),
-            Scope::Vcpus(bitmap) => self.cpus_of(bitmap),
-        };
         let others = cpus.difference(CpuSet::only(here));
         if !others.is_empty() {
             self.platform.flush(others);
         }
         if cpus.contains(here) {
-            self.flush_here(here, target);
+            self.flush_here(target);
         }
     }
 
-    fn flush_here(&mut self, here: CpuId, target: Target) {
+    #[inline]
+    fn flush_here(&mut self, target: Target) {
         match target {
-            Target::Everything => self.platform.flush(CpuSet::only(here)),
+            Target::Everything => self.platform.flush_here(),
             // Nobody has translations of addresses that aren't a guest's.
             Target::Address(address) => {
                 if let Some(address) = GuestVa::new(address) {

@@ -121,7 +121,7 @@ fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     let [va, value, flags, ..] = *call.args;
     let address = GuestVa::new(va).ok_or(Errno::EINVAL)?;
     let root = call.vcpu.roots.kernel.ok_or(Errno::EINVAL)?;
-    match call.memory(|op, _| op.update_mapping(root, address, value, owner)) {
+    match call.memory(move |op, _| op.update_mapping(root, address, value, owner)) {
         Ok(()) => {}
         Err(Unfinished::Again) => return Err(call.again([])),
         Err(Unfinished::Refused(refused)) => return Err(call.refuse("update_va_mapping", refused).into()),

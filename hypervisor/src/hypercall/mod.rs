@@ -39,7 +39,7 @@ use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId};
-use crate::bounce::{self, GuestSpace, Return};
+use crate::bounce::{GuestSpace, Return};
 use crate::domain::End;
 use crate::domain::context::CpuContext;
 use crate::domain::shared::VcpuInfo;
@@ -116,6 +116,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
 
     /// The CPU that the vCPU is on.
     fn this_cpu(&self) -> CpuId;
+
+    /// Drops all of this CPU's translations, as [`Effects::flush`] does for any.
+    fn flush_here(&mut self);
 
     /// Drops this CPU's translation of one address.
     fn flush_address(&mut self, address: GuestVa);
@@ -255,18 +258,25 @@ impl<P: Platform> Call<'_, P> {
 /// Length of the `syscall` instruction.
 const SYSCALL_LENGTH: u64 = 2;
 
-/// Carries out the hypercall in `regs`: RAX the number, RDI, RSI, RDX, R10, R8, R9 the arguments, RAX the result.
+/// Is the hypercall in `regs` `iret`? It is the one that sets registers instead of an answer: [`bounce::iret`].
+#[inline]
+pub fn is_iret(regs: &GuestRegisters) -> bool {
+    regs.rax == u64::from(number::IRET)
+}
+
+/// Carries out the hypercall in `regs`, which is not [`iret`](is_iret): RAX the number, RDI, RSI, RDX, R10, R8, R9 the
+/// arguments, RAX the result.
 ///
-/// The answer is how the guest goes on. `None`: something else happens next, and stands in `next`.
+/// True if the guest goes on, RCX and R11 free. Else something happens next, and stands in `next`.
 ///
-/// The caller has seen to it that the vCPU is in kernel mode. Of `regs`, RBX, RBP and R12 to R15 need not be there.
+/// The caller has seen to it that the vCPU is in kernel mode. Of the other registers, only RIP need be in `regs`.
 #[inline]
 pub fn dispatch<P: Platform>(
     vcpu: &mut Vcpu,
     regs: &mut GuestRegisters,
     platform: &mut P,
     next: &mut Option<Next>,
-) -> Option<Return> {
+) -> bool {
     dispatch_within(vcpu, regs, platform, next, BUDGET)
 }
 
@@ -278,38 +288,19 @@ fn dispatch_within<P: Platform>(
     platform: &mut P,
     next: &mut Option<Next>,
     budget: u32,
-) -> Option<Return> {
-    if regs.rax == u64::from(number::IRET) {
-        return iret(vcpu, regs, platform, next);
-    }
+) -> bool {
     let handler = handler(regs.rax);
     let mut call = Call { vcpu, platform, args: regs.arguments(), budget, next };
     match handler(&mut call) {
         Ok(value) => regs.rax = value,
+        Err(Otherwise(code)) if code < Otherwise::THEN.0 => regs.rax = code.wrapping_neg(),
         Err(Otherwise::AGAIN) => regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH),
-        Err(Otherwise::THEN) => {
+        Err(_) => {
             regs.rax = 0;
-            return None;
-        }
-        Err(Otherwise(code)) => regs.rax = code.wrapping_neg(),
-    }
-    Some(Return::RcxR11Free)
-}
-
-#[inline(never)]
-fn iret<P: Platform>(
-    vcpu: &mut Vcpu,
-    regs: &mut GuestRegisters,
-    platform: &mut P,
-    next: &mut Option<Next>,
-) -> Option<Return> {
-    match bounce::iret(vcpu, regs, platform) {
-        Ok(how) => Some(how),
-        Err(crash) => {
-            *next = Some(Next::End(End::Crash(crash)));
-            None
+            return false;
         }
     }
+    true
 }
 
 /// Carries out one kind of hypercall.

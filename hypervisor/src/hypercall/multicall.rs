@@ -2,7 +2,6 @@
 
 use pv_abi::errno::Errno;
 use pv_abi::hypercall::{IRET, MULTICALL, MulticallEntry};
-use zerocopy::IntoBytes;
 
 use super::{Call, Next, Otherwise, Platform, Reply, handler};
 
@@ -25,7 +24,7 @@ pub(super) fn multicall<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             Step::Restart(args) => {
                 // The entry itself keeps what is left of it.
                 let rest = MulticallEntry { args, ..entry };
-                call.platform.write_bytes(at, rest.as_bytes())?;
+                call.write(at, &rest)?;
                 return Err(call.again([at, left.into()]));
             }
             Step::Then(what) => {

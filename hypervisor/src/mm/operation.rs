@@ -111,6 +111,12 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
         if self.pending.freed.remaining_capacity() < STEP_FREES {
             return Err(Stop::Again);
         }
+        self.pay()
+    }
+
+    /// Pays for one step that frees nothing.
+    #[inline]
+    pub(super) fn pay(&mut self) -> Result<(), Stop> {
         self.budget = self.budget.checked_sub(1).ok_or(Stop::Again)?;
         Ok(())
     }

@@ -62,53 +62,39 @@ pub fn perform<E: Effects, T>(
     budget: &mut u32,
     mut step: impl FnMut(&mut Operation<'_, E::Tables>, &dyn FramesLock) -> Result<T, Stop>,
 ) -> Result<T, Unfinished> {
-    // Mostly one round is all. Apart from the others it takes 20 instructions less: what a loop needs again, the compiler
-    // computes before it and keeps on the stack.
-    match round(effects, pending, budget, &mut step) {
-        Ok(value) if pending.freed.is_empty() => Ok(value),
-        result => go_on(effects, pending, budget, &mut step, result),
+    loop {
+        let mut op = Operation::new(effects.mmu(), effects.space(), pending, *budget);
+        let result = step(&mut op, effects.frames());
+        *budget = op.budget;
+        let result = match result {
+            Ok(value) if pending.freed.is_empty() => return Ok(value),
+            result => result,
+        };
+        let again = carry_out(effects, pending, *budget, result.as_ref().err());
+        match result {
+            Ok(value) => return Ok(value),
+            Err(Stop::Refused(refused)) => return Err(Unfinished::Refused(refused)),
+            Err(_) if again => {}
+            Err(_) => return Err(Unfinished::Again),
+        }
     }
 }
 
-type Step<'a, M, T> = &'a mut dyn FnMut(&mut Operation<'_, M>, &dyn FramesLock) -> Result<T, Stop>;
-
-/// One round of the rules, without the effects.
-#[inline(always)]
-fn round<E: Effects, T>(
-    effects: &E,
-    pending: &mut Pending,
-    budget: &mut u32,
-    step: &mut (impl FnMut(&mut Operation<'_, E::Tables>, &dyn FramesLock) -> Result<T, Stop> + ?Sized),
-) -> Result<T, Stop> {
-    let mut op = Operation::new(effects.mmu(), effects.space(), pending, *budget);
-    let result = step(&mut op, effects.frames());
-    *budget = op.budget;
-    result
-}
-
-/// Carries out the effects of the last round, and makes more rounds until one is the last.
+/// Carries out the effects of a round that did not just succeed. Whether another round may follow at once.
 #[cold]
 #[inline(never)]
-fn go_on<E: Effects, T>(
-    effects: &mut E,
-    pending: &mut Pending,
-    budget: &mut u32,
-    step: Step<'_, E::Tables, T>,
-    mut result: Result<T, Stop>,
-) -> Result<T, Unfinished> {
-    loop {
-        let freed = !pending.freed.is_empty();
-        if freed {
-            effects.retire(&mut pending.freed);
+fn carry_out<E: Effects>(effects: &mut E, pending: &mut Pending, budget: u32, stop: Option<&Stop>) -> bool {
+    let freed = !pending.freed.is_empty();
+    if freed {
+        effects.retire(&mut pending.freed);
+    }
+    match stop {
+        Some(Stop::Flush(cpus)) => {
+            effects.flush(*cpus);
+            true
         }
-        match result {
-            Ok(value) => return Ok(value),
-            Err(Stop::Flush(cpus)) => effects.flush(cpus),
-            // It may have stopped just because the list was full.
-            Err(Stop::Again) if freed && *budget > 0 => {}
-            Err(Stop::Again) => return Err(Unfinished::Again),
-            Err(Stop::Refused(refused)) => return Err(Unfinished::Refused(refused)),
-        }
-        result = round(effects, pending, budget, step);
+        // It may have stopped just because the list was full.
+        Some(Stop::Again) => freed && budget > 0,
+        Some(Stop::Refused(_)) | None => false,
     }
 }

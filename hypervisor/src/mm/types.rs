@@ -59,7 +59,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     ///
     /// # Errors
     /// [`Stop::Flush`] if the frame was a table or descriptor page whose translations may be in use yet.
-    #[inline]
+    #[inline(always)]
     pub fn take_writable(&mut self, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
         match self.share(mfn, owner, FrameType::Writable)? {
             Some(_) => Ok(()),
@@ -118,7 +118,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
 
     /// [`Operation::take`] where there is nothing to check: the frame is in use as `kind` now, or is a page that was
     /// writable last. Returns its metadata. `None`, and nothing is taken, where that is not so.
-    #[inline]
+    #[inline(always)]
     pub(super) fn share(&mut self, mfn: Mfn, owner: DomainId, kind: FrameType) -> Result<Option<&'a Frame>, Stop> {
         let foreign = self.is_foreign(owner);
         let frame = self.owned(mfn, owner)?;
@@ -145,6 +145,13 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     pub(super) fn release_frame(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         // Every drop stamps, not just the last one: the clock may have moved between this one and the last.
         frame.stamp(self.mmu.clock.now());
+        self.let_go(frame, mfn, kind);
+    }
+
+    /// [`Operation::release`] for what [`Operation::share`] took for the time of an update. There is nothing to stamp: no
+    /// translation came from this reference, and the end of those that others stood for was stamped by the others.
+    #[inline(always)]
+    pub(super) fn let_go(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         let new = self.change(frame, mfn, |state| state.released(kind));
         if !new.is_validated()
             && let Some(level) = kind.level()

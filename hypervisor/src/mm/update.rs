@@ -2,9 +2,9 @@
 //! emulated store to a page-table page.
 //!
 //! No lock is taken. The table is held by a type reference, so it stays a checked table of its level for the time of
-//! the update; and each entry changes by compare-exchange, so that whoever replaces a value drops what exactly that
-//! value used, once. The references for the new value are taken before it can be seen, those of the old one are
-//! dropped after it is gone.
+//! the update, or of several in a row; and each entry changes by compare-exchange, so that whoever replaces a value drops
+//! what exactly that value used, once. The references for the new value are taken before it can be seen, those of the
+//! old one are dropped after it is gone.
 
 use core::slice::Iter;
 
@@ -72,7 +72,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     /// [`Change::IfEqual`] that finds another value is done.
     ///
     /// `page_owner` owns the pages that L1 entries may map; the caller has checked that it may name it.
-    #[inline(never)]
+    #[inline]
     pub fn update_list<R: Copy>(
         &mut self,
         requests: &mut Iter<'_, R>,
@@ -84,7 +84,7 @@ impl<M: PageTableMem> Operation<'_, M> {
             let page = update.slot.page;
             if let Some(frame) = self.share(page, self.space.domain, FrameType::L1)? {
                 let result = self.update_run(update, requests, &parse, page_owner);
-                self.release_frame(frame, page, FrameType::L1);
+                self.let_go(frame, page, FrameType::L1);
                 result?;
             } else {
                 self.update_other(requests, &parse, page_owner)?;
@@ -131,7 +131,7 @@ impl<M: PageTableMem> Operation<'_, M> {
                 // It was in use when we looked: another vCPU changes it, and a second look will tell what it became.
                 let frame = self.share(page, self.space.domain, kind)?.ok_or(Stop::Again)?;
                 let result = self.change_entry(level, update, page_owner);
-                self.release_frame(frame, page, kind);
+                self.let_go(frame, page, kind);
                 let _ = result?;
             }
             None => self.store(update)?,
@@ -173,7 +173,7 @@ impl<M: PageTableMem> Operation<'_, M> {
         let domain = self.space.domain;
         let Some(frame) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
         let result = self.change_entry(Level::L1, Update { slot, value, change }, page_owner);
-        self.release_frame(frame, slot.page, FrameType::L1);
+        self.let_go(frame, slot.page, FrameType::L1);
         result
     }
 

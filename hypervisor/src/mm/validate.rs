@@ -180,39 +180,55 @@ impl<M: PageTableMem> Operation<'_, M> {
 
     /// Takes the references of the table on top of the stack until it is complete, or a table below comes first.
     fn build(&mut self, table: Table) -> Result<(), Stop> {
-        for index in table.cursor..M::ENTRIES {
-            self.pending.set_cursor(index);
-            if is_hypervisor_slot::<M>(table.level, index) {
-                continue;
-            }
-            self.spend()?;
-            match self.build_entry(table, index) {
-                Ok(None) => {}
-                Ok(Some(below)) => {
-                    self.pending.push(below);
-                    return Ok(());
-                }
-                Err(Stop::Refused(refused)) => {
-                    self.refuse(refused);
-                    return Ok(());
-                }
-                Err(stop) => return Err(stop),
-            }
+        let mut cursor = table.cursor;
+        let result = match table.level {
+            // A copy for L1 alone, which saves a tenth.
+            Level::L1 => self.build_entries(table.mfn, Level::L1, &mut cursor),
+            level => self.build_entries(table.mfn, level, &mut cursor),
+        };
+        self.pending.set_cursor(cursor);
+        match result {
+            Ok(Some(below)) => self.pending.push(below),
+            Ok(None) => self.complete(table),
+            Err(Stop::Refused(refused)) => self.refuse(refused),
+            Err(stop) => return Err(stop),
         }
-        self.complete(table);
         Ok(())
     }
 
+    /// Takes references from the cursor up. Returns a table that has to be built before the entry at the cursor is done.
+    #[inline(always)]
+    fn build_entries(&mut self, mfn: Mfn, level: Level, cursor: &mut usize) -> Result<Option<Table>, Stop> {
+        while *cursor < M::ENTRIES {
+            if is_hypervisor_slot::<M>(level, *cursor) {
+                *cursor += 1;
+                continue;
+            }
+            // What is taken can't free anything: that needs no look at each entry.
+            self.pay()?;
+            // The guest cannot write the table: it has this type, and the flush came before this read.
+            let value = Entry(self.mmu.memory.read(mfn, *cursor));
+            if value.0 == 0 {
+                *cursor += self.zeros(mfn, *cursor..M::ENTRIES);
+                continue;
+            }
+            if let Some(below) = self.build_entry(mfn, level, *cursor, value)? {
+                return Ok(Some(below));
+            }
+            *cursor += 1;
+        }
+        Ok(None)
+    }
+
     /// Checks one entry, takes what it uses and writes the accepted form back.
-    fn build_entry(&mut self, table: Table, index: usize) -> Result<Option<Table>, Stop> {
-        // The guest cannot write the table: it has this type, and the flush came before this read.
-        let value = Entry(self.mmu.memory.read(table.mfn, index));
-        let at = EntryAt { table: table.mfn, level: table.level, index, value };
-        let entry = self.accept(value, table.level).map_err(|stop| stop.about(at))?;
+    #[inline(always)]
+    fn build_entry(&mut self, mfn: Mfn, level: Level, index: usize, value: Entry) -> Result<Option<Table>, Stop> {
+        let about = |stop: Stop| stop.about(EntryAt { table: mfn, level, index, value });
+        let entry = self.accept(value, level).map_err(about)?;
         if !entry.is_present() {
             return Ok(None);
         }
-        let below = match table.level.below() {
+        let below = match level.below() {
             None => self.take_leaf(entry, self.space.domain).map(|()| None),
             Some(below) => match self.take(entry.frame(), self.space.domain, below.frame_type()) {
                 Ok(Taken::First) => Ok(Some(Table::building(entry.frame(), below))),
@@ -220,11 +236,18 @@ impl<M: PageTableMem> Operation<'_, M> {
                 Err(stop) => Err(stop),
             },
         };
-        let below = below.map_err(|stop| stop.about(at))?;
+        let below = below.map_err(about)?;
         if entry != value {
-            self.mmu.memory.write(table.mfn, index, entry.0);
+            self.mmu.memory.write(mfn, index, entry.0);
         }
         Ok(below)
+    }
+
+    /// Of these entries, the first of which is 0, so many are that together count as one: 0 is right at every level and
+    /// uses nothing, and most tables consist of it.
+    fn zeros(&self, mfn: Mfn, entries: impl Iterator<Item = usize>) -> usize {
+        const MOST: usize = 8;
+        entries.take(MOST).take_while(|&index| self.mmu.memory.read(mfn, index) == 0).count()
     }
 
     /// Makes the table on top of the stack usable, and moves the one above it past the entry that names it.
@@ -249,21 +272,42 @@ impl<M: PageTableMem> Operation<'_, M> {
 
     /// Drops the references of the table on top of the stack, and then its type, unless a table below comes first.
     fn close(&mut self, table: Table) -> Result<(), Stop> {
+        let mut cursor = table.cursor;
         let depth = self.pending.stack.len();
-        for index in (0..table.cursor).rev() {
-            if is_hypervisor_slot::<M>(table.level, index) {
+        let result = match table.level {
+            Level::L1 => self.close_entries(table.mfn, Level::L1, &mut cursor),
+            level => self.close_entries(table.mfn, level, &mut cursor),
+        };
+        if let Some(table) = self.pending.stack.get_mut(depth - 1) {
+            table.cursor = cursor;
+        }
+        result?;
+        if cursor == 0 && self.pending.stack.len() == depth {
+            self.pending.stack.pop();
+            self.abandon(table.mfn);
+        }
+        Ok(())
+    }
+
+    /// Drops references from below the cursor down, up to a table that has to be closed first.
+    #[inline(always)]
+    fn close_entries(&mut self, mfn: Mfn, level: Level, cursor: &mut usize) -> Result<(), Stop> {
+        let depth = self.pending.stack.len();
+        while *cursor > 0 && self.pending.stack.len() == depth {
+            if is_hypervisor_slot::<M>(level, *cursor - 1) {
+                *cursor -= 1;
                 continue;
             }
             self.spend()?;
-            self.pending.set_cursor(index);
             // The entry is what was taken, up to flags that hold no reference: only checked updates wrote to the table.
-            self.drop_uses(Entry(self.mmu.memory.read(table.mfn, index)), table.level);
-            if self.pending.stack.len() > depth {
-                return Ok(());
+            let entry = Entry(self.mmu.memory.read(mfn, *cursor - 1));
+            if entry.0 == 0 {
+                *cursor -= self.zeros(mfn, (0..*cursor).rev());
+                continue;
             }
+            *cursor -= 1;
+            self.drop_uses(entry, level);
         }
-        self.pending.stack.pop();
-        self.abandon(table.mfn);
         Ok(())
     }
 
@@ -281,7 +325,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 
     /// Takes what a present L1 entry uses: a page of `owner`, writable or not, or a device frame.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_leaf(&mut self, entry: Entry, owner: DomainId) -> Result<(), Stop> {
         let mfn = entry.frame();
         let taken = if entry.is_writable() { self.take_writable(mfn, owner) } else { self.reference(mfn, owner) };

@@ -103,7 +103,7 @@ pub struct PerCpu<T> {
     slots: [RefCell<T>; MAX_CPUS],
 }
 
-// SAFETY: slot `i` is reached only through `PerCpu::borrow` on CPU `i`, and hypervisor code on one CPU is one thread
+// SAFETY: slot `i` is reached only through `PerCpu::slot` on CPU `i`, and hypervisor code on one CPU is one thread
 // of control (see the module's comment), so no `RefCell` is ever touched by two threads. `T: Send` because the slots
 // are made by the boot CPU and then used by their own.
 unsafe impl<T: Send> Sync for PerCpu<T> {}
@@ -114,13 +114,19 @@ impl<T> PerCpu<T> {
         PerCpu { slots }
     }
 
-    /// This CPU's slot.
+    /// This CPU's slot, not to be given to another CPU.
+    #[inline]
+    pub fn slot(&self) -> &RefCell<T> {
+        &self.slots[percpu::cpu().0 as usize]
+    }
+
+    /// What is in this CPU's slot.
     ///
     /// # Panics
     /// When it is borrowed already: our bug.
     #[inline]
     pub fn borrow(&self) -> RefMut<'_, T> {
-        self.slots[percpu::cpu().0 as usize].borrow_mut()
+        self.slot().borrow_mut()
     }
 }
 

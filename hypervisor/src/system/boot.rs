@@ -8,7 +8,7 @@ use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped};
 use log::{LevelFilter, debug, error, info};
 
 use super::console::Input;
-use super::{MACHINE, Machine, all_stopped, create, machine, memory};
+use super::{CPUS, MACHINE, Machine, all_stopped, create, machine, memory};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, Facts, LoadedArchive, Memory};
 use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
@@ -76,7 +76,7 @@ extern "C" fn boot_cpu(cpu: CpuId) -> ! {
     if machine().domains.lock().is_empty() {
         all_stopped();
     }
-    entry::run_guests()
+    entry::run_guests(CPUS.slot())
 }
 
 /// What the archive says about the hypervisor itself.
@@ -137,7 +137,7 @@ fn start_cpus(facts: &Facts) {
 extern "C" fn other_cpu(cpu: CpuId) -> ! {
     arch::prepare_cpu(cpu);
     arch::apic::init_this_cpu(cpu);
-    entry::run_guests()
+    entry::run_guests(CPUS.slot())
 }
 
 /// For the boot benchmark.

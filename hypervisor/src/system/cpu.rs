@@ -106,7 +106,11 @@ pub fn finish(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Ne
             Some(Ok(delivered)) => how = delivered,
             Some(Err(crash)) => end_current(&mut cpu, regs, End::Crash(crash)),
             None if cpu.attention || cpu.current.is_none() => {}
-            None => return how,
+            None => {
+                // One that came while the guest handles another is looked for again when it next goes on.
+                cpu.attention |= cpu.current.as_ref().is_some_and(|runner| runner.link().has_nmi());
+                return how;
+            }
         }
     }
 }

@@ -1,18 +1,23 @@
 //! What the entry stubs call: a guest trapped, a guest made a `syscall`, an interrupt came while the CPU was idle.
 
-use core::cell::RefMut;
+use core::cell::{RefCell, RefMut};
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use alloc::boxed::Box;
+
 use log::{error, warn};
+use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 use super::cpu::{self, Cpu};
-use super::runner::World;
+use super::runner::{Runner, World};
 use super::{CPUS, console, fault, flush};
 use crate::addr::is_canonical;
+use crate::arch::descriptors::GuestTables;
 use crate::arch::entry::{Exit, SYSCALL, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
 use crate::arch::{apic, mm, panic, vcpu as machine_vcpu, vectors};
 use crate::bounce::{self, Exception, Return, UserCall};
+use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::domain::{Crash, End};
 use crate::emulate::{self, GuestCpu, Outcome};
@@ -29,8 +34,6 @@ mod vector {
     pub const GENERAL_PROTECTION: u32 = 13;
     pub const PAGE_FAULT: u32 = 14;
     pub const MACHINE_CHECK: u32 = 18;
-    /// `int 0x80`.
-    pub const SYSTEM_CALL: u32 = crate::arch::vectors::GUEST_SYSTEM_CALL as u32;
 }
 
 /// Why there is a current vCPU.
@@ -38,62 +41,85 @@ const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current o
 
 /// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user its kernel's affair.
 ///
-/// RBX, RBP, R12 to R15, RCX and R11 are not in `regs`. What needs them, or may change the vCPU, is left to
+/// RBX, RBP, R12 to R15, RCX, R11, CS and SS are not in `regs`. What needs them, or may change the vCPU, is left to
 /// [`finish_syscall`].
-pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
-    let cpu = &mut *CPUS.borrow();
-    let runner = cpu.current.as_mut().expect(CURRENT);
-    let (vcpu, mut world) = World::of(runner, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
-    let info = vcpu.info;
-    let how = match vcpu.mode {
-        Mode::Kernel => hypercall::dispatch(vcpu, regs, &mut world, &mut cpu.next),
-        Mode::User => user_syscall(vcpu, regs, &mut cpu.next),
-    };
-    match how {
-        Some(how) if !cpu.attention && !info.upcall_due() => exit(how, regs),
-        Some(how) => {
-            cpu.next = Some(Next::Resume(how));
-            Exit::NotYet
-        }
-        None => Exit::NotYet,
+pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
+    let cpu = &mut *cpu.borrow_mut();
+    let (vcpu, mut world) = current(&mut cpu.current, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
+    // Each kind has its own way out, so that the most frequent one has no values that tell it from the others.
+    if vcpu.mode == Mode::User {
+        return user_syscall(cpu, regs);
     }
+    if hypercall::is_iret(regs) {
+        return iret(cpu, regs);
+    }
+    if !hypercall::dispatch(vcpu, regs, &mut world, &mut cpu.next) {
+        return Exit::NotYet;
+    }
+    let info = vcpu.info;
+    resume(cpu, info, regs, Return::RcxR11Free)
 }
 
 #[inline(never)]
-fn user_syscall(vcpu: &mut Vcpu, regs: &mut GuestRegisters, next: &mut Option<Next>) -> Option<Return> {
-    hide_stale(regs);
-    match bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall) {
-        Ok(how) => Some(how),
-        Err(crash) => {
-            *next = Some(Next::End(End::Crash(crash)));
-            None
-        }
-    }
+fn user_syscall(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Exit {
+    let (vcpu, _) = current(&mut cpu.current, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
+    fill_in(regs);
+    let info = vcpu.info;
+    let entered = bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall);
+    resume_or_end(cpu, info, regs, entered)
 }
 
-/// RCX and R11 as `syscall` left them. In memory is what another guest had there.
-fn hide_stale(regs: &mut GuestRegisters) {
+#[inline(never)]
+fn iret(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Exit {
+    let (vcpu, _) = current(&mut cpu.current, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
+    let info = vcpu.info;
+    let left = bounce::iret(vcpu, regs, &mut CurrentSpace);
+    resume_or_end(cpu, info, regs, left)
+}
+
+/// What `syscall` makes of some registers. In memory is what another guest had there.
+fn fill_in(regs: &mut GuestRegisters) {
     (regs.rcx, regs.r11) = (regs.rip, regs.rflags);
+    (regs.cs, regs.ss) = (FLAT_RING3_CS64.into(), FLAT_RING3_SS64.into());
+    regs.error_code = 0;
 }
 
 /// The rest of a `syscall`, with all registers in `regs`.
-pub extern "C" fn finish_syscall(regs: &mut GuestRegisters) -> Exit {
-    let mut cpu = CPUS.borrow();
+pub extern "C" fn finish_syscall(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
+    let mut cpu = cpu.borrow_mut();
     regs.vector = SYSCALL;
     let next = cpu.next.take().unwrap_or(Next::Resume(Return::RcxR11Free));
     // The `iret` hypercall alone has set them.
     if next != Next::Resume(Return::Full) {
-        hide_stale(regs);
+        fill_in(regs);
     }
     leave(cpu, regs, next)
 }
 
-/// Any other entry from a guest. `regs.vector` says which.
-pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
-    let mut cpu = CPUS.borrow();
+/// A trap that nearly always just goes on to the guest kernel's handler: a page fault or `int 0x80`.
+///
+/// RBX, RBP and R12 to R15 are not in `regs`. What may need them, or is to be done after this, is left to
+/// [`trap_from_guest`].
+pub extern "C" fn own_trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
+    let cpu = &mut *cpu.borrow_mut();
+    let (vcpu, _) = current(&mut cpu.current, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
+    let info = vcpu.info;
+    let entered = if regs.vector == vector::PAGE_FAULT {
+        let Some(exception) = fault::guests_own(vcpu, regs, mm::fault_address()) else { return Exit::NotYet };
+        bounce::exception(vcpu, regs, &mut CurrentSpace, exception)
+    } else {
+        bounce::system_call_interrupt(vcpu, regs, &mut CurrentSpace)
+    };
+    resume_or_end(cpu, info, regs, entered)
+}
+
+/// Any other trap from a guest, or what [`own_trap_from_guest`] left, with all registers in `regs`. `regs.vector` says which.
+pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
+    let mut cpu = cpu.borrow_mut();
+    if let Some(next) = cpu.next.take() {
+        return leave(cpu, regs, next);
+    }
     match regs.vector {
-        // By far the most frequent one.
-        vector::PAGE_FAULT | vector::SYSTEM_CALL => {}
         32..=255 => {
             on_interrupt(&mut cpu, regs.vector);
             return leave(cpu, regs, Next::Resume(Return::Full));
@@ -107,7 +133,9 @@ pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
         }
         _ => {}
     }
-    let (vcpu, world) = current(&mut cpu);
+    let cpu_state = &mut *cpu;
+    let (vcpu, world) =
+        current(&mut cpu_state.current, &mut cpu_state.tables, &mut cpu_state.attention, &mut cpu_state.timer);
     let info = vcpu.info;
     let next = match on_exception(vcpu, regs, world) {
         Ok(how) if !cpu.attention && !info.upcall_due() => return exit(how, regs),
@@ -118,14 +146,41 @@ pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
 }
 
 /// The vCPU that has entered the hypervisor on this CPU, and its world.
-fn current(cpu: &mut Cpu) -> (&mut Vcpu, World<'_>) {
-    let runner = cpu.current.as_mut().expect(CURRENT);
-    World::of(runner, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer)
+#[inline]
+fn current<'a>(
+    current: &'a mut Option<Box<Runner>>,
+    tables: &'a mut GuestTables,
+    attention: &'a mut bool,
+    timer: &'a mut Option<u64>,
+) -> (&'a mut Vcpu, World<'a>) {
+    World::of(current.as_mut().expect(CURRENT), tables, attention, timer)
+}
+
+/// Goes back to the guest if nothing else is to be done, with some registers never saved.
+#[inline(always)]
+fn resume(cpu: &mut Cpu, info: &VcpuInfo, regs: &mut GuestRegisters, how: Return) -> Exit {
+    if cpu.attention || info.upcall_due() {
+        cpu.next = Some(Next::Resume(how));
+        return Exit::NotYet;
+    }
+    exit(how, regs)
+}
+
+/// [`resume`], if the guest could be entered.
+#[inline(always)]
+fn resume_or_end(cpu: &mut Cpu, info: &VcpuInfo, regs: &mut GuestRegisters, entered: Result<Return, Crash>) -> Exit {
+    match entered {
+        Ok(how) => resume(cpu, info, regs, how),
+        Err(crash) => {
+            cpu.next = Some(Next::End(End::Crash(crash)));
+            Exit::NotYet
+        }
+    }
 }
 
 /// A CPU has been set up and looks for its first guest.
-pub extern "C" fn first_guest(regs: &mut GuestRegisters) -> Exit {
-    leave(CPUS.borrow(), regs, Next::Resume(Return::Full))
+pub extern "C" fn first_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
+    leave(cpu.borrow_mut(), regs, Next::Resume(Return::Full))
 }
 
 /// An interrupt in the idle loop.
@@ -161,13 +216,17 @@ fn leave(cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Next) -> Ex
 fn exit(how: Return, regs: &mut GuestRegisters) -> Exit {
     match how {
         Return::RcxR11Free if is_canonical(regs.rip) => Exit::Fast,
-        Return::RcxR11Free => {
-            // `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
-            hide_stale(regs);
-            Exit::Full
-        }
+        Return::RcxR11Free => not_canonical(regs),
         Return::Full => Exit::Full,
     }
+}
+
+/// `sysret` faults in ring 0 on a non-canonical RIP, which the `syscall` at the last canonical address leaves.
+#[cold]
+#[inline(never)]
+fn not_canonical(regs: &mut GuestRegisters) -> Exit {
+    fill_in(regs);
+    Exit::Full
 }
 
 fn on_interrupt(cpu: &mut Cpu, vector: u32) {
@@ -186,7 +245,6 @@ fn on_interrupt(cpu: &mut Cpu, vector: u32) {
 
 fn on_exception(vcpu: &mut Vcpu, regs: &mut GuestRegisters, mut world: World<'_>) -> Result<Return, Crash> {
     let outcome = match regs.vector {
-        vector::SYSTEM_CALL => return bounce::system_call_interrupt(vcpu, regs, &mut world),
         SYSCALL32 => return bounce::user_call(vcpu, regs, &mut world, UserCall::Syscall32),
         SYSENTER => return bounce::user_call(vcpu, regs, &mut world, UserCall::Sysenter),
         vector::GENERAL_PROTECTION => emulate::general_protection(vcpu, regs, &mut world),

@@ -28,6 +28,14 @@ const WRITE: u32 = 1 << 1;
 const USER: u32 = 1 << 2;
 const FETCH: u32 = 1 << 4;
 
+/// The exception for the guest's handler, if a look at the error code tells that a page fault at `address` is its own
+/// affair. `None`: [`page_fault`] is to be asked, as for all there may be more to.
+#[inline]
+pub fn guests_own(vcpu: &Vcpu, regs: &GuestRegisters, address: u64) -> Option<Exception> {
+    // What is not present is in no TLB and no page table of the guest's; what the CPU itself reads are descriptors.
+    if regs.error_code & (PRESENT | USER) == USER { Some(exception(vcpu, regs.error_code, address)) } else { None }
+}
+
 /// Handles a page fault that the guest took in ring 3 at `address`.
 pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> Outcome {
     let code = regs.error_code;
@@ -103,10 +111,16 @@ impl TableEntry for Entry<'_> {
 
 /// Gives the fault to the guest.
 fn raise(vcpu: &Vcpu, code: u32, address: u64) -> Outcome {
+    Outcome::Raise(exception(vcpu, code, address))
+}
+
+/// The fault as the guest's handler is to see it.
+#[inline]
+fn exception(vcpu: &Vcpu, code: u32, address: u64) -> Exception {
     vcpu.info.set_cr2(address);
     // Both of the guest's modes are ring 3 to the CPU; the guest wants to know which of its own it was.
     let from_user = if vcpu.mode == Mode::User { USER } else { 0 };
-    Outcome::Raise(Exception::with_code(14, code & !USER | from_user))
+    Exception::with_code(14, code & !USER | from_user)
 }
 
 /// Whether the page tables allow the access that faulted.

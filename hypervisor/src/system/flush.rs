@@ -29,11 +29,14 @@ fn requests(cpu: CpuId) -> &'static Requests {
 }
 
 /// Makes `cpus` forget all translations, global ones and those of upper levels included, and waits for it.
+#[inline]
 pub fn flush(cpus: CpuSet) {
     let here = percpu::cpu();
-    if cpus == CpuSet::only(here) {
-        return flush_here();
-    }
+    if cpus == CpuSet::only(here) { flush_here() } else { flush_others_too(cpus, here) }
+}
+
+#[inline(never)]
+fn flush_others_too(cpus: CpuSet, here: CpuId) {
     let others = cpus.difference(CpuSet::only(here));
     for cpu in others.iter() {
         requests(cpu).wanted.fetch_add(1, Ordering::SeqCst);
@@ -54,6 +57,7 @@ pub fn flush(cpus: CpuSet) {
 }
 
 /// Makes this CPU forget all translations.
+#[inline(never)]
 pub fn flush_here() {
     let ticket = clock().begin();
     tlb::flush_all();

@@ -52,9 +52,10 @@ use crate::sched::RunQueue;
 use crate::sync::{Once, PerCpu, SpinLock};
 use complain::Complaints;
 use console::Input;
-use cpu::Cpu;
 use park::Parked;
 use runner::Runner;
+
+pub use cpu::Cpu;
 
 /// Everything that CPUs share.
 struct Machine {

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use pv_abi::errno::Errno;
 use pv_abi::event::VIRQ_TIMER;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::memory::{self, Memory};
 use super::{Domain, complain, console, cpu, descriptors, flush, machine, park, wake};
@@ -125,6 +126,16 @@ impl GuestCopy for World<'_> {
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault> {
         CurrentSpace.write_bytes(to, bytes)
     }
+
+    #[inline(always)]
+    fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
+        CurrentSpace.read(from)
+    }
+
+    #[inline(always)]
+    fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
+        CurrentSpace.write(to, value)
+    }
 }
 
 impl GuestSpace for World<'_> {
@@ -239,6 +250,12 @@ impl Platform for World<'_> {
         percpu::cpu()
     }
 
+    #[inline]
+    fn flush_here(&mut self) {
+        flush::flush_here();
+    }
+
+    #[inline]
     fn flush_address(&mut self, address: GuestVa) {
         tlb::flush_address(address.get());
     }

@@ -66,7 +66,9 @@ pub struct CpuTop {
     pub cpu: Cell<u32>,
     /// Bit per lock rank held, see [`crate::sync`].
     pub ranks_held: Cell<u32>,
-    _pad: u64,
+    /// What `system` keeps for the CPU: what [`run_guests`](super::entry::run_guests) was given, and every entry from a
+    /// guest hands on.
+    pub system: Cell<*const ()>,
 }
 
 const _: () = assert!(GDT_PAGE == GDT_PAGES && LDT_PAGE + LDT_PAGES < MAIN_STACK_PAGE);

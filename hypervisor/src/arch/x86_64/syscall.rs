@@ -32,12 +32,13 @@ const STUB32_OFFSET: usize = 64;
 /// `block` is this CPU's block and `stub_frame` the frame behind its [`SYSCALL_STUB_PAGE`]; interrupts are off.
 pub unsafe fn load(block: u64, stub_frame: Mfn) {
     let regs = percpu::top_of(block) + core::mem::offset_of!(CpuTop, regs) as u64;
-    let ss_slot = regs + core::mem::offset_of!(GuestRegisters, ss) as u64;
+    let end = regs + size_of::<GuestRegisters>() as u64;
     // SAFETY: the caller says that the frame backs this CPU's stub page, which nothing executes yet.
     let page = unsafe { frame_bytes(stub_frame) };
-    write_stub(&mut page[..STUB32_OFFSET], ss_slot, entry::syscall as *const () as u64);
-    write_stub(&mut page[STUB32_OFFSET..2 * STUB32_OFFSET], ss_slot, entry::syscall32 as *const () as u64);
     let stub = block + (SYSCALL_STUB_PAGE * PAGE_SIZE) as u64;
+    let (stub64, stub32) = page.split_at_mut(STUB32_OFFSET);
+    write_stub(stub64, stub, regs, entry::syscall as *const () as u64);
+    write_stub(stub32, stub + STUB32_OFFSET as u64, regs, entry::syscall32 as *const () as u64);
     // SYSRET loads CS with +16 and SS with +8 of this base: 0xe033 and 0xe02b (SDM volume 2, SYSRET).
     let star = u64::from(pv_abi::trap::FLAT_RING3_CS32) << 48 | u64::from(HYPERVISOR_CS) << 32;
     for (msr, value) in [
@@ -46,7 +47,7 @@ pub unsafe fn load(block: u64, stub_frame: Mfn) {
         (CSTAR, stub + STUB32_OFFSET as u64),
         (SFMASK, FLAG_MASK),
         (SYSENTER_CS, u64::from(HYPERVISOR_CS)),
-        (SYSENTER_ESP, ss_slot + 8),
+        (SYSENTER_ESP, end),
         (SYSENTER_EIP, entry::sysenter as *const () as u64),
     ] {
         // SAFETY: the values are entry points and selectors of ours, as the MSRs' definitions ask.
@@ -54,18 +55,21 @@ pub unsafe fn load(block: u64, stub_frame: Mfn) {
     }
 }
 
-/// `mov [slot], rax; mov rax, rsp; mov rsp, slot; jmp target`, with absolute addresses.
-fn write_stub(out: &mut [u8], ss_slot: u64, target: u64) {
+/// Writes a stub that will be at `stub`: `mov [regs.rsp], rsp; lea rsp, [regs - 8]; jmp target`.
+fn write_stub(out: &mut [u8], stub: u64, regs: u64, target: u64) {
+    let rsp_slot = regs + core::mem::offset_of!(GuestRegisters, rsp) as u64;
     let mut at = 0;
     let mut put = |bytes: &[u8]| {
         out[at..at + bytes.len()].copy_from_slice(bytes);
         at += bytes.len();
     };
-    put(&[0x48, 0xa3]); // mov [moffs64], rax
-    put(&ss_slot.to_le_bytes());
-    put(&[0x48, 0x89, 0xe0]); // mov rax, rsp
-    put(&[0x48, 0xbc]); // mov rsp, imm64
-    put(&ss_slot.to_le_bytes());
+    // Addresses relative to the next instruction. Both ends are in the CPU's block, which is small.
+    let relative =
+        |to: u64, next: u64| i32::try_from(to.wrapping_sub(stub + next).cast_signed()).expect("in the block");
+    put(&[0x48, 0x89, 0x25]); // mov [rip + disp32], rsp
+    put(&relative(rsp_slot, 7).to_le_bytes());
+    put(&[0x48, 0x8d, 0x25]); // lea rsp, [rip + disp32]
+    put(&relative(regs - 8, 14).to_le_bytes());
     put(&[0xff, 0x25, 0, 0, 0, 0]); // jmp [rip]
     put(&target.to_le_bytes());
 }

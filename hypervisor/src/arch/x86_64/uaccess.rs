@@ -5,7 +5,10 @@
 //! loop runs, the range is checked to lie in guest addresses, so a guest can't aim one at the hypervisor; and where
 //! the CPU has SMAP, user pages are open only between `stac` and `clac` around the loop.
 
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
+use core::mem::MaybeUninit;
+
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::guest::{Fault, GuestCopy, check_span};
 
@@ -42,6 +45,39 @@ impl GuestCopy for CurrentGuest {
         // SAFETY: as above, the other way round. The guest's memory is no Rust object of ours.
         twice(to, bytes.len(), || unsafe { copy_user(to, bytes.as_ptr() as u64, bytes.len()) })
     }
+
+    #[inline(always)]
+    fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
+        check_span(from, size_of::<T>())?;
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: as above; the destination is ours.
+        unsafe { copy_value::<T>(value.as_mut_ptr() as u64, from) }.map_err(|()| Fault(from))?;
+        // SAFETY: all its bytes were copied, and any bytes are a value.
+        Ok(unsafe { value.assume_init() })
+    }
+
+    #[inline(always)]
+    fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
+        check_span(to, size_of::<T>())?;
+        // SAFETY: as above.
+        unsafe { copy_value::<T>(to, &raw const *value as u64) }.map_err(|()| Fault(to))
+    }
+}
+
+/// Copies a value, in words if it consists of such. Tries once more, see [`twice`].
+///
+/// # Safety
+/// As for [`copy_user`].
+#[inline(always)]
+unsafe fn copy_value<T>(to: u64, from: u64) -> Result<(), ()> {
+    let len = size_of::<T>();
+    // SAFETY: the caller answers for the ranges.
+    let copied = unsafe {
+        len.is_multiple_of(8) && copy_words(to, from, len / 8) == 0
+            || copy_user(to, from, len) == 0
+            || !len.is_multiple_of(8) && copy_user(to, from, len) == 0
+    };
+    if copied { Ok(()) } else { Err(()) }
 }
 
 /// Tries a copy once more if it faulted: the translation may have been older than the page tables, and a fault drops the
@@ -53,8 +89,36 @@ fn twice(start: u64, len: usize, mut copy: impl FnMut() -> usize) -> Result<(), 
     }
     match copy() {
         0 => Ok(()),
-        left => Err(Fault(start + (len - left) as u64)),
+        left => Err(Fault(start.wrapping_add((len - left) as u64))),
     }
+}
+
+/// As [`copy_user`], inline and in words; returns how many of those are left when it faulted, else 0.
+///
+/// # Safety
+/// As [`copy_user`].
+#[inline(always)]
+unsafe fn copy_words(to: u64, from: u64, words: usize) -> usize {
+    let left;
+    // SAFETY: the copy is the caller's responsibility. A fault lands behind it, with what is left in RCX.
+    unsafe {
+        asm!(
+            smap_site!("0xcb"), // stac
+            "2: rep movsq",
+            "3:",
+            smap_site!("0xca"), // clac
+            ".pushsection .ex_table, \"a\"",
+            ".balign 4",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".popsection",
+            inout("rcx") words => left,
+            inout("rdi") to => _,
+            inout("rsi") from => _,
+            options(nostack, preserves_flags),
+        );
+    }
+    left
 }
 
 /// Copies `len` bytes; returns how many are left when it faulted, else 0.

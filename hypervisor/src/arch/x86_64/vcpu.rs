@@ -5,6 +5,7 @@ use core::arch::{asm, naked_asm};
 use x86_64::registers::control::{Cr0, Cr4, Cr4Flags};
 use x86_64::registers::debug::Dr7;
 use x86_64::registers::model_specific::Msr;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::cpu_features::{self, Features};
 use super::fpu::{self, Fpu};
@@ -280,6 +281,16 @@ impl GuestCopy for CurrentSpace {
     #[inline]
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault> {
         CurrentGuest.write_bytes(to, bytes)
+    }
+
+    #[inline(always)]
+    fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
+        CurrentGuest.read(from)
+    }
+
+    #[inline(always)]
+    fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
+        CurrentGuest.write(to, value)
     }
 }
 

@@ -443,6 +443,10 @@ impl Platform for Fake<'_> {
         CpuId(self.cpu as u32)
     }
 
+    fn flush_here(&mut self) {
+        Effects::flush(self, CpuSet::only(CpuId(self.cpu as u32)));
+    }
+
     fn flush_address(&mut self, address: GuestVa) {
         self.record.flushed_addresses.push(address.get());
     }

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, Mfn, PAGE_SIZE, VcpuId};
-use crate::bounce::Return;
+use crate::bounce::{self, Return};
+use crate::domain::End;
 use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::guest::GuestRegisters;
-use crate::hypercall::{BUDGET, Next, Platform, dispatch_within};
+use crate::hypercall::{BUDGET, Next, Platform, dispatch_within, is_iret};
 use crate::mm::entry::Entry;
 use crate::mm::error::Stop;
 use crate::mm::flush::CpuSet;
@@ -217,9 +218,15 @@ impl<'a> World<'a> {
     /// Makes a call, up to its first restart: then `None`. It must leave the registers alone that are no argument.
     pub fn step(&mut self, regs: &mut GuestRegisters, args: usize, budget: u32) -> Option<Next> {
         let before = *regs;
-        let mut other = None;
-        let how = dispatch_within(&mut self.vcpus[self.current], regs, &mut self.fake, &mut other, budget);
-        let next = how.map(Next::Resume).or(other).expect("a call goes on, or says what follows");
+        let (vcpu, mut next) = (&mut self.vcpus[self.current], None);
+        if is_iret(regs) {
+            let left = bounce::iret(vcpu, regs, &mut self.fake);
+            next = Some(left.map_or_else(|crash| Next::End(End::Crash(crash)), Next::Resume));
+        } else if dispatch_within(vcpu, regs, &mut self.fake, &mut next, budget) {
+            assert_eq!(next, None, "a call goes on, or says what follows");
+            next = Some(Next::Resume(Return::RcxR11Free));
+        }
+        let next = next.expect("a call goes on, or says what follows");
         self.check();
         if before.rax == u64::from(pv_abi::hypercall::IRET) || matches!(next, Next::End(_)) {
             return Some(next);

@@ -17,11 +17,11 @@ pub fn flush_all() {
         unsafe { tlb::flush_pcid(InvPcidCommand::All) };
         return;
     }
-    let cr4 = Cr4::read();
+    let cr4 = Cr4::read_raw();
     // SAFETY: global pages are a property of the TLB only: no mapping changes. The old value is restored at once.
     unsafe {
-        Cr4::write(cr4 ^ Cr4Flags::PAGE_GLOBAL);
-        Cr4::write(cr4);
+        Cr4::write_raw(cr4 ^ Cr4Flags::PAGE_GLOBAL.bits());
+        Cr4::write_raw(cr4);
     }
 }
 

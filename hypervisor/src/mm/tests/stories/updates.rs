@@ -5,6 +5,7 @@ use crate::addr::{GuestVa, MachineAddr};
 use crate::mm::root::{Mode, Roots};
 use crate::mm::state::FrameType;
 use crate::mm::tests::machine::HYPERVISOR_ENTRY;
+use crate::mm::update::Update;
 
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
@@ -154,5 +155,39 @@ impl Bench {
         let mmu = self.machine.mmu();
         let mut pending = Pending::new();
         Operation::new(&mmu, self.machine.space(1), &mut pending, 0).find_l1(L4, address)
+    }
+}
+
+#[test]
+fn a_list_goes_on_where_it_stopped_and_ends_at_the_first_refusal() {
+    let update = |page, index, value| Update { slot: Slot { page, index }, value, change: Change::Set };
+    let list = [
+        update(L1, 0, entry(DATA, P | RW)),
+        update(L1, 1, entry(SPARE, P)),
+        update(SPARE, 3, u64::MAX),
+        update(L2, 0, entry(L1, P)),
+        update(L2, 7, 0),
+        update(L1, 0, 0),
+        update(L1, 7, entry(SPARE, P | RW)),
+        update(L1, 2, entry(Mfn(33), P)),
+        update(L1, 3, entry(DATA, P)),
+    ];
+    for budget in 1..9 {
+        let mut bench = Bench::new();
+        bench.build_tree();
+        bench.pin(L4, Level::L4).unwrap();
+        let (mut rest, mut stops) = (list.iter(), 0);
+        let result = loop {
+            match bench.call(budget, |op| op.update_list(&mut rest, Some, OWN)) {
+                Err(Stop::Again) => stops += 1,
+                result => break result,
+            }
+            bench.check(&[L4]);
+        };
+        assert_eq!((why(result), rest.len(), stops), (Refusal::NotOwned(Mfn(33)), 2, 7 / budget));
+        bench.check(&[L4]);
+        let done = [(L1, 0), (SPARE, 3), (L2, 7), (L1, 2), (L1, 3)].map(|(page, index)| bench.read(page, index));
+        assert_eq!(done, [0, u64::MAX, 0, 0, 0]);
+        assert_eq!(bench.state(L1).type_references(), 1);
     }
 }
