@@ -15,6 +15,7 @@ mod callback;
 mod console;
 mod debug;
 mod descriptors;
+mod event;
 mod exchange;
 mod flush;
 mod memory;
@@ -32,6 +33,7 @@ mod version;
 use core::fmt;
 use core::marker::PhantomData;
 
+use alloc::sync::Arc;
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 
@@ -41,6 +43,7 @@ use crate::domain::End;
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
 use crate::emulate::SegmentBase;
+use crate::event::{Events, Kick};
 use crate::guest::{Fault, GuestRegisters};
 use crate::mm::error::{Refused, Stop};
 use crate::mm::m2p::MachineToPhys;
@@ -50,7 +53,7 @@ use crate::mm::perform::{Effects, FramesLock, Unfinished, perform};
 pub use mmuext::new_kernel_root;
 
 /// What handlers need from the rest of the hypervisor.
-pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> {
+pub trait Platform: GuestSpace + Kick + Effects<Tables: MachineToPhys> {
     /// Nanoseconds since the hypervisor started (`system_time`).
     fn now(&mut self) -> u64;
 
@@ -59,6 +62,12 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> {
 
     /// Is there a domain of this number?
     fn domain_exists(&self, id: DomainId) -> bool;
+
+    /// The calling domain's event channels.
+    fn events(&self) -> &Arc<Events>;
+
+    /// Any domain's event channels.
+    fn events_of(&self, id: DomainId) -> Option<Arc<Events>>;
 
     /// Machine frames are below this number.
     fn max_mfn(&self) -> Mfn;
@@ -303,6 +312,7 @@ impl<P: Platform> Table<P> {
         handlers[number::SET_SEGMENT_BASE as usize] = misc::set_segment_base;
         handlers[number::MMUEXT_OP as usize] = mmuext::mmuext_op;
         handlers[number::SCHED_OP as usize] = sched::sched_op;
+        handlers[number::EVENT_CHANNEL_OP as usize] = event::event_channel_op;
         handlers[number::CALLBACK_OP as usize] = callback::callback_op;
         handlers[number::PHYSDEV_OP as usize] = misc::physdev_op;
         handlers

@@ -16,6 +16,7 @@ use crate::arch::descriptors::GuestTables;
 use crate::arch::{self, percpu, time};
 use crate::bounce;
 use crate::domain::End;
+use crate::domain::link::VcpuLink;
 use crate::domain::vcpu::{Gdt, Ldt};
 use crate::guest::GuestRegisters;
 use crate::hypercall::Next;
@@ -241,6 +242,11 @@ fn end_current(cpu: &mut Cpu, regs: &GuestRegisters, end: End) {
     while let Some(runner) = cpu.queue.remove(|runner| runner.domain.is_ending()) {
         dispose(cpu, runner);
     }
+}
+
+/// Makes the CPU that a vCPU is on look at its events.
+pub fn kick(vcpu: &VcpuLink) {
+    post(vcpu.cpu(), |_| {});
 }
 
 /// Begins to take a vCPU of a domain that has ended apart. With the last one goes the domain.

@@ -22,6 +22,7 @@ use crate::domain::MAX_VCPUS;
 use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, build};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
+use crate::event::{Events, Rights};
 use crate::guest::GuestRegisters;
 use crate::mm::buddy::MAX_ORDER;
 use crate::mm::error::Refused;
@@ -138,6 +139,7 @@ fn new_domain(config: &DomainConfig, id: DomainId) -> Result<Domain, Failure> {
         max_pages: config.memory_pages,
         handle: handle(id),
         shared,
+        events: Arc::new(Events::new(id, shared, config.vcpus, Rights::ORDINARY, &guest_frames::Tables)),
         shared_mfn: page.mfn,
         frames: SpinLock::new(Rank::Domain, frames),
         cpus: AtomicCpuSet::new(),

@@ -39,6 +39,7 @@ use crate::arch::{apic, vectors};
 use crate::domain::End;
 use crate::domain::shared::SharedInfo;
 use crate::emulate::CpuidPolicy;
+use crate::event::Events;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::flush::{AtomicCpuSet, MAX_CPUS};
 use crate::mm::frame::FrameTable;
@@ -93,6 +94,8 @@ pub struct Domain {
     max_pages: u64,
     handle: [u8; 16],
     shared: &'static SharedInfo,
+    /// Its event channels.
+    events: Arc<Events>,
     /// The frame behind `shared`, which the hypervisor holds until the last vCPU is gone.
     shared_mfn: Mfn,
     /// All frames it owns.

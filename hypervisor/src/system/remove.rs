@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 
 use log::{error, info};
 
-use super::memory::Memory;
+use super::memory::{self, Memory};
 use super::runner::Runner;
 use super::{Domain, all_stopped, console, machine};
 use crate::arch::vcpu::CurrentSpace;
 use crate::domain::report::{Registers, Trace};
 use crate::domain::vcpu::Vcpu;
 use crate::domain::{End, ShutdownReason};
+use crate::event::Closing;
 use crate::guest::GuestRegisters;
 use crate::mm::perform::Unfinished;
 use crate::mm::validate::Pending;
@@ -107,6 +108,17 @@ fn strip(runner: &mut Runner) -> bool {
 /// Takes everything from a domain that has no vCPUs any more. True when there is nothing left.
 fn tear_down(domain: &Domain, pending: &mut Pending) -> bool {
     let memory = Memory(domain);
+    if !domain.events.close_all(Closing::End, &mut memory::STEP.clone()) {
+        return false;
+    }
+    while let Some(mfn) = domain.events.take_frame() {
+        if !done(memory.step(pending, |op, _| {
+            op.put_writable(mfn);
+            Ok(())
+        })) {
+            return false;
+        }
+    }
     let torn_down = done(memory.step(pending, |op, frames| frames.run(|frames| op.tear_down(frames))));
     torn_down
         && done(memory.step(pending, |op, _| {

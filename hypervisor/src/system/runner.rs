@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use pv_abi::errno::Errno;
 
 use super::memory::{self, Memory};
-use super::{Domain, complain, console, descriptors, flush, machine};
+use super::{Domain, complain, console, cpu, descriptors, flush, machine};
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE};
 use crate::arch::descriptors::GuestTables;
 use crate::arch::guest_frames::{self, Tables};
@@ -16,8 +16,10 @@ use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::{percpu, time};
 use crate::bounce::GuestSpace;
 use crate::domain::builder::hypercall_page;
+use crate::domain::link::VcpuLink;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
+use crate::event::{Events, Kick};
 use crate::guest::{Fault, GuestCopy};
 use crate::hypercall::{self, DomainView, Platform};
 use crate::mm::flush::CpuSet;
@@ -90,6 +92,12 @@ impl GuestSpace for World<'_> {
     }
 }
 
+impl Kick for World<'_> {
+    fn kick(&mut self, vcpu: &VcpuLink) {
+        cpu::kick(vcpu);
+    }
+}
+
 impl Platform for World<'_> {
     fn now(&mut self) -> u64 {
         time::now()
@@ -108,6 +116,15 @@ impl Platform for World<'_> {
 
     fn domain_exists(&self, id: DomainId) -> bool {
         machine().domains.lock().iter().any(|domain| domain.id == id)
+    }
+
+    #[inline]
+    fn events(&self) -> &Arc<Events> {
+        &self.domain.events
+    }
+
+    fn events_of(&self, id: DomainId) -> Option<Arc<Events>> {
+        machine().domains.lock().iter().find(|domain| domain.id == id).map(|domain| domain.events.clone())
     }
 
     fn max_mfn(&self) -> Mfn {

@@ -5,16 +5,20 @@
 
 use core::cell::RefCell;
 use core::fmt;
+use std::sync::Arc;
 use std::boxed::Box;
 use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
-use crate::addr::{CpuId, DomainId, GuestVa, Mfn, is_canonical};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId, is_canonical};
 use crate::bounce::GuestSpace;
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
+use crate::domain::link::VcpuLink;
 use crate::emulate::SegmentBase;
+use crate::event::tests::Pages;
+use crate::event::{Events, Kick, Rights};
 use crate::guest::{Fault, GuestCopy, check_span};
 use crate::hypercall::{DomainView, Platform};
 use crate::mm::buddy::FrameAllocator;
@@ -34,6 +38,8 @@ pub const CPUS: usize = 2;
 /// Frames a domain starts with, and those it may have.
 pub const FRAMES: u64 = 20;
 pub const MAX_FRAMES: u64 = 28;
+/// Ports it may have.
+pub const MAX_PORTS: u32 = 200;
 
 /// Something that can be made to fail.
 #[derive(Clone, Copy, Default)]
@@ -89,7 +95,7 @@ pub struct Domain {
     /// The frame it shares with the hypervisor.
     pub shared_mfn: Mfn,
     pub max_pages: u64,
-    shared: Box<SharedInfo>,
+    pub events: Arc<Events>,
 }
 
 /// What a CPU has loaded.
@@ -112,6 +118,7 @@ pub struct Record {
     pub flushed_addresses: Vec<u64>,
     pub roots: Vec<Option<Mfn>>,
     pub complaints: Vec<String>,
+    pub kicks: Vec<(DomainId, VcpuId)>,
 }
 
 pub struct Fake<'a> {
@@ -148,7 +155,7 @@ impl<'a> Fake<'a> {
                 first: vec![],
                 shared_mfn,
                 max_pages: MAX_FRAMES,
-                shared: SharedInfo::zeroed(),
+                events: Arc::new(events(DomainId(id))),
             }
         };
         let domains = [0, 1].map(&mut domain).into();
@@ -310,18 +317,38 @@ impl<'a> Effects for Fake<'a> {
     }
 }
 
+impl Kick for Fake<'_> {
+    fn kick(&mut self, vcpu: &VcpuLink) {
+        self.record.kicks.push((vcpu.domain, vcpu.id));
+    }
+}
+
+/// Event channels of two vCPUs; those of domain 0 are privileged.
+fn events(id: DomainId) -> Events {
+    let rights = Rights { privileged: id == DomainId(0), max_ports: MAX_PORTS };
+    Events::new(id, Box::leak(SharedInfo::zeroed()), 2, rights, Pages::leak())
+}
+
 impl Platform for Fake<'_> {
     fn now(&mut self) -> u64 {
         self.now
     }
 
     fn domain(&self) -> DomainView<'_> {
-        let Domain { max_pages, shared, .. } = &self.domains[self.domain];
-        DomainView { vcpus: 2, online: 1, max_pages: *max_pages, handle: [7; 16], shared }
+        let Domain { max_pages, events, .. } = &self.domains[self.domain];
+        DomainView { vcpus: 2, online: 1, max_pages: *max_pages, handle: [7; 16], shared: events.shared }
     }
 
     fn domain_exists(&self, id: DomainId) -> bool {
         usize::from(id.0) < DOMAINS
+    }
+
+    fn events(&self) -> &Arc<Events> {
+        &self.domains[self.domain].events
+    }
+
+    fn events_of(&self, id: DomainId) -> Option<Arc<Events>> {
+        self.domains.get(usize::from(id.0)).map(|domain| domain.events.clone())
     }
 
     fn max_mfn(&self) -> Mfn {
