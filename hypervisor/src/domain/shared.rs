@@ -74,6 +74,12 @@ impl VcpuInfo {
         self.upcall_pending.swap(1, Ordering::SeqCst) == 0
     }
 
+    /// What a guest does at the start of an upcall: nothing is pending any more. True if something was.
+    #[cfg(test)]
+    pub fn take_upcall(&self) -> bool {
+        self.upcall_pending.swap(0, Ordering::SeqCst) != 0
+    }
+
     /// Makes it look as if any event might be pending, after the flags have moved here.
     pub fn set_all_pending(&self) {
         self.pending_sel.store(u64::MAX, Ordering::SeqCst);

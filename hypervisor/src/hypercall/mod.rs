@@ -15,6 +15,7 @@ mod callback;
 mod console;
 mod debug;
 mod descriptors;
+mod event;
 mod exchange;
 mod flush;
 mod memory;
@@ -34,7 +35,6 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use alloc::sync::Arc;
-
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 
@@ -92,6 +92,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
 
     /// Is there a domain of this number?
     fn domain_exists(&self, id: DomainId) -> bool;
+
+    /// Any domain's event channels.
+    fn events_of(&self, id: DomainId) -> Option<Arc<Events>>;
 
     /// Machine frames are below this number.
     fn max_mfn(&self) -> Mfn;
@@ -333,6 +336,7 @@ impl<P: Platform> Table<P> {
         handlers[number::SET_SEGMENT_BASE as usize] = misc::set_segment_base;
         handlers[number::MMUEXT_OP as usize] = mmuext::mmuext_op;
         handlers[number::SCHED_OP as usize] = sched::sched_op;
+        handlers[number::EVENT_CHANNEL_OP as usize] = event::event_channel_op;
         handlers[number::CALLBACK_OP as usize] = callback::callback_op;
         handlers[number::PHYSDEV_OP as usize] = misc::physdev_op;
         handlers

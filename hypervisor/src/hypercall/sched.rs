@@ -40,20 +40,27 @@ fn poll<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     if request.nr_ports > MAX_POLL_PORTS {
         return Err(Errno::EINVAL.into());
     }
-    let awake = Next::Resume(Return::RcxR11Free);
+    let id = call.vcpu.id;
+    // From now on a port that becomes pending is noticed; those that are already are found below.
+    call.platform.events().begin_poll(id);
+    let waits = must_wait(call, request);
+    if waits != Ok(true) {
+        call.platform.events().end_poll(id);
+    }
+    let until = (request.timeout != 0).then_some(request.timeout);
+    Err(call.then(if waits? { Next::Poll { until } } else { Next::Resume(Return::RcxR11Free) }))
+}
+
+/// Is there nothing that a poll waits for?
+fn must_wait<P: Platform>(call: &mut Call<'_, P>, request: SchedPoll) -> Result<bool, Errno> {
     if call.vcpu.info.upcall_due() {
-        return Err(call.then(awake));
+        return Ok(false);
     }
     for index in 0..u64::from(request.nr_ports) {
         let port: u32 = call.read(request.ports.wrapping_add(4 * index))?;
-        // No port is bound to anything yet, so one outside the bitmap is all that can be wrong with it.
-        if call.platform.events().shared.is_pending(port).ok_or(Errno::EINVAL)? {
-            return Err(call.then(awake));
+        if call.platform.events().is_pending(port)? {
+            return Ok(false);
         }
     }
-    let until = (request.timeout != 0).then_some(request.timeout);
-    if until.is_some_and(|until| until <= call.platform.now()) {
-        return Err(call.then(awake));
-    }
-    Err(call.then(Next::Poll { until }))
+    Ok(request.timeout == 0 || request.timeout > call.platform.now())
 }

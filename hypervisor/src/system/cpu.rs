@@ -304,7 +304,9 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
     let now = time::now();
     let link = runner.domain.link(runner.vcpu.id);
     link.set_activity(Activity::Running);
-    link.end_poll();
+    if link.is_polling() {
+        runner.domain.events.end_poll(runner.vcpu.id);
+    }
     link.change_run_state(RunState::Running, now);
     runner.vcpu.info = link.info();
     *regs = runner.vcpu.regs;

@@ -23,7 +23,7 @@ use crate::domain::MAX_VCPUS;
 use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, build};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
-use crate::event::Events;
+use crate::event::{Events, Rights};
 use crate::mm::buddy::MAX_ORDER;
 use crate::mm::error::Refused;
 use crate::mm::flush::AtomicCpuSet;
@@ -148,7 +148,7 @@ fn new_domain(config: &DomainConfig, id: DomainId) -> Result<Domain, Failure> {
         name: config.name.clone(),
         max_pages: config.memory_pages,
         handle: handle(id),
-        events: Arc::new(Events::new(id, shared, config.vcpus)),
+        events: Arc::new(Events::new(id, shared, config.vcpus, Rights::ORDINARY, &guest_frames::Tables)),
         assists: Arc::default(),
         parked: SpinLock::new(Rank::Parked, Parked::with_capacity(config.vcpus)),
         paused: AtomicU32::new(0),

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use log::{error, info};
 
-use super::memory::Memory;
+use super::memory::{self, Memory};
 use super::runner::Runner;
 use super::{Domain, all_stopped, console, machine};
 use crate::arch::vcpu::CurrentSpace;
@@ -16,6 +16,7 @@ use crate::domain::link::VcpuLink;
 use crate::domain::report::{Registers, Trace};
 use crate::domain::vcpu::Vcpu;
 use crate::domain::{End, ShutdownReason};
+use crate::event::Closing;
 use crate::guest::GuestRegisters;
 use crate::mm::perform::Unfinished;
 use crate::mm::validate::Pending;
@@ -124,9 +125,20 @@ fn strip(runner: &mut Runner) -> bool {
     }))
 }
 
-/// Lets the pages go to which the vCPUs' event flags were moved. True when all are.
+/// Closes all event channels, and lets the pages go that served them. True when that is done.
 fn deafen(domain: &Domain, pending: &mut Pending) -> bool {
     let memory = Memory(domain);
+    if !domain.events.close_all(Closing::End, &mut memory::STEP.clone()) {
+        return false;
+    }
+    while let Some(mfn) = domain.events.take_frame() {
+        if !done(memory.step(pending, |op, _| {
+            op.put_writable(mfn);
+            Ok(())
+        })) {
+            return false;
+        }
+    }
     let frames = domain.events.vcpus().iter().filter_map(VcpuLink::info_frame);
     frames.for_each(|mfn| {
         done(memory.step(pending, |op, _| {

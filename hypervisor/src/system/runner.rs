@@ -56,7 +56,7 @@ impl Runner {
 
     /// When its timers fire next, if that does anything.
     pub fn timer_deadline(&self) -> Option<u64> {
-        self.vcpu.timers.deadline().filter(|_| self.domain.events.is_virq_bound(self.vcpu.id, VIRQ_TIMER))
+        self.vcpu.timers.deadline().filter(|_| self.domain.events.is_virq_bound(VIRQ_TIMER, self.vcpu.id))
     }
 }
 
@@ -72,7 +72,7 @@ impl Kick for Kicker<'_> {
 impl Domain {
     /// Raises a vCPU's timer interrupt. `attention` is this CPU's flag.
     pub fn raise_timer(&self, vcpu: VcpuId, attention: &mut bool) {
-        self.events.raise(VIRQ_TIMER, vcpu, &mut Kicker(attention));
+        self.events.raise(VIRQ_TIMER, vcpu).kick(&mut Kicker(attention));
     }
 }
 
@@ -203,10 +203,6 @@ impl Platform for World<'_> {
         }
     }
 
-    fn events(&self) -> &Arc<Events> {
-        &self.domain.events
-    }
-
     fn domain(&self) -> DomainView {
         let domain = self.domain;
         DomainView { vcpus: domain.vcpu_count(), max_pages: domain.max_pages, handle: domain.handle }
@@ -214,6 +210,15 @@ impl Platform for World<'_> {
 
     fn domain_exists(&self, id: DomainId) -> bool {
         machine().domains.lock().iter().any(|domain| domain.id == id)
+    }
+
+    #[inline]
+    fn events(&self) -> &Arc<Events> {
+        &self.domain.events
+    }
+
+    fn events_of(&self, id: DomainId) -> Option<Arc<Events>> {
+        machine().domains.lock().iter().find(|domain| domain.id == id).map(|domain| domain.events.clone())
     }
 
     fn max_mfn(&self) -> Mfn {

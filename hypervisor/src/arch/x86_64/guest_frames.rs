@@ -4,11 +4,12 @@
 //! to one can break nothing but the domain. Which frames are named is the rules' business: those of `mm` name a frame
 //! only while they hold a reference to it or the frame table says that it is a domain's.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::mm::{self, direct_map, hypervisor_slots, m2p, zero_page};
 use crate::addr::{Mfn, PAGE_SIZE};
 use crate::domain::shared::{SharedInfo, VcpuInfo};
+use crate::event::fifo::{self, EventMemory};
 use crate::mm::frame::FrameTable;
 use crate::mm::m2p::MachineToPhys;
 use crate::mm::operation::PageTableMem;
@@ -59,6 +60,15 @@ impl PageTableMem for Tables {
     fn show_machine_to_phys(&self, l4: Mfn, visible: bool) {
         let [entry, ..] = hypervisor_slots();
         self.write(l4, FIRST_SLOT, if visible { entry } else { 0 });
+    }
+}
+
+impl EventMemory for Tables {
+    #[inline]
+    fn word(&self, mfn: Mfn, index: usize) -> &AtomicU32 {
+        assert!(index < fifo::WORDS);
+        // SAFETY: as for `entry`; the frame is held as writable by the guest (the seam's contract).
+        unsafe { &*direct_map(mfn.base()).cast::<AtomicU32>().add(index) }
     }
 }
 

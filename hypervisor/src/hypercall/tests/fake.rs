@@ -18,7 +18,8 @@ use crate::domain::link::VcpuLink;
 use crate::domain::shared::{SharedInfo, VcpuInfo};
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::SegmentBase;
-use crate::event::{Events, Kick};
+use crate::event::tests::Pages;
+use crate::event::{Events, Kick, Rights};
 use crate::guest::{Fault, GuestCopy, check_span};
 use crate::hypercall::{DomainView, Parked, Platform};
 use crate::mm::buddy::FrameAllocator;
@@ -39,13 +40,16 @@ pub const CPUS: usize = 2;
 /// Frames a domain starts with, and those it may have.
 pub const FRAMES: u64 = 20;
 pub const MAX_FRAMES: u64 = 28;
+/// Ports it may have.
+pub const MAX_PORTS: u32 = 200;
 
 /// The vCPU of each domain that may not run.
 pub const PARKED: u8 = 2;
 
 /// The event channels of a domain of three vCPUs: the first one is up, the last one has never been.
 pub fn events(domain: DomainId) -> Arc<Events> {
-    let events = Events::new(domain, Box::leak(SharedInfo::zeroed()), 3);
+    let rights = Rights { privileged: domain == DomainId(0), max_ports: MAX_PORTS };
+    let events = Events::new(domain, Box::leak(SharedInfo::zeroed()), 3, rights, Pages::leak());
     let [first, second, _] = events.vcpus() else { panic!("there are three") };
     for link in [first, second] {
         link.set_initialised();
@@ -408,6 +412,10 @@ impl Platform for Fake<'_> {
 
     fn domain_exists(&self, id: DomainId) -> bool {
         usize::from(id.0) < DOMAINS
+    }
+
+    fn events_of(&self, id: DomainId) -> Option<Arc<Events>> {
+        self.domains.get(usize::from(id.0)).map(|domain| domain.events.clone())
     }
 
     fn max_mfn(&self) -> Mfn {

@@ -27,7 +27,7 @@ use proptest::prelude::ProptestConfig;
 use proptest::test_runner::{RngAlgorithm, RngSeed};
 
 /// The seed of this run.
-fn seed() -> u64 {
+pub(crate) fn seed() -> u64 {
     let seed = match std::env::var("PAVISE_SEED") {
         Ok(text) => text.parse().expect("PAVISE_SEED is a number"),
         Err(_) => std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |t| t.as_nanos() as u64),

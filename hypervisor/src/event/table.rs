@@ -1,0 +1,181 @@
+//! The ports of a domain: where they are kept, and which number is given out next.
+//!
+//! Ports are in *segments*: the first holds 64, each other as many as all before it. So a look-up needs no lock, a domain
+//! pays for at most twice what it uses, and a port that there was once stays there.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use pv_abi::errno::Errno;
+use pv_abi::event::{EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_NR_CHANNELS};
+use spin::{MutexGuard, Once};
+
+use super::Events;
+use super::port::{Binding, Port};
+
+/// log2 of the ports in the first segment.
+const FIRST_BITS: u32 = 6;
+/// Enough for all ports there can be.
+const SEGMENTS: usize = (EVTCHN_FIFO_NR_CHANNELS.ilog2() - FIRST_BITS + 1) as usize;
+
+/// All ports that there are yet.
+pub(super) struct Ports {
+    segments: [Once<Box<[Port]>>; SEGMENTS],
+}
+
+/// The segment that a port is in.
+#[inline]
+const fn segment_of(number: u32) -> usize {
+    (u32::BITS - (number >> FIRST_BITS).leading_zeros()) as usize
+}
+
+/// Ports in a segment.
+#[inline]
+const fn len_of(segment: usize) -> u32 {
+    let doublings = (segment as u32).saturating_sub(1);
+    1 << (FIRST_BITS + doublings)
+}
+
+impl Ports {
+    /// The first segment, as creating a domain needs it anyway.
+    pub fn new() -> Ports {
+        let ports = Ports { segments: [const { Once::new() }; SEGMENTS] };
+        let [first, ..] = &ports.segments;
+        first.call_once(|| (0..len_of(0)).map(|_| Port::FREE).collect());
+        ports
+    }
+
+    /// A port, in use or not.
+    #[inline]
+    pub fn get(&self, number: u32) -> Option<&Port> {
+        let segment = segment_of(number);
+        let ports = self.segments.get(segment)?.get()?;
+        // A segment's length is a power of two, and its first number a multiple of that.
+        ports.get((number & (len_of(segment) - 1)) as usize)
+    }
+
+    /// All ports that there are, with their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Port)> {
+        (0..).zip(self.segments.iter().map_while(Once::get).flatten())
+    }
+
+    /// Adds the segment that a port is in; all before it are there.
+    fn grow(&self, number: u32) -> Result<(), Errno> {
+        let segment = segment_of(number);
+        let slot = self.segments.get(segment).ok_or(Errno::ENOSPC)?;
+        let len = len_of(segment);
+        let mut ports = Vec::new();
+        ports.try_reserve_exact(len as usize).map_err(|_| Errno::ENOMEM)?;
+        ports.extend((0..len).map(|_| Port::FREE));
+        slot.call_once(|| ports.into_boxed_slice());
+        Ok(())
+    }
+}
+
+/// Why all ports of a domain are closed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Closing {
+    /// The guest starts anew.
+    Reset,
+    /// The domain ends.
+    End,
+}
+
+/// Which ports are in use.
+pub(super) struct Table {
+    /// No port below this one is free.
+    lowest: u32,
+    /// All ports are being closed, this one next: no new ones meanwhile.
+    pub closing: Option<(Closing, u32)>,
+}
+
+impl Table {
+    /// None is; number 0 never will be.
+    pub fn new() -> Table {
+        Table { lowest: 1, closing: None }
+    }
+
+    /// Are new ports and pages welcome?
+    ///
+    /// # Errors
+    /// `EINVAL` if the domain ends, `EBUSY` while it is being reset.
+    pub fn is_open(&self) -> Result<(), Errno> {
+        match self.closing {
+            None => Ok(()),
+            Some((Closing::Reset, _)) => Err(Errno::EBUSY),
+            Some((Closing::End, _)) => Err(Errno::EINVAL),
+        }
+    }
+
+    /// A reset is done.
+    pub fn reopen(&mut self) {
+        self.closing.take_if(|(why, _)| *why == Closing::Reset);
+    }
+
+    /// A port is free again.
+    pub fn freed(&mut self, number: u32) {
+        self.lowest = self.lowest.min(number);
+    }
+}
+
+impl Events {
+    /// Ports have numbers below this.
+    fn limit(&self) -> u32 {
+        let most = if self.fifo.is_on() { EVTCHN_FIFO_NR_CHANNELS } else { EVTCHN_2L_NR_CHANNELS };
+        self.rights.max_ports.min(most)
+    }
+
+    /// The first port that is not in use. It stays so until the caller binds it or lets go of the table.
+    ///
+    /// # Errors
+    /// `ENOSPC` if all are in use, `ENOMEM`, and those of [`Table::is_open`].
+    pub(super) fn free_port(&self) -> Result<(MutexGuard<'_, Table>, u32, &Port), Errno> {
+        let mut table = self.table.lock();
+        table.is_open()?;
+        let mut lowest = None;
+        for number in table.lowest..self.limit() {
+            if self.ports.get(number).is_none() {
+                self.ports.grow(number)?;
+            }
+            let port = self.port(number)?;
+            if !matches!(*port.lock(), Binding::Free) {
+                continue;
+            }
+            // A port that was closed while it was in a queue is in use until the guest has taken it from there.
+            if self.fifo.is_linked(number) {
+                lowest.get_or_insert(number);
+                continue;
+            }
+            table.lowest = lowest.unwrap_or(number);
+            return Ok((table, number, port));
+        }
+        Err(Errno::ENOSPC)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_follow_each_other() {
+        let ports = Ports::new();
+        let mut first = 0;
+        for segment in 0..SEGMENTS {
+            let last = first + len_of(segment) - 1;
+            assert_eq!((segment_of(first), segment_of(last)), (segment, segment));
+            assert_eq!(first % len_of(segment), 0);
+            if segment > 0 {
+                assert!(ports.get(first).is_none());
+                ports.grow(first).unwrap();
+            }
+            assert!(ports.get(first).is_some() && ports.get(last).is_some());
+            first = last + 1;
+        }
+        assert_eq!(first, EVTCHN_FIFO_NR_CHANNELS);
+        assert!(ports.get(first).is_none() && ports.get(u32::MAX).is_none());
+        assert_eq!(ports.grow(first), Err(Errno::ENOSPC));
+        assert_eq!(ports.iter().count(), first as usize);
+        assert!(ports.iter().all(|(number, port)| core::ptr::eq(port, ports.get(number).unwrap())));
+    }
+}
