@@ -38,7 +38,7 @@ static FIFO: AtomicBool = AtomicBool::new(false);
 /// The ports of each vCPU, for 2-level delivery, where the pending bits are everybody's.
 static PORTS_OF: [Bits; LIMIT] = [const { [const { AtomicU64::new(0) }; 64] }; LIMIT];
 
-/// Switches to FIFO delivery, with control blocks for `vcpus` vCPUs and words for `ports` ports, all masked.
+/// Switches to FIFO delivery, with control blocks for `vcpus` vCPUs and words for `ports` ports. Unmasked ports stay so.
 ///
 /// # Errors
 /// When the hypervisor has no FIFO delivery, or the pages have no machine frame (`ENOMEM`).
@@ -49,15 +49,20 @@ pub fn start_fifo(vcpus: u32, ports: u32) -> Result<(), Errno> {
         unsafe { hypercall::init_control(controls, offset, vcpu) }?;
     }
     FIFO.store(true, SeqCst);
-    for slot in WORDS.iter().take(ports.div_ceil(fifo::PORTS_IN_PAGE) as usize) {
-        let words: &'static Words =
-            Box::leak(Box::new(Words([const { AtomicU32::new(fifo::MASKED) }; fifo::PORTS_IN_PAGE as usize])));
+    for (first, slot) in (0..ports).step_by(fifo::PORTS_IN_PAGE as usize).zip(&WORDS) {
+        let word = |index| AtomicU32::new(if was_unmasked(first + index) { 0 } else { fifo::MASKED });
+        let words: &'static Words = Box::leak(Box::new(Words(core::array::from_fn(|index| word(index as u32)))));
         let address = core::ptr::from_ref(words) as u64;
         slot.store(core::ptr::from_ref(words).cast_mut(), SeqCst);
         // SAFETY: the page is never freed, and made of atomics.
         unsafe { hypercall::expand_array(memory::machine_frame_behind(address).ok_or(Errno::ENOMEM)?) }?;
     }
     Ok(())
+}
+
+/// Whether a port is unmasked in the shared page.
+fn was_unmasked(port: u32) -> bool {
+    port < two_level::PORTS && page().is_some_and(|page| !two_level::is_set(&page.mask, port))
 }
 
 /// A port's FIFO event word, if it has one.
