@@ -2,8 +2,8 @@
 //!
 //! A binary names its main function with [`entry!`] and is linked by `guest.ld` for the target `x86_64-hv.json`. It
 //! then starts as a domain of any hypervisor that speaks the Xen PV ABI, real Xen included, with the trap table
-//! registered and a heap. One vCPU runs it; event upcalls stay masked. Its memory is set up, and user mode begins, where
-//! it asks for them.
+//! registered and a heap. One vCPU runs it, and event upcalls are masked. Memory behind the builder's mapping, events,
+//! more vCPUs and user mode are there for kernels that ask for them.
 //!
 //! | room | what |
 //! |---|---|
@@ -15,9 +15,12 @@
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
-//! | `shared` | the page shared with the hypervisor, where it can be mapped |
-//! | `time` | system time and sleep |
-//! | `version`, `vcpu` | what the hypervisor is, and how many vCPUs the domain has |
+//! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
+//! | `event` | ports and their handlers, 2-level and FIFO delivery |
+//! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
+//! | `sync` | locks whose waiters yield |
+//! | `time`, `timer` | system time and sleep; the timers of a vCPU |
+//! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
 //!
 //! The rooms named in the code above the `target_os = "none"` line are pure and tested on the host; the others exist
@@ -30,8 +33,10 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
+pub mod event;
 pub mod line;
 pub mod paging;
+pub mod record;
 pub mod task;
 pub mod verdict;
 
@@ -50,9 +55,15 @@ pub mod probe;
 #[cfg(target_os = "none")]
 pub mod shared;
 #[cfg(target_os = "none")]
+pub mod smp;
+#[cfg(target_os = "none")]
 pub mod start;
 #[cfg(target_os = "none")]
+pub mod sync;
+#[cfg(target_os = "none")]
 pub mod time;
+#[cfg(target_os = "none")]
+pub mod timer;
 #[cfg(target_os = "none")]
 pub mod trap;
 #[cfg(target_os = "none")]

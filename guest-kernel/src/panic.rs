@@ -1,6 +1,7 @@
 //! The panic path: message, backtrace, and the domain's end.
 
-use crate::start::{boot_stack, image};
+use crate::start::image;
+use crate::vcpu::current_stack;
 use crate::{hypercall, println};
 use core::arch::asm;
 use core::panic::PanicInfo;
@@ -25,17 +26,17 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     }
 }
 
-/// Prints the return addresses found along the frame pointers, as long as they stay on the boot stack.
+/// Prints the return addresses found along the frame pointers, as long as they stay on the vCPU's stack.
 fn print_backtrace() {
     let mut frame: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rbp", out(reg) frame, options(nomem, nostack)) };
-    let (stack, image) = (boot_stack(), image());
+    let (stack, image) = (current_stack(), image());
     for depth in 0..DEPTH {
         if frame < stack.start || frame + 16 > stack.end || !frame.is_multiple_of(8) {
             return;
         }
-        // SAFETY: both words lie on the boot stack, which is mapped and no longer changes.
+        // SAFETY: both words lie on the stack, which is mapped and no longer changes.
         let (next, from) = unsafe { ((frame as *const u64).read(), ((frame + 8) as *const u64).read()) };
         if !image.contains(&from) {
             return;

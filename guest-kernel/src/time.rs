@@ -5,10 +5,10 @@
 //! [`sleep`] yields once.
 
 use crate::clock::{Clock, Scale};
+use crate::record::Record;
 use crate::{hypercall, probe, shared};
 use core::sync::atomic::{AtomicU64, Ordering};
 use pv_abi::cpuid::xen_cpuid_leaf;
-use pv_abi::shared_info::VcpuTimeInfo;
 
 static STARTED: AtomicU64 = AtomicU64::new(0);
 
@@ -19,7 +19,7 @@ pub(crate) fn init() {
 
 /// System time now.
 pub fn now() -> Option<u64> {
-    let clock = shared_clock().or_else(cpuid_clock)?;
+    let clock = shared::record().map(Record::clock).or_else(cpuid_clock)?;
     Some(clock.at(probe::rdtsc()))
 }
 
@@ -33,21 +33,6 @@ pub fn sleep(nanoseconds: u64) {
     let slept = now().map(|now| hypercall::poll(&[], now.saturating_add(nanoseconds)));
     if !matches!(slept, Some(Ok(_))) {
         let _ = hypercall::yield_now();
-    }
-}
-
-/// The clock in the shared page, read under its version protocol: odd or changed means a write was under way.
-fn shared_clock() -> Option<Clock> {
-    let record = shared::record()?;
-    loop {
-        // SAFETY: the record is mapped for good, and each field is read on its own.
-        let time: VcpuTimeInfo = unsafe { (&raw const (*record).time).read_volatile() };
-        // SAFETY: as above.
-        let version = unsafe { (&raw const (*record).time.version).read_volatile() };
-        if time.version == version && version.is_multiple_of(2) {
-            let scale = Scale { multiplier: time.tsc_to_system_mul, shift: time.tsc_shift };
-            return Some(Clock { scale, tsc: time.tsc_timestamp, system_time: time.system_time });
-        }
     }
 }
 

@@ -9,30 +9,45 @@
 //! | `descriptors` | `set_gdt`, `update_descriptor` |
 //! | `memory` | `memory_op` |
 //! | `entry` | trap table, callbacks, kernel stack, segment bases, `iret`, debug registers, `vm_assist` |
+//! | `event` | `event_channel_op` |
+//! | `sched` | `sched_op`, `set_timer_op` |
+//! | `vcpu` | `vcpu_op` |
 //! | `multicall` | lists of calls |
 
 mod descriptors;
 mod entry;
+mod event;
 mod memory;
 mod mmu;
 mod multicall;
+mod sched;
+mod vcpu;
 
 pub use descriptors::{set_gdt, update_descriptor};
 pub use entry::{
     fpu_taskswitch, get_debugreg, iret, register_callback, set_debugreg, set_segment_base, set_trap_table,
     stack_switch, unregister_callback, vm_assist,
 };
+pub use event::{
+    alloc_unbound, bind_interdomain, bind_ipi, bind_vcpu, bind_virq, close_port, event_channel_op, expand_array,
+    init_control, port_status, reset_ports, send, set_priority, unmask_port,
+};
 pub use memory::{decrease_reservation, exchange, increase_reservation, memory_op, populate_physmap};
 pub use mmu::{Flush, Owner, Vcpus, mmu_update, mmuext, mmuext_op, update_va_mapping, update_va_mapping_otherdomain};
 pub use multicall::{entry as multicall_entry, multicall, result as multicall_result};
+pub use sched::{block, poll, set_timer, shutdown, yield_now};
+pub use vcpu::{
+    register_runstate_area, register_time_area, register_vcpu_info, runstate, send_nmi, set_periodic_timer,
+    set_singleshot_timer, stop_periodic_timer, stop_singleshot_timer, vcpu_down, vcpu_initialise, vcpu_is_up, vcpu_op,
+    vcpu_up,
+};
 
 use core::arch::asm;
 use pv_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 use pv_abi::physdev::{PHYSDEVOP_SET_IOPL, PhysdevSetIopl};
-use pv_abi::sched::{SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SchedPoll, SchedShutdown};
-use pv_abi::vcpu::VCPUOP_IS_UP;
+use pv_abi::version::XENVER_VERSION;
 
 /// What a hypercall answers: a number from 0 up, or an error.
 pub type Answer = Result<u64, Errno>;
@@ -85,6 +100,12 @@ pub unsafe fn xen_version<T>(command: u32, buffer: &mut T) -> Answer {
     unsafe { call(number::XEN_VERSION, [u64::from(command), (&raw mut *buffer) as u64, 0, 0, 0]) }
 }
 
+/// A call that does nothing: on the way back the hypervisor delivers an upcall that has become due.
+pub fn deliver_upcalls() {
+    // SAFETY: the call has no memory argument.
+    let _ = unsafe { call(number::XEN_VERSION, [u64::from(XENVER_VERSION), 0, 0, 0, 0]) };
+}
+
 /// Writes `text` to the hypervisor's console.
 pub fn console_write(text: &[u8]) -> Answer {
     let args = [u64::from(CONSOLEIO_WRITE), text.len() as u64, text.as_ptr() as u64, 0, 0];
@@ -97,35 +118,6 @@ pub fn console_read(buffer: &mut [u8]) -> Answer {
     let args = [u64::from(CONSOLEIO_READ), buffer.len() as u64, buffer.as_mut_ptr() as u64, 0, 0];
     // SAFETY: the call writes at most the buffer's length into the buffer.
     unsafe { call(number::CONSOLE_IO, args) }
-}
-
-/// Lets other vCPUs run (`SCHEDOP_yield`).
-pub fn yield_now() -> Answer {
-    // SAFETY: the call has no argument.
-    unsafe { call(number::SCHED_OP, [u64::from(SCHEDOP_YIELD), 0, 0, 0, 0]) }
-}
-
-/// Sleeps until one of `ports` is pending or system time reaches `timeout` nanoseconds; 0 means no limit
-/// (`SCHEDOP_poll`).
-pub fn poll(ports: &[u32], timeout: u64) -> Answer {
-    let nr_ports = u32::try_from(ports.len()).unwrap_or(u32::MAX);
-    let poll = SchedPoll { ports: ports.as_ptr() as u64, nr_ports, _pad: 0, timeout };
-    // SAFETY: the call only reads the structure and the ports.
-    unsafe { call(number::SCHED_OP, [u64::from(SCHEDOP_POLL), (&raw const poll) as u64, 0, 0, 0]) }
-}
-
-/// Stops the domain for one of the ABI's `SHUTDOWN_*` reasons (`SCHEDOP_shutdown`). The answer is an error if there is
-/// one at all.
-pub fn shutdown(reason: u32) -> Answer {
-    let shutdown = SchedShutdown { reason };
-    // SAFETY: the call only reads the structure.
-    unsafe { call(number::SCHED_OP, [u64::from(SCHEDOP_SHUTDOWN), (&raw const shutdown) as u64, 0, 0, 0]) }
-}
-
-/// Asks whether vCPU `id` runs: 1 or 0, or [`Errno::ENOENT`] where there is no such vCPU (`VCPUOP_is_up`).
-pub fn vcpu_is_up(id: u32) -> Answer {
-    // SAFETY: the call has no memory argument.
-    unsafe { call(number::VCPU_OP, [u64::from(VCPUOP_IS_UP), u64::from(id), 0, 0, 0]) }
 }
 
 /// Sets the virtual I/O privilege level, 0 to 3 (`PHYSDEVOP_set_iopl`).

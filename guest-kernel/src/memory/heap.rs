@@ -6,12 +6,12 @@
 use super::numbers::{entry, set_mapped_end};
 use super::{MEMORY, Memory, mapped_end};
 use crate::paging::{PAGE_SIZE, PRESENT, Rights, WRITABLE};
+use crate::sync::Mutex;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Range;
 use core::ptr::{NonNull, null_mut};
 use linked_list_allocator::Heap;
 use pv_abi::start_info::StartInfo;
-use spin::Mutex;
 
 /// The most slack taken. The builder leaves 512 KiB to 4.5 MiB.
 const SLACK_LIMIT: u64 = 8 << 20;

@@ -8,8 +8,8 @@ use crate::paging::{PAGE_SIZE, Rights, kernel_page, target};
 use core::ops::Range;
 
 /// Addresses where a kernel may map pages of its own. The direct map ends far below, and has the same level 3 table,
-/// so that every address space sees what is mapped here.
-pub const KERNEL_PAGES: Range<u64> = 0xffff_8840_0000_0000..0xffff_8880_0000_0000;
+/// so that every address space sees what is mapped here. Behind it are the stacks of vCPUs.
+pub const KERNEL_PAGES: Range<u64> = 0xffff_8840_0000_0000..0xffff_8870_0000_0000;
 
 impl Memory {
     /// Maps new pages full of zeros. `range` has page boundaries, and the kernel maps nothing else there.
@@ -57,9 +57,9 @@ impl Memory {
         self.flush()
     }
 
-    /// Makes what waits in the batch, and flushes the TLB after it.
+    /// Makes what waits in the batch, and flushes all vCPUs' TLBs after it.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        self.batch.operation(mmuext::flush_here()).map_err(Error::Refused)?;
+        self.batch.operation(mmuext::flush_all()).map_err(Error::Refused)?;
         self.commit()
     }
 }

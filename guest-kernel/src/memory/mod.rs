@@ -24,16 +24,16 @@ mod space;
 
 use crate::paging::Mfn;
 use crate::paging::frames::{FrameList, FrameTable};
+use crate::sync::{Mutex, MutexGuard, Once};
 use batch::Batch;
 use core::fmt;
 use pv_abi::errno::Errno;
-use spin::{Mutex, MutexGuard, Once};
 
 pub use direct::DIRECT_MAP;
 pub use frames::Frame;
 pub use heap::heap_size;
 pub use kernel::KERNEL_PAGES;
-pub use numbers::{address_of_frame, entry, machine_frame, machine_frame_at, mapped_end, pseudo_physical_frame};
+pub use numbers::{address_of_frame, entry, machine_frame, machine_frame_at, machine_frame_behind, mapped_end, pseudo_physical_frame};
 pub use space::{Access, Denied, Space, Touched, USER_END};
 
 pub(crate) use heap::init;

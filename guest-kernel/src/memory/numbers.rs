@@ -34,6 +34,11 @@ pub fn machine_frame_at(address: u64) -> Option<u64> {
     machine_frame(address.checked_sub(VIRT_BASE)? / PAGE_SIZE)
 }
 
+/// The machine frame behind any address that the kernel has mapped.
+pub fn machine_frame_behind(address: u64) -> Option<u64> {
+    paging::target(entry(address)?).map(|mfn| mfn.0)
+}
+
 /// What the machine-to-physical table says of machine frame `mfn`; `None` if that part of the table isn't readable.
 pub fn pseudo_physical_frame(mfn: u64) -> Option<u64> {
     probe::read(MACH2PHYS_VIRT_START.checked_add(mfn.checked_mul(8)?)?).ok()

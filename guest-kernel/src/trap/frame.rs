@@ -8,6 +8,9 @@ use pv_abi::vcpu::VcpuContextFlags;
 /// from one, which spares it `rcx` and `r11`.
 pub(super) const SYSTEM_CALL: u64 = 1 << 8;
 
+/// What the entry of an event upcall has in place of a vector.
+pub(super) const UPCALL: u64 = 1 << 9;
+
 const _: () = assert!(SYSTEM_CALL == VcpuContextFlags::IN_SYSCALL.bits());
 
 /// Everything about a trap. The order is that of the stubs' pushes.
@@ -69,6 +72,11 @@ impl TrapFrame {
     /// Whether this is no trap but the `syscall` instruction in user mode.
     pub fn is_system_call(&self) -> bool {
         self.vector == SYSTEM_CALL
+    }
+
+    /// Whether this is no trap but an event upcall.
+    pub(super) fn is_upcall(&self) -> bool {
+        self.vector == UPCALL
     }
 
     /// The vector, 0 to 255.

@@ -8,32 +8,41 @@ mod frame;
 mod stubs;
 pub mod user;
 
-use crate::hypercall;
+use crate::sync::Slot;
+use crate::{event, hypercall, vcpu};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 use pv_abi::trap::{FLAT_KERNEL_CS, TrapInfo};
-use spin::Mutex;
 
 pub use frame::{Caught, TrapFrame};
-pub use stubs::address as stub_address;
+pub use stubs::{address as stub_address, event_entry};
 
 /// Handles one trap; what it leaves in the frame is what execution goes on with.
 pub type Handler = fn(&mut TrapFrame);
 
-static HANDLERS: Mutex<[Option<Handler>; 256]> = Mutex::new([None; 256]);
+/// The vector of a non-maskable interrupt, which nobody expects.
+const NMI: u8 = 2;
 
-/// Where to go on after the next trap; 0 when none is expected. Written by [`catch!`](crate::catch).
+static HANDLERS: [Slot<Handler>; 256] = [const { Slot::empty() }; 256];
+
+/// Where each vCPU goes on after its next trap; 0 when none is expected. Written by [`catch!`](crate::catch).
 #[doc(hidden)]
-pub static RECOVERY: AtomicU64 = AtomicU64::new(0);
+pub static RECOVERY: [AtomicU64; vcpu::LIMIT] = [const { AtomicU64::new(0) }; vcpu::LIMIT];
 
-/// The frame of the last expected trap. Only the trap path writes it, and only the code it interrupted reads it.
+/// The frame of a vCPU's last expected trap. Only the trap path writes it, and only the code it interrupted reads it.
 struct LastFrame(UnsafeCell<Option<TrapFrame>>);
 
-// SAFETY: one vCPU runs this kernel, and `handle` doesn't run while `last_frame` or `take_caught` copies the value:
-// they can't fault.
+// SAFETY: each vCPU uses its own, and `handle` doesn't write while `last_frame` copies the value: that can't fault, and
+// what interrupts it expects no traps.
 unsafe impl Sync for LastFrame {}
 
-static LAST_FRAME: LastFrame = LastFrame(UnsafeCell::new(None));
+static LAST_FRAMES: [LastFrame; vcpu::LIMIT] = [const { LastFrame(UnsafeCell::new(None)) }; vcpu::LIMIT];
+
+/// This vCPU's slot of [`RECOVERY`].
+#[doc(hidden)]
+pub fn recovery() -> &'static AtomicU64 {
+    &RECOVERY[vcpu::current() as usize]
+}
 
 /// Registers all 256 stubs: `int3` and `into` reachable from software, all others not.
 pub(crate) fn init() {
@@ -66,19 +75,19 @@ pub fn install(table: &[TrapInfo]) {
 
 /// Names the handler of `vector`, or removes it. Panics must not be caught: a handler either repairs or ends.
 pub fn set_handler(vector: u8, handler: Option<Handler>) {
-    HANDLERS.lock()[usize::from(vector)] = handler;
+    HANDLERS[usize::from(vector)].set(handler);
 }
 
 /// The whole frame of the trap that [`catch!`](crate::catch) caught last.
 pub fn last_frame() -> Option<TrapFrame> {
     // SAFETY: see `LastFrame`.
-    unsafe { *LAST_FRAME.0.get() }
+    unsafe { *LAST_FRAMES[vcpu::current() as usize].0.get() }
 }
 
 /// What the last `catch!` caught, if anything; disarms the expectation either way.
 #[doc(hidden)]
 pub fn take_caught() -> Option<Caught> {
-    if RECOVERY.swap(0, Ordering::Relaxed) != 0 {
+    if recovery().swap(0, Ordering::Relaxed) != 0 {
         return None;
     }
     last_frame().map(|frame| frame.caught())
@@ -93,10 +102,10 @@ macro_rules! catch {
     ([$($line:literal),+ $(,)?] $($operands:tt)*) => {{
         core::arch::asm!(
             "lea rax, [rip + 77f]",
-            "mov [rip + {recovery}], rax",
+            "mov [{recovery}], rax",
             $($line,)+
             "77:",
-            recovery = sym $crate::trap::RECOVERY,
+            recovery = in(reg) $crate::trap::recovery(),
             out("rax") _,
             $($operands)*
         );
@@ -106,16 +115,21 @@ macro_rules! catch {
 
 /// The Rust half of every trap, called by the stubs with interrupted registers saved in `frame`.
 extern "sysv64" fn handle(frame: &mut TrapFrame) {
-    let recovery = RECOVERY.swap(0, Ordering::Relaxed);
-    if recovery != 0 {
-        // SAFETY: see `LastFrame`.
-        unsafe { *LAST_FRAME.0.get() = Some(*frame) };
-        frame.rip = recovery;
+    let armed = recovery().swap(0, Ordering::Relaxed);
+    if frame.is_upcall() {
+        event::upcall();
+        recovery().store(armed, Ordering::Relaxed);
         return;
     }
-    let handler = HANDLERS.lock()[usize::from(frame.vector())];
-    match handler {
+    if armed != 0 && frame.vector() != NMI {
+        // SAFETY: see `LastFrame`.
+        unsafe { *LAST_FRAMES[vcpu::current() as usize].0.get() = Some(*frame) };
+        frame.rip = armed;
+        return;
+    }
+    match HANDLERS[usize::from(frame.vector())].get() {
         Some(handler) => handler(frame),
         None => panic!("unexpected trap\n{frame}"),
     }
+    recovery().store(armed, Ordering::Relaxed);
 }

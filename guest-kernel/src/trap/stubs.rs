@@ -3,7 +3,7 @@
 //! At a stub's first instruction the stack holds, from `rsp` up: rcx, r11, the error code (some vectors only), rip, cs
 //! with the upcall mask above it, rflags, rsp, ss. See "exception frame" in the PV ABI (`xen/arch-x86/xen-x86_64.h`).
 
-use super::frame::{SYSTEM_CALL, TrapFrame};
+use super::frame::{SYSTEM_CALL, TrapFrame, UPCALL};
 use super::user::KERNEL_STACK;
 use core::arch::global_asm;
 use core::mem::offset_of;
@@ -31,6 +31,13 @@ global_asm!(
     "    jmp trap_common",
     "    .set vector, vector + 1",
     ".endr",
+    // The event callback: the frame is that of a trap without error code.
+    ".globl event_upcall",
+    "event_upcall:",
+    "    pop rcx",
+    "    pop r11",
+    "    push 0",
+    "    push {upcall}",
     ".globl trap_common",
     "trap_common:",
     "    push rdi",
@@ -95,6 +102,7 @@ global_asm!(
     error_code = const offset_of!(TrapFrame, error_code),
     cs = const offset_of!(TrapFrame, cs),
     system_call = const SYSTEM_CALL,
+    upcall = const UPCALL,
     kernel_stack = sym KERNEL_STACK,
     iret = const pv_abi::hypercall::IRET,
     handle = sym super::handle,
@@ -109,4 +117,12 @@ pub fn address(vector: u8) -> u64 {
         static trap_stubs: u8;
     }
     &raw const trap_stubs as u64 + STRIDE * u64::from(vector)
+}
+
+/// The address to register for event upcalls.
+pub fn event_entry() -> u64 {
+    unsafe extern "C" {
+        static event_upcall: u8;
+    }
+    &raw const event_upcall as u64
 }

@@ -8,7 +8,7 @@ use core::ops::Range;
 use guest_kernel::memory::{self, Access, Denied, Error, KERNEL_PAGES, Memory, Space, Touched};
 use guest_kernel::paging::{PAGE_BYTES, PAGE_SIZE, PRESENT, Rights, WRITABLE};
 use guest_kernel::probe;
-use spin::MutexGuard;
+use guest_kernel::sync::MutexGuard;
 
 /// Where the stories' regions start: in the middle of what a level 1 table covers, so that they need two.
 const BASE: u64 = 0x7fff_f000;

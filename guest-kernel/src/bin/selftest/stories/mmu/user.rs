@@ -15,7 +15,7 @@ use pv_abi::hypercall::IRET;
 use pv_abi::trap::{
     CALLBACKTYPE_SYSCALL, CallbackFlags, FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_USER_CS, FLAT_USER_SS, IretContext,
 };
-use spin::Mutex;
+use guest_kernel::sync::Mutex;
 
 /// Where the program is.
 pub const CODE: u64 = 0x40_0000;

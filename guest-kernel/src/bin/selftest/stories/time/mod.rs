@@ -1,0 +1,5 @@
+//! Time and timers.
+
+pub mod clock;
+pub mod runstate;
+pub mod timers;

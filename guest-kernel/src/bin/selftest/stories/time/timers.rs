@@ -1,0 +1,173 @@
+//! One-shot and periodic timers.
+
+use crate::check::{Told, equal, holds, refused, skip};
+use crate::stories::event::{refusal, start};
+use crate::stories::smp::wait_until;
+use guest_kernel::{event, hypercall, println, smp, time, timer, vcpu};
+use pv_abi::errno::Errno;
+use pv_abi::vcpu::SingleshotFlags;
+
+const MICROSECOND: u64 = 1000;
+const MILLISECOND: u64 = 1_000_000;
+/// Xen lets timers that lie so close to each other expire together.
+const SLOP: u64 = 50 * MICROSECOND;
+
+fn now() -> u64 {
+    time::now().unwrap_or(0)
+}
+
+fn none() -> SingleshotFlags {
+    SingleshotFlags::empty()
+}
+
+/// Sets a timer by `set`, and sleeps until it fires; says how late that was.
+fn lateness(at: u64, set: impl Fn(u64) -> hypercall::Answer) -> Result<u64, crate::check::Ending> {
+    let before = timer::fired();
+    set(at).map_err(refusal)?;
+    while timer::fired() == before {
+        hypercall::block().map_err(refusal)?;
+        event::disable();
+    }
+    let fired = now();
+    holds("early", fired + SLOP >= at)?;
+    Ok(fired.saturating_sub(at))
+}
+
+fn accuracy(set: impl Fn(u64) -> hypercall::Answer) -> Told {
+    start(1)?;
+    timer::init().map_err(refusal)?;
+    let mut worst = 0;
+    for delay in [1, 20, 100, 1000, 5000, 20_000, 100_000, 1000, 300] {
+        let late = lateness(now() + delay * MICROSECOND, &set)?;
+        println!("{delay} us: {late} ns late");
+        worst = worst.max(late);
+    }
+    // Generous: the machine under the test may be a busy one.
+    holds("late", worst < 1000 * MILLISECOND)?;
+    let before = timer::fired();
+    hypercall::poll(&[], now() + 30 * MILLISECOND).map_err(refusal)?;
+    event::enable();
+    event::disable();
+    equal("fired again", timer::fired(), before)
+}
+
+/// `set_singleshot_timer` fires once, not early and not much later.
+pub fn singleshot() -> Told {
+    accuracy(|at| hypercall::set_singleshot_timer(0, at, none()))
+}
+
+/// So does `set_timer_op`.
+pub fn set_timer_op() -> Told {
+    accuracy(hypercall::set_timer)
+}
+
+/// A time that has passed fires at once, or is refused where the guest asks for that.
+pub fn past() -> Told {
+    start(1)?;
+    timer::init().map_err(refusal)?;
+    for at in [now(), now() - 1000 * MILLISECOND, 1] {
+        let start = now();
+        lateness(at, |at| hypercall::set_singleshot_timer(0, at, none()))?;
+        lateness(at, hypercall::set_timer)?;
+        holds("slept", now() - start < 1000 * MILLISECOND)?;
+    }
+    let fired = timer::fired();
+    let refusal = hypercall::set_singleshot_timer(0, now() - MILLISECOND, SingleshotFlags::FUTURE);
+    refused("only in the future", refusal, Errno::ETIME)?;
+    hypercall::poll(&[], now() + 10 * MILLISECOND).map_err(crate::stories::event::refusal)?;
+    event::enable();
+    event::disable();
+    equal("fired", timer::fired(), fired)
+}
+
+/// A timer that is stopped, or set again, doesn't fire.
+pub fn stop() -> Told {
+    start(1)?;
+    timer::init().map_err(refusal)?;
+    let stops: [fn() -> hypercall::Answer; 2] = [|| hypercall::stop_singleshot_timer(0), || hypercall::set_timer(0)];
+    for stop in stops {
+        equal("set", hypercall::set_singleshot_timer(0, now() + 20 * MILLISECOND, none()), Ok(0))?;
+        equal("stop", stop(), Ok(0))?;
+        equal("stop again", stop(), Ok(0))?;
+        hypercall::poll(&[], now() + 40 * MILLISECOND).map_err(refusal)?;
+        event::enable();
+        event::disable();
+        equal("fired", timer::fired(), 0)?;
+    }
+    equal("set", hypercall::set_singleshot_timer(0, now() + 5 * MILLISECOND, none()), Ok(0))?;
+    equal("set later", hypercall::set_singleshot_timer(0, now() + 60 * MILLISECOND, none()), Ok(0))?;
+    hypercall::poll(&[], now() + 20 * MILLISECOND).map_err(refusal)?;
+    event::enable();
+    event::disable();
+    equal("fired at the first time", timer::fired(), 0)
+}
+
+/// Timers are set by their own vCPU, for vCPUs that are there.
+pub fn refusals() -> Told {
+    for id in [vcpu::count(), 8191, u32::MAX] {
+        refused("nobody's", hypercall::set_singleshot_timer(id, 1, none()), Errno::ENOENT)?;
+        refused("nobody's", hypercall::stop_singleshot_timer(id), Errno::ENOENT)?;
+        refused("nobody's", hypercall::set_periodic_timer(id, MILLISECOND), Errno::ENOENT)?;
+        refused("nobody's", hypercall::stop_periodic_timer(id), Errno::ENOENT)?;
+    }
+    for period in [0, 1, MILLISECOND - 1, u64::MAX, 1 << 63] {
+        refused("not a period", hypercall::set_periodic_timer(0, period), Errno::EINVAL)?;
+    }
+    if vcpu::count() < 2 {
+        return skip("one vCPU");
+    }
+    refused("another's", hypercall::set_singleshot_timer(1, now() + MILLISECOND, none()), Errno::EINVAL)?;
+    refused("another's", hypercall::stop_singleshot_timer(1), Errno::EINVAL)
+}
+
+/// Ticks come at their rate, until they are stopped.
+pub fn periodic() -> Told {
+    start(1)?;
+    timer::init().map_err(refusal)?;
+    equal("set", hypercall::set_periodic_timer(0, 5 * MILLISECOND), Ok(0))?;
+    let start = now();
+    event::enable();
+    wait_until("ticks", || timer::fired() >= 20)?;
+    let took = now() - start;
+    println!("20 ticks of 5 ms in {took} ns");
+    holds("too fast", took >= 19 * 5 * MILLISECOND - SLOP)?;
+    equal("stop", hypercall::stop_periodic_timer(0), Ok(0))?;
+    let fired = timer::fired();
+    hypercall::poll(&[], now() + 50 * MILLISECOND).map_err(refusal)?;
+    event::disable();
+    holds("ticks after the stop", timer::fired() <= fired + 1)
+}
+
+/// A domain starts with ticks of 10 ms.
+pub fn initial_ticks() -> Told {
+    start(1)?;
+    let port = hypercall::bind_virq(pv_abi::event::VIRQ_TIMER, 0).map_err(refusal)?;
+    for _ in 0..5 {
+        let start = now();
+        hypercall::poll(&[port], start + 2000 * MILLISECOND).map_err(refusal)?;
+        holds("a tick", event::clear_pending(port))?;
+    }
+    Ok(())
+}
+
+/// All vCPUs sleep at once, each for another time, and wake in time.
+pub fn sleepers() -> Told {
+    let count = vcpu::count().min(8);
+    start(count)?;
+    let late = smp::everywhere(count, |id| {
+        timer::init()?;
+        let mut worst = 0;
+        for round in 1..=10 {
+            let at = now() + (round * (u64::from(id) + 1)) * 300 * MICROSECOND;
+            timer::sleep_until(at)?;
+            worst = worst.max(now() - at);
+        }
+        Ok(worst)
+    });
+    for late in late {
+        let late = late.map_err(refusal)?;
+        println!("{late} ns late at most");
+        holds("late", late < 2000 * MILLISECOND)?;
+    }
+    Ok(())
+}
