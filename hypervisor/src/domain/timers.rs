@@ -4,6 +4,8 @@ use crate::time::MILLISECOND;
 
 /// Shortest period that a guest may ask for, in nanoseconds.
 pub const MIN_PERIOD: u64 = MILLISECOND;
+/// The longest: a century and a half, as in Xen.
+pub const MAX_PERIOD: u64 = u64::MAX >> 2;
 
 /// When a vCPU's timers fire next, in system time. They belong to the vCPU and move with it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

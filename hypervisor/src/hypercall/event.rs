@@ -69,8 +69,10 @@ fn bind_virq<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     let request: EvtchnBindVirq = call.read(address)?;
     let own = call.platform.events().clone();
     let port = own.bind_virq(request.virq, VcpuId(request.vcpu))?;
-    // A timer that nobody would have heard of was not set.
+    // Until now nobody would have heard of a timer: it was not set, and what has passed is lost.
     if (request.virq, request.vcpu) == (VIRQ_TIMER, call.vcpu.id.0) {
+        let now = call.platform.now();
+        call.vcpu.timers.expire(now);
         call.platform.timers_changed(call.vcpu);
     }
     tell_port(call, &own, port, address, EvtchnBindVirq { port, ..request })

@@ -18,7 +18,7 @@ use super::{Call, Next, Parked, Platform, Reply};
 use crate::addr::{Mfn, PAGE_SIZE, VcpuId};
 use crate::domain::areas;
 use crate::domain::context::Context;
-use crate::domain::timers::{MIN_PERIOD, Timers};
+use crate::domain::timers::{MAX_PERIOD, MIN_PERIOD, Timers};
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::domain::{End, ShutdownReason};
 use crate::guest::check_span;
@@ -84,7 +84,7 @@ pub(super) fn vcpu_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         }
         VCPUOP_SET_PERIODIC_TIMER => {
             let VcpuSetPeriodicTimer { period_ns } = call.read(call.word(2))?;
-            if period_ns < MIN_PERIOD {
+            if !(MIN_PERIOD..=MAX_PERIOD).contains(&period_ns) {
                 return Err(Errno::EINVAL.into());
             }
             let now = call.platform.now();
@@ -136,7 +136,7 @@ fn register_info<P: Platform>(call: &mut Call<'_, P>, id: VcpuId) -> Reply {
     }
     // One that straddled words would be read and written in parts (XSA-327).
     if !offset.is_multiple_of(align_of::<VcpuInfoAbi>()) {
-        return Err(Errno::ENXIO.into());
+        return Err(Errno::EINVAL.into());
     }
     let events = call.platform.events().clone();
     let link = events.vcpu(id).ok_or(Errno::ENOENT)?;

@@ -45,5 +45,4 @@ const EINVAL: i64 = Errno::EINVAL.code();
 const ENOENT: i64 = Errno::ENOENT.code();
 const ENOSYS: i64 = Errno::ENOSYS.code();
 const EPERM: i64 = Errno::EPERM.code();
-const ENXIO: i64 = Errno::ENXIO.code();
 const ESRCH: i64 = Errno::ESRCH.code();

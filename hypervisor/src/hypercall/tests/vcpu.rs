@@ -140,7 +140,7 @@ fn event_flags_move_once() {
     };
     assert_eq!(register(0, page, 4033), EINVAL, "it would cross the page's end");
     assert_eq!(register(0, page, 0xffff_ffc0), EINVAL);
-    assert_eq!(register(0, page, 4), ENXIO, "not aligned");
+    assert_eq!(register(0, page, 4), EINVAL, "not aligned");
     assert_eq!(register(0, table, 0), EINVAL, "a page table");
     assert_eq!(register(0, u64::MAX, 0), EINVAL);
     assert_eq!(register(1, page, 0), EINVAL, "it may run");
@@ -177,8 +177,10 @@ fn timers() {
         assert_eq!(world.vcpu_op(VCPUOP_SET_PERIODIC_TIMER, vcpu), code);
     }
     assert_eq!(world.vcpu().timers.deadline(), Some(now + MILLISECOND));
-    world.fake.put_words(REQUEST, &[MILLISECOND - 1]);
-    assert_eq!(world.vcpu_op(VCPUOP_SET_PERIODIC_TIMER, 0), EINVAL);
+    for period in [0, MILLISECOND - 1, 1 << 62, u64::MAX] {
+        world.fake.put_words(REQUEST, &[period]);
+        assert_eq!(world.vcpu_op(VCPUOP_SET_PERIODIC_TIMER, 0), EINVAL);
+    }
 }
 
 #[test]
