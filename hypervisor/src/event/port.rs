@@ -73,10 +73,7 @@ impl Port {
 }
 
 /// Locks two ports that are not the same.
-pub(super) fn lock_two<'a>(
-    first: &'a Port,
-    second: &'a Port,
-) -> (MutexGuard<'a, Binding>, MutexGuard<'a, Binding>) {
+pub(super) fn lock_two<'a>(first: &'a Port, second: &'a Port) -> (MutexGuard<'a, Binding>, MutexGuard<'a, Binding>) {
     if ptr::from_ref(first) < ptr::from_ref(second) {
         let locked = first.lock();
         (locked, second.lock())

@@ -109,7 +109,8 @@ impl World {
                 self.made(domain, made, free, Bound::Unbound(other), V0);
             }
             3..6 => {
-                let waits = self.models[other].ports.get(&port).is_some_and(|port| port.bound == Bound::Unbound(domain));
+                let waits =
+                    self.models[other].ports.get(&port).is_some_and(|port| port.bound == Bound::Unbound(domain));
                 let made = events.bind_interdomain(&self.guests[other].events, port);
                 if let Ok((local, wake)) = made {
                     assert!(waits);
@@ -259,8 +260,7 @@ impl World {
             }
             [V0, V1].into_iter().for_each(|vcpu| self.upcall(domain, vcpu));
             let Model { ports, masked } = &self.models[domain];
-            let lost: Vec<_> =
-                ports.iter().filter(|(port, known)| known.pending && !masked.contains(port)).collect();
+            let lost: Vec<_> = ports.iter().filter(|(port, known)| known.pending && !masked.contains(port)).collect();
             assert!(lost.is_empty(), "lost: {lost:?}");
         }
     }

@@ -5,17 +5,17 @@
 
 use core::cell::RefCell;
 use core::fmt;
-use std::sync::Arc;
 use std::boxed::Box;
 use std::string::{String, ToString};
+use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId, is_canonical};
 use crate::bounce::GuestSpace;
+use crate::domain::link::VcpuLink;
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
-use crate::domain::link::VcpuLink;
 use crate::emulate::SegmentBase;
 use crate::event::tests::Pages;
 use crate::event::{Events, Kick, Rights};

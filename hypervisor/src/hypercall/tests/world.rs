@@ -10,6 +10,7 @@ use crate::addr::{CpuId, DomainId, Mfn, PAGE_SIZE, VcpuId};
 use crate::bounce::Return;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
+use crate::event::Closing;
 use crate::guest::GuestRegisters;
 use crate::hypercall::{BUDGET, Next, Platform, dispatch_within};
 use crate::mm::entry::Entry;
@@ -276,8 +277,11 @@ impl<'a> World<'a> {
                 model.type_reference(Mfn(n as u64), state.frame_type());
             }
         }
-        for domain in self.fake.domains.iter().filter(|domain| domain.shared_mfn != Mfn(0)) {
-            model.reference(domain.shared_mfn);
+        for domain in &self.fake.domains {
+            if domain.shared_mfn != Mfn(0) {
+                model.reference(domain.shared_mfn);
+            }
+            domain.events.held_frames().for_each(|mfn| model.type_reference(mfn, FrameType::Writable));
         }
         model.check();
         self.fake.check_cpus();
@@ -302,6 +306,14 @@ impl<'a> World<'a> {
             self.until_done(vcpu, |op, _, _| op.drain());
         }
         for domain in 0..DOMAINS {
+            let events = self.fake.domains[domain].events.clone();
+            assert!(events.close_all(Closing::End, &mut BUDGET.clone()));
+            while let Some(mfn) = events.take_frame() {
+                self.until_done(2 * domain, |op, _, _| {
+                    op.put_writable(mfn);
+                    Ok(())
+                });
+            }
             self.until_done(2 * domain, |op, _, frames| frames.run(|frames| op.tear_down(frames)));
             let shared = core::mem::replace(&mut self.fake.domains[domain].shared_mfn, Mfn(0));
             self.until_done(2 * domain, |op, _, _| {
