@@ -50,8 +50,9 @@ const _: () = assert!(size_of::<Port>() == 32);
 
 impl Port {
     /// A port that is not in use.
-    pub const FREE: Port =
-        Port { binding: Mutex::new(Binding::Free), vcpu: AtomicU8::new(0), place: Mutex::new(Place::NEW) };
+    pub const fn new() -> Port {
+        Port { binding: Mutex::new(Binding::Free), vcpu: AtomicU8::new(0), place: Mutex::new(Place::NEW) }
+    }
 
     /// Its binding, which doesn't change while this is held; nor does its peer's, if there is one.
     #[inline]

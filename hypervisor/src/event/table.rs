@@ -16,32 +16,31 @@ use super::port::{Binding, Port};
 /// log2 of the ports in the first segment.
 const FIRST_BITS: u32 = 6;
 /// Enough for all ports there can be.
-const SEGMENTS: usize = (EVTCHN_FIFO_NR_CHANNELS.ilog2() - FIRST_BITS + 1) as usize;
+const SEGMENTS: u32 = EVTCHN_FIFO_NR_CHANNELS.ilog2() - FIRST_BITS + 1;
 
 /// All ports that there are yet.
 pub(super) struct Ports {
-    segments: [Once<Box<[Port]>>; SEGMENTS],
+    segments: [Once<Box<[Port]>>; SEGMENTS as usize],
 }
 
 /// The segment that a port is in.
 #[inline]
-const fn segment_of(number: u32) -> usize {
-    (u32::BITS - (number >> FIRST_BITS).leading_zeros()) as usize
+const fn segment_of(number: u32) -> u32 {
+    u32::BITS - (number >> FIRST_BITS).leading_zeros()
 }
 
 /// Ports in a segment.
 #[inline]
-const fn len_of(segment: usize) -> u32 {
-    let doublings = (segment as u32).saturating_sub(1);
-    1 << (FIRST_BITS + doublings)
+const fn len_of(segment: u32) -> u32 {
+    1 << (FIRST_BITS + segment.saturating_sub(1))
 }
 
 impl Ports {
     /// The first segment, as creating a domain needs it anyway.
     pub fn new() -> Ports {
-        let ports = Ports { segments: [const { Once::new() }; SEGMENTS] };
+        let ports = Ports { segments: [const { Once::new() }; SEGMENTS as usize] };
         let [first, ..] = &ports.segments;
-        first.call_once(|| (0..len_of(0)).map(|_| Port::FREE).collect());
+        first.call_once(|| (0..len_of(0)).map(|_| Port::new()).collect());
         ports
     }
 
@@ -49,7 +48,7 @@ impl Ports {
     #[inline]
     pub fn get(&self, number: u32) -> Option<&Port> {
         let segment = segment_of(number);
-        let ports = self.segments.get(segment)?.get()?;
+        let ports = self.segments.get(segment as usize)?.get()?;
         // A segment's length is a power of two, and its first number a multiple of that.
         ports.get((number & (len_of(segment) - 1)) as usize)
     }
@@ -62,11 +61,11 @@ impl Ports {
     /// Adds the segment that a port is in; all before it are there.
     fn grow(&self, number: u32) -> Result<(), Errno> {
         let segment = segment_of(number);
-        let slot = self.segments.get(segment).ok_or(Errno::ENOSPC)?;
+        let slot = self.segments.get(segment as usize).ok_or(Errno::ENOSPC)?;
         let len = len_of(segment);
         let mut ports = Vec::new();
         ports.try_reserve_exact(len as usize).map_err(|_| Errno::ENOMEM)?;
-        ports.extend((0..len).map(|_| Port::FREE));
+        ports.extend((0..len).map(|_| Port::new()));
         slot.call_once(|| ports.into_boxed_slice());
         Ok(())
     }

@@ -184,6 +184,15 @@ impl Fifo {
 }
 
 impl Events {
+    /// The frames that are held for it.
+    #[cfg(test)]
+    pub(crate) fn held_frames(&self) -> impl Iterator<Item = Mfn> {
+        let state = self.fifo.state.get();
+        let blocks = state.into_iter().flat_map(|state| &state.queues).filter_map(|queues| queues.lock().control);
+        let pages = state.into_iter().flat_map(|state| &state.pages).map(|page| Mfn(page.load(Ordering::SeqCst)));
+        blocks.map(|block| block.mfn).chain(pages.filter(|&mfn| mfn != Mfn::INVALID))
+    }
+
     /// Tells a vCPU's control block. With the first one the domain switches to FIFO delivery. The caller holds the frame as
     /// writable, and on success leaves that to [`Events::take_frame`].
     ///

@@ -98,7 +98,6 @@ impl World {
         }
     }
 
-    #[expect(clippy::too_many_lines, reason = "a list of what can be done")]
     fn act(&mut self, Action { domain, kind, port, vcpu, other }: Action) {
         let events = self.guests[domain].events.clone();
         let (vcpu, known) = (VcpuId(vcpu), self.models[domain].ports.get(&port).copied());

@@ -13,6 +13,7 @@ use crate::domain::End;
 use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
+use crate::event::Closing;
 use crate::guest::GuestRegisters;
 use crate::hypercall::{BUDGET, Next, Platform, dispatch_within, is_iret};
 use crate::mm::entry::Entry;
@@ -24,7 +25,7 @@ use crate::mm::state::{FrameType, State};
 use crate::mm::tests::machine::{DOMAINS, Machine, Memory};
 use crate::mm::tests::model::Model;
 
-use super::fake::{CPUS, Cpu, Fake, events};
+use super::fake::{CPUS, Cpu, Fake};
 
 pub const VCPUS: usize = 2 * DOMAINS;
 /// The vCPU that calls if nobody says otherwise: the first of domain 1, which has no privileges.
@@ -290,8 +291,11 @@ impl<'a> World<'a> {
                 model.type_reference(Mfn(n as u64), state.frame_type());
             }
         }
-        for domain in self.fake.domains.iter().filter(|domain| domain.shared_mfn != Mfn(0)) {
-            model.reference(domain.shared_mfn);
+        for domain in &self.fake.domains {
+            if domain.shared_mfn != Mfn(0) {
+                model.reference(domain.shared_mfn);
+            }
+            domain.events.held_frames().for_each(|mfn| model.type_reference(mfn, FrameType::Writable));
         }
         model.check();
         self.fake.check_cpus();
@@ -318,7 +322,16 @@ impl<'a> World<'a> {
             self.until_done(vcpu, |op, _, _| op.drain());
         }
         for domain in 0..DOMAINS {
-            let events = core::mem::replace(&mut self.fake.domains[domain].events, events(DomainId(domain as u16)));
+            let events = self.fake.domains[domain].events.clone();
+            assert!(events.close_all(Closing::End, &mut BUDGET.clone()));
+            while let Some(mfn) = events.take_frame() {
+                self.until_done(2 * domain, |op, _, _| {
+                    op.put_writable(mfn);
+                    Ok(())
+                });
+            }
+            let fresh = super::fake::events(DomainId(domain as u16));
+            let events = core::mem::replace(&mut self.fake.domains[domain].events, fresh);
             let mut frames: Vec<Mfn> = events.vcpus().iter().filter_map(VcpuLink::info_frame).collect();
             self.until_done(2 * domain, |op, _, _| {
                 frames.drain(..).for_each(|mfn| op.put_writable(mfn));

@@ -8,9 +8,7 @@ use alloc::vec::Vec;
 use guest_kernel::{event, hypercall, vcpu};
 use pv_abi::domid::DOMID_SELF;
 use pv_abi::errno::Errno;
-use pv_abi::event::{
-    EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindVirq, EvtchnExpandArray, EvtchnInitControl,
-};
+use pv_abi::event::{EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindVirq, EvtchnExpandArray, EvtchnInitControl};
 use pv_abi::hypercall::EVENT_CHANNEL_OP;
 
 const PENDING: u32 = 1 << 31;

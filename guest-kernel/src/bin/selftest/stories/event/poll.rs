@@ -1,7 +1,7 @@
 //! `SCHEDOP_poll`: sleeping until a port has an event, masked or not.
 
 use super::{COUNT, count, refusal, start};
-use crate::check::{Told, equal, holds, reads, refused, call};
+use crate::check::{Told, call, equal, holds, reads, refused};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 use guest_kernel::{event, hypercall, smp, time};

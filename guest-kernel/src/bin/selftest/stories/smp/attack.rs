@@ -35,9 +35,8 @@ pub fn areas() -> Told {
     readable.write(0, 0x5555);
     readable.protect()?;
     // SAFETY: none of these places is Rust's.
-    let register: [fn(u64) -> hypercall::Answer; 2] = unsafe {
-        [|at| hypercall::register_runstate_area(0, at), |at| hypercall::register_time_area(0, at)]
-    };
+    let register: [fn(u64) -> hypercall::Answer; 2] =
+        unsafe { [|at| hypercall::register_runstate_area(0, at), |at| hypercall::register_time_area(0, at)] };
     for register in register {
         for address in [HYPERVISOR, M2P, 0xffff_87ff_ffff_fff0] {
             refused("in the hypervisor", register(address), Errno::EFAULT)?;
