@@ -17,6 +17,7 @@ mod scenario;
 mod suite;
 mod suites;
 mod telling;
+mod together;
 mod xen;
 
 use anyhow::Result;
@@ -33,7 +34,7 @@ struct Cli {
     /// Suites to run [default: all]
     #[arg(value_name = "SUITE")]
     suites: Vec<String>,
-    /// Run the whole boot matrix instead of a sensible part of it
+    /// Try all machines of the suites that have many, instead of a sensible part of them
     #[arg(long)]
     full: bool,
     /// List the names of the tests, and run nothing

@@ -46,8 +46,8 @@ impl Xen {
         &self.kernel
     }
 
-    /// Boots Xen with `guest` as its first domain. `arguments` are more of QEMU's; the output goes to the file `log`
-    /// too.
+    /// Boots Xen with `guest` as its first domain, with so many vCPUs. `arguments` are more of QEMU's; the output goes to
+    /// the file `log` too.
     ///
     /// # Errors
     /// When QEMU can't be started.
@@ -55,6 +55,7 @@ impl Xen {
         &self,
         guest: &Path,
         command_line: &str,
+        vcpus: u32,
         hardware: &Hardware,
         arguments: &[String],
         log: &Path,
@@ -65,9 +66,18 @@ impl Xen {
         let module = folder.path().join("guest");
         fs::copy(guest, &module).with_context(|| format!("cannot copy {}", guest.display()))?;
         let module = format!("{} {command_line}", module.display());
-        let mut qemu = hardware.boot_kernel(&self.kernel, COMMAND_LINE, &module)?;
+        let mut qemu = hardware.boot_kernel(&self.kernel, &options(vcpus), &module)?;
         qemu.args(arguments);
         Ok(Session::start(&qemu, log, limit)?.keeping(folder))
+    }
+}
+
+/// Xen's command line for a first domain of so many vCPUs.
+fn options(vcpus: u32) -> String {
+    match vcpus {
+        1 => COMMAND_LINE.to_owned(),
+        // With its default scheduler, credit2, a vCPU that could run is sometimes left alone for good in QEMU.
+        _ => format!("{COMMAND_LINE} dom0_max_vcpus={vcpus} sched=credit"),
     }
 }
 

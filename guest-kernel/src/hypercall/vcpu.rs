@@ -22,6 +22,12 @@ fn read_only<T>(command: u32, id: u32, argument: &T) -> Answer {
     unsafe { vcpu_op(command, id, (&raw const *argument) as u64) }
 }
 
+/// An operation without argument.
+fn plain(command: u32, id: u32) -> Answer {
+    // SAFETY: of the commands below, none writes memory.
+    unsafe { vcpu_op(command, id, 0) }
+}
+
 /// Gives a vCPU that never ran its first state (`VCPUOP_initialise`).
 ///
 /// # Errors
@@ -35,22 +41,22 @@ pub unsafe fn vcpu_initialise(id: u32, context: &VcpuGuestContext) -> Answer {
 
 /// Lets a vCPU run (`VCPUOP_up`).
 pub fn vcpu_up(id: u32) -> Answer {
-    read_only(VCPUOP_UP, id, &())
+    plain(VCPUOP_UP, id)
 }
 
 /// Stops a vCPU where it is; [`vcpu_up`] lets it go on there (`VCPUOP_down`). The last one's end is the domain's.
 pub fn vcpu_down(id: u32) -> Answer {
-    read_only(VCPUOP_DOWN, id, &())
+    plain(VCPUOP_DOWN, id)
 }
 
 /// Asks whether vCPU `id` runs: 1 or 0, or [`Errno::ENOENT`] where there is no such vCPU (`VCPUOP_is_up`).
 pub fn vcpu_is_up(id: u32) -> Answer {
-    read_only(VCPUOP_IS_UP, id, &())
+    plain(VCPUOP_IS_UP, id)
 }
 
 /// Sends a non-maskable interrupt (`VCPUOP_send_nmi`). Without a handler it is the domain's end.
 pub fn send_nmi(id: u32) -> Answer {
-    read_only(VCPUOP_SEND_NMI, id, &())
+    plain(VCPUOP_SEND_NMI, id)
 }
 
 /// How long a vCPU has been in each run state (`VCPUOP_get_runstate_info`).
@@ -67,7 +73,7 @@ pub fn set_periodic_timer(id: u32, period_ns: u64) -> Answer {
 
 /// Stops it (`VCPUOP_stop_periodic_timer`).
 pub fn stop_periodic_timer(id: u32) -> Answer {
-    read_only(VCPUOP_STOP_PERIODIC_TIMER, id, &())
+    plain(VCPUOP_STOP_PERIODIC_TIMER, id)
 }
 
 /// Starts this vCPU's one-shot timer for a system time in nanoseconds (`VCPUOP_set_singleshot_timer`).
@@ -81,7 +87,7 @@ pub fn set_singleshot_timer(id: u32, timeout_abs_ns: u64, flags: SingleshotFlags
 
 /// Stops it (`VCPUOP_stop_singleshot_timer`).
 pub fn stop_singleshot_timer(id: u32) -> Answer {
-    read_only(VCPUOP_STOP_SINGLESHOT_TIMER, id, &())
+    plain(VCPUOP_STOP_SINGLESHOT_TIMER, id)
 }
 
 /// Moves a vCPU's `vcpu_info` to a place of the domain's, for good (`VCPUOP_register_vcpu_info`).

@@ -1,7 +1,12 @@
 //! Suite `abi`: what the hypercalls, traps and privileged instructions of the ABI do, one story of the self-test on
 //! each boot.
 
-use crate::{context::Context, guest::Verdict, suite::Test, telling};
+use crate::{
+    context::Context,
+    guest::Verdict,
+    suite::Test,
+    telling::{self, Shape},
+};
 use anyhow::Result;
 
 /// The suite, and that of its stories.
@@ -17,5 +22,5 @@ pub fn tests() -> Result<Vec<Test>> {
 
 /// How `story` ends on Pavise.
 pub fn verdict(story: &str, context: &Context) -> Verdict {
-    context.verdict(story, || telling::alone(SUITE, story, context))
+    context.verdict(story, || telling::tell(SUITE, story, Shape::SINGLE, context))
 }

@@ -5,6 +5,7 @@ mod abi;
 mod bad_input;
 mod boot;
 mod crash;
+mod events;
 mod host;
 mod lint;
 mod machine_files;
@@ -12,11 +13,12 @@ mod mmu;
 mod oracle;
 mod panic;
 mod ramdisk;
+mod sched;
 
 use crate::suite::Test;
 use anyhow::Result;
 
-/// All tests; with `full`, the boot matrix has no holes.
+/// All tests; with `full`, the matrices of machines have no holes.
 ///
 /// # Errors
 /// When a file that names tests can't be read.
@@ -31,6 +33,8 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
+    tests.extend(events::tests()?);
+    tests.extend(sched::tests(full)?);
     tests.extend(oracle::tests()?);
     Ok(tests)
 }

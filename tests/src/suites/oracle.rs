@@ -1,17 +1,17 @@
-//! Suite `oracle`: the stories of the suites `abi` and `mmu` on Debian's Xen, the same ELF file as its first domain. The
-//! verdicts agree with those on Pavise, or the difference is in `docs/differences-from-xen.md` with its reason.
+//! Suite `oracle`: the stories of the suites `abi`, `mmu`, `events` and `sched` on Debian's Xen, the same ELF file as its
+//! first domain. The verdicts agree with those on Pavise, or the difference is in `docs/differences-from-xen.md` with its
+//! reason.
 
-use super::{abi, mmu};
+use super::{abi, events, mmu, sched};
 use crate::{
     context::{Context, log_file},
     differences,
     guest::stories,
     suite::{Ending, Test},
-    telling::{Tell, cpu},
+    telling::{Shape, Tell},
     xen,
 };
 use anyhow::{Context as _, Result, ensure};
-use xtask::xen::hardware;
 
 const SUITE: &str = "oracle";
 
@@ -20,13 +20,18 @@ const SUITE: &str = "oracle";
 /// # Errors
 /// When the list of stories can't be read.
 pub fn tests() -> Result<Vec<Test>> {
-    let suites: [(&str, Tell); 2] = [(abi::SUITE, abi::verdict), (mmu::SUITE, mmu::verdict)];
+    let suites: [(&str, Shape, Tell); 4] = [
+        (abi::SUITE, Shape::SINGLE, abi::verdict),
+        (mmu::SUITE, Shape::SINGLE, mmu::verdict),
+        (events::SUITE, Shape::SEVERAL, events::verdict),
+        (sched::SUITE, Shape::SEVERAL, sched::verdict),
+    ];
     let mut known = Vec::new();
     let mut tests = Vec::new();
-    for (suite, tell) in suites {
+    for (suite, shape, tell) in suites {
         for story in stories::of_suite(suite)? {
             known.push(story.clone());
-            tests.push(Test::machine(SUITE, story.clone(), move |context| compare(&story, tell, context)));
+            tests.push(Test::machine(SUITE, story.clone(), move |context| compare(&story, shape, tell, context)));
         }
     }
     tests.insert(0, Test::host(SUITE, "table-of-differences", move |_| names_only(&known)));
@@ -41,12 +46,12 @@ fn names_only(known: &[String]) -> Result<Ending> {
     Ok(Ending::Passed)
 }
 
-fn compare(story: &str, tell: Tell, context: &Context) -> Result<Ending> {
+fn compare(story: &str, shape: Shape, tell: Tell, context: &Context) -> Result<Ending> {
     let xen = match context.xen() {
         Ok(xen) => xen,
         Err(reason) => return Ok(Ending::Skipped(format!("{reason:#}"))),
     };
-    let on_xen = xen::tell(xen, story, &hardware(cpu(story)), &log_file(&format!("{SUITE}/{story}")))?;
+    let on_xen = xen::tell(xen, story, shape, &log_file(&format!("{SUITE}/{story}")))?;
     let on_pavise = tell(story, context);
     differences::judge(differences::of_story(story)?.as_ref(), on_pavise.outcome, on_xen.outcome)
         .with_context(|| format!("Pavise: {on_pavise}\nXen: {on_xen}\n"))?;

@@ -7,7 +7,8 @@ use crate::stories::*;
 pub struct Story {
     /// One word.
     pub name: &'static str,
-    /// `abi`, `mmu`, `events`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `crash`: the domain is killed.
+    /// `abi`, `mmu`, `events`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `pair`: parts of stories that several domains
+    /// tell together. `crash`: the domain is killed.
     /// `boot`: for a machine made for it.
     pub suite: &'static str,
     /// The story.
@@ -355,6 +356,15 @@ stories! {
         "attack-vcpu-arguments": smp::attack::arguments,
         "attack-vcpu-areas": smp::attack::areas,
         "attack-vcpu-states": smp::attack::states,
+    }
+    pair {
+        "pair-ping": pair::ping,
+        "pair-pong": pair::pong,
+        "pair-storm": pair::storm,
+        "pair-latency": pair::latency,
+        "pair-survivor": pair::survivor,
+        "pair-goner": pair::goner,
+        "pair-ring": pair::ring,
     }
     boot {
         "ramdisk": ramdisk::ramdisk,

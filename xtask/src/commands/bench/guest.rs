@@ -91,7 +91,7 @@ impl Subject {
             }
             Self::Xen(xen) => {
                 let hardware = Hardware { icount: true, ..xen::hardware(COUNTING_CPU) };
-                xen.boot(&build::guest(GUEST), options, &hardware, arguments, &log, LIMIT)
+                xen.boot(&build::guest(GUEST), options, 1, &hardware, arguments, &log, LIMIT)
             }
         }
     }

@@ -17,6 +17,7 @@ pub mod mmu;
 pub mod msrs;
 pub mod multicall;
 pub mod neighbour;
+pub mod pair;
 pub mod ports;
 pub mod ramdisk;
 pub mod sched;

@@ -5,8 +5,9 @@ use crate::check::{Told, call, equal, holds, reads, refused};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use guest_kernel::{event, hypercall, smp, trap, vcpu};
 use pv_abi::errno::Errno;
-use pv_abi::hypercall::CALLBACK_OP;
+use pv_abi::hypercall::{CALLBACK_OP, VCPU_OP};
 use pv_abi::trap::{CALLBACKOP_REGISTER, CALLBACKTYPE_NMI, CallbackRegister};
+use pv_abi::vcpu::VCPUOP_SEND_NMI;
 
 const NMI: u8 = 2;
 
@@ -34,5 +35,6 @@ pub fn send() -> Told {
     }
     equal("each works on", smp::everywhere(count, |id| id).len(), count as usize)?;
     holds("none came twice", (1..count).all(|id| came(id) == 50))?;
+    refused("with an argument", call(VCPU_OP, [VCPUOP_SEND_NMI.into(), 0, reads(&callback)]), Errno::EINVAL)?;
     refused("to nobody", hypercall::send_nmi(vcpu::count()), Errno::ENOENT)
 }

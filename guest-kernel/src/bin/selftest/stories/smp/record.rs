@@ -5,6 +5,7 @@ use crate::check::{Told, equal, holds, refused, skip};
 use crate::stories::event::refusal;
 use crate::stories::mmu::ground::Page;
 use core::sync::atomic::Ordering::SeqCst;
+use guest_kernel::hypercall::Answer;
 use guest_kernel::record::Record;
 use guest_kernel::{event, hypercall, memory, probe, shared, smp, vcpu};
 use pv_abi::errno::Errno;
@@ -35,7 +36,14 @@ pub fn moves() -> Told {
     equal("not in the old", old.upcall_pending.load(SeqCst), 0)?;
     holds("a page fault", probe::read(0x12_3000).is_err())?;
     equal("its address", record.fault_address.load(SeqCst), 0x12_3000)?;
-    refused("once", shared::move_record(0, place(Page::new(), 0)), Errno::EBUSY)
+    // Xen says EINVAL, and EBUSY from 4.19 on.
+    let again = shared::move_record(0, place(Page::new(), 0));
+    holds("once", matches!(again, Err(Errno::EINVAL | Errno::EBUSY)))
+}
+
+/// Xen says ENXIO; to say what is wrong with most arguments is no worse.
+fn is_misplaced(answer: Answer) -> bool {
+    matches!(answer, Err(Errno::ENXIO | Errno::EINVAL))
 }
 
 /// Places where no record can be.
@@ -44,10 +52,10 @@ pub fn refusals() -> Told {
     // SAFETY: the pages are the story's, for good.
     let register = |id, mfn, offset| unsafe { hypercall::register_vcpu_info(id, mfn, offset) };
     for offset in [4096 - 63, 4096 - 8, 4096, u32::MAX, u32::MAX - 63, 1 << 31] {
-        refused("across the page's end", register(0, page.mfn, offset), Errno::EINVAL)?;
+        holds("across the page's end", is_misplaced(register(0, page.mfn, offset)))?;
     }
     for offset in [1, 2, 4] {
-        refused("askew", register(0, page.mfn, offset), Errno::EINVAL)?;
+        holds("askew", is_misplaced(register(0, page.mfn, offset)))?;
     }
     for mfn in [u64::MAX, 1 << 40, 1 << 52] {
         refused("no frame", register(0, mfn, 0), Errno::EINVAL)?;
