@@ -116,7 +116,7 @@ fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) 
     Ok(0)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     let [va, value, flags, ..] = *call.args;
     let address = GuestVa::new(va).ok_or(Errno::EINVAL)?;

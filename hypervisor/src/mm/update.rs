@@ -82,9 +82,9 @@ impl<M: PageTableMem> Operation<'_, M> {
         while let Some(update) = first(requests, &parse) {
             self.begin()?;
             let page = update.slot.page;
-            if let Some(frame) = self.share(page, self.space.domain, FrameType::L1)? {
+            if let Some(table) = self.share(page, self.space.domain, FrameType::L1)? {
                 let result = self.update_run(update, requests, &parse, page_owner);
-                self.let_go(frame, page, FrameType::L1);
+                self.let_go(table, page, FrameType::L1);
                 result?;
             } else {
                 self.update_other(requests, &parse, page_owner)?;
@@ -129,9 +129,9 @@ impl<M: PageTableMem> Operation<'_, M> {
             Some(level) => {
                 let kind = level.frame_type();
                 // It was in use when we looked: another vCPU changes it, and a second look will tell what it became.
-                let frame = self.share(page, self.space.domain, kind)?.ok_or(Stop::Again)?;
+                let table = self.share(page, self.space.domain, kind)?.ok_or(Stop::Again)?;
                 let result = self.change_entry(level, update, page_owner);
-                self.let_go(frame, page, kind);
+                self.let_go(table, page, kind);
                 let _ = result?;
             }
             None => self.store(update)?,
@@ -171,9 +171,9 @@ impl<M: PageTableMem> Operation<'_, M> {
     pub fn update_l1(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
         self.begin()?;
         let domain = self.space.domain;
-        let Some(frame) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
+        let Some(table) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
         let result = self.change_entry(Level::L1, Update { slot, value, change }, page_owner);
-        self.let_go(frame, slot.page, FrameType::L1);
+        self.let_go(table, slot.page, FrameType::L1);
         result
     }
 
