@@ -171,7 +171,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
         self.release_unstamped(frame, mfn, kind);
     }
 
-    #[inline]
+    #[inline(always)]
     fn release_unstamped(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         let new = self.change(frame, mfn, |state| state.released(kind));
         if !new.is_validated()
