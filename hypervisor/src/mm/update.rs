@@ -72,7 +72,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     /// [`Change::IfEqual`] that finds another value is done.
     ///
     /// `page_owner` owns the pages that L1 entries may map; the caller has checked that it may name it.
-    #[inline]
+    #[inline(never)]
     pub fn update_list<R: Copy>(
         &mut self,
         requests: &mut Iter<'_, R>,
@@ -267,8 +267,7 @@ impl<M: PageTableMem> Operation<'_, M> {
             Change::Set => entry.0,
             Change::IfEqual(expected) if expected != old.0 => return Exchange::NotEqual(old.0),
             Change::IfEqual(_) => entry.0,
-            Change::KeepAccessedDirty if entry.is_present() => entry.0 | old.accessed_dirty(),
-            Change::KeepAccessedDirty => entry.0,
+            Change::KeepAccessedDirty => keep_accessed_dirty(entry, old),
         };
         match self.mmu.memory.compare_exchange(slot.page, slot.index, old.0, new) {
             Ok(()) => Exchange::Replaced,
@@ -297,6 +296,14 @@ impl<M: PageTableMem> Operation<'_, M> {
 #[inline]
 fn first<R: Copy>(requests: &Iter<'_, R>, parse: &impl Fn(R) -> Option<Update>) -> Option<Update> {
     requests.as_slice().first().and_then(|&request| parse(request))
+}
+
+/// `entry` with the flags that the CPU has set in `old`, if the new one is present too.
+///
+/// Not inline, because the compiler would compute it for every entry and then not use it.
+#[inline(never)]
+fn keep_accessed_dirty(entry: Entry, old: Entry) -> u64 {
+    if entry.is_present() { entry.0 | old.accessed_dirty() } else { entry.0 }
 }
 
 enum Exchange {
