@@ -87,10 +87,24 @@ impl<M: PageTableMem> Operation<'_, M> {
                 self.let_go(table, page, FrameType::L1);
                 result?;
             } else {
-                self.update_other(requests, &parse, page_owner)?;
+                self.update_other(update, page_owner)?;
+                requests.next();
             }
         }
         Ok(())
+    }
+
+    /// Carries out one request: [`Operation::update_list`] for a list of one.
+    #[inline(never)]
+    pub fn update_one(&mut self, update: Update, page_owner: DomainId) -> Result<(), Stop> {
+        self.begin()?;
+        let page = update.slot.page;
+        let Some(table) = self.share(page, self.space.domain, FrameType::L1)? else {
+            return self.update_other(update, page_owner);
+        };
+        let result = self.change_entry(Level::L1, update, page_owner);
+        self.let_go(table, page, FrameType::L1);
+        result.map(drop)
     }
 
     /// Carries out the first request of a list, which is `update`, and those that follow it as long as they are for the
@@ -115,15 +129,9 @@ impl<M: PageTableMem> Operation<'_, M> {
         }
     }
 
-    /// Carries out the first request of a list, whatever the page is.
+    /// Carries out a request, whatever the page is.
     #[inline(never)]
-    fn update_other<R: Copy>(
-        &mut self,
-        requests: &mut Iter<'_, R>,
-        parse: &impl Fn(R) -> Option<Update>,
-        page_owner: DomainId,
-    ) -> Result<(), Stop> {
-        let Some(update) = first(requests, parse) else { return Ok(()) };
+    fn update_other(&mut self, update: Update, page_owner: DomainId) -> Result<(), Stop> {
         let page = update.slot.page;
         match self.level_of(page)? {
             Some(level) => {
@@ -136,7 +144,6 @@ impl<M: PageTableMem> Operation<'_, M> {
             }
             None => self.store(update)?,
         }
-        requests.next();
         Ok(())
     }
 
