@@ -30,7 +30,8 @@ pub(super) fn mmu_update<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         call.platform.page_owner(DomainId(tables))?;
         return Err(Errno::EPERM.into());
     }
-    batch::run(call, "mmu_update", |call, requests| update(call, requests, owner))
+    let alone = |call: &mut Call<'_, P>, request| update(call, request, owner);
+    batch::run(call, "mmu_update", alone, |call, requests| update_list(call, requests, owner))
 }
 
 /// Whose pages a call's L1 entries may map: the domain's own, or another's that it names and has privilege over.
@@ -47,7 +48,14 @@ pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<
     }
 }
 
-fn update<P: Platform>(
+fn update<P: Platform>(call: &mut Call<'_, P>, request: MmuUpdate, owner: DomainId) -> Result<(), Halt> {
+    match entry_update(request) {
+        Some(update) => Ok(call.memory(|op, _| op.update_one(update, owner))?),
+        None => other_update(call, request, owner),
+    }
+}
+
+fn update_list<P: Platform>(
     call: &mut Call<'_, P>,
     requests: &mut Iter<'_, MmuUpdate>,
     owner: DomainId,
@@ -116,7 +124,7 @@ fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) 
     Ok(0)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     let [va, value, flags, ..] = *call.args;
     let address = GuestVa::new(va).ok_or(Errno::EINVAL)?;

@@ -32,9 +32,8 @@ pub(super) fn mmuext_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     if named != DOMID_SELF {
         return Err(Errno::EPERM.into());
     }
-    batch::run(call, "mmuext_op", |call, requests| {
+    batch::run(call, "mmuext_op", one, |call, requests| {
         while let Some(&request) = requests.as_slice().first() {
-            call.spend()?;
             one(call, request)?;
             requests.next();
         }
@@ -43,6 +42,7 @@ pub(super) fn mmuext_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 fn one<P: Platform>(call: &mut Call<'_, P>, request: MmuextOp) -> Result<(), Halt> {
+    call.spend()?;
     let MmuextOp { arg1, arg2, .. } = request;
     let mfn = Mfn(arg1);
     match request.cmd {

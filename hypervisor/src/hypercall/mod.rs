@@ -292,7 +292,10 @@ fn dispatch_within<P: Platform>(
     next: &mut Option<Next>,
     budget: u32,
 ) -> bool {
-    let handler = handler(regs.rax);
+    let Some(handler) = handler(regs.rax) else {
+        regs.rax = code(Errno::ENOSYS);
+        return true;
+    };
     let mut call = Call { vcpu, platform, args: regs.arguments(), budget, next };
     match handler(&mut call) {
         Ok(value) => regs.rax = value,
@@ -309,12 +312,15 @@ fn dispatch_within<P: Platform>(
 /// Carries out one kind of hypercall.
 type Handler<P> = fn(&mut Call<'_, P>) -> Reply;
 
+/// The ABI's numbers are below this: the last eight are those of the architecture.
+const NUMBERS: usize = number::ARCH_0 as usize + 8;
+
 /// The table: handlers by number.
 struct Table<P>(PhantomData<P>);
 
 impl<P: Platform> Table<P> {
-    const HANDLERS: [Handler<P>; 64] = {
-        let mut handlers: [Handler<P>; 64] = [unknown; 64];
+    const HANDLERS: [Handler<P>; NUMBERS] = {
+        let mut handlers: [Handler<P>; NUMBERS] = [unknown; NUMBERS];
         handlers[number::SET_TRAP_TABLE as usize] = trap::set_trap_table;
         handlers[number::MMU_UPDATE as usize] = mmu::mmu_update;
         handlers[number::SET_GDT as usize] = descriptors::set_gdt;
@@ -343,11 +349,15 @@ impl<P: Platform> Table<P> {
     };
 }
 
-/// The handler of a call, whatever number the guest named.
+/// The handler of a call, whatever number the guest named; `None` beyond the table.
 #[inline]
-fn handler<P: Platform>(number: u64) -> Handler<P> {
-    let known = usize::try_from(number).ok().and_then(|number| Table::<P>::HANDLERS.get(number));
-    known.copied().unwrap_or(unknown)
+fn handler<P: Platform>(number: u64) -> Option<Handler<P>> {
+    usize::try_from(number).ok().and_then(|number| Table::<P>::HANDLERS.get(number)).copied()
+}
+
+/// An error code as a call's result.
+fn code(errno: Errno) -> u64 {
+    errno.code().cast_unsigned()
 }
 
 fn unknown<P: Platform>(_: &mut Call<'_, P>) -> Reply {

@@ -3,7 +3,7 @@
 use pv_abi::errno::Errno;
 use pv_abi::hypercall::{IRET, MULTICALL, MulticallEntry};
 
-use super::{Call, Next, Otherwise, Platform, Reply, handler};
+use super::{Call, Next, Otherwise, Platform, Reply, code, handler};
 
 /// Entries carried out before the call is restarted.
 const BUDGET: u32 = 32;
@@ -52,10 +52,11 @@ fn one<P: Platform>(call: &mut Call<'_, P>, entry: &MulticallEntry) -> Step {
     if entry.op == u64::from(MULTICALL) {
         return Step::Result(code(Errno::EINVAL));
     }
+    let Some(handler) = handler(entry.op) else { return Step::Result(code(Errno::ENOSYS)) };
     let Call { vcpu, platform, budget, next, .. } = call;
     let mut args = entry.args;
     let mut inner = Call { vcpu, platform: *platform, args: &mut args, budget: *budget, next };
-    let reply = handler(entry.op)(&mut inner);
+    let reply = handler(&mut inner);
     *budget = inner.budget;
     match reply {
         Ok(value) => Step::Result(value),
@@ -79,8 +80,4 @@ fn after<P: Platform>(call: &mut Call<'_, P>, what: Next, at: u64, left: u32) ->
 fn write_result<P: Platform>(call: &mut Call<'_, P>, entry: u64, value: u64) -> Result<(), Errno> {
     let at = entry.wrapping_add(core::mem::offset_of!(MulticallEntry, result) as u64);
     call.write(at, &value)
-}
-
-fn code(errno: Errno) -> u64 {
-    errno.code().cast_unsigned()
 }

@@ -128,6 +128,7 @@ pub const MAX_REFERENCES: u64 = (1 << COUNT_BITS) - 1;
 const COUNT_BITS: u32 = 26;
 const REFERENCE: u64 = 1;
 const TYPE_REFERENCE: u64 = 1 << COUNT_BITS;
+const TYPE_COUNT: u64 = MAX_REFERENCES << COUNT_BITS;
 const TYPE_SHIFT: u32 = 2 * COUNT_BITS;
 const TYPE_MASK: u64 = 7 << TYPE_SHIFT;
 const VALIDATED: u64 = 1 << 55;
@@ -239,7 +240,10 @@ impl State {
 
     /// Whether the frame is in use as `kind` now, and checked.
     pub const fn is_live(self, kind: FrameType) -> bool {
-        self.is_checked_as(kind) && self.type_references() > 0
+        // The count, the type and the flag are neighbours: one comparison tests them all.
+        let field = (self.0 & (TYPE_COUNT | TYPE_MASK | VALIDATED)) >> COUNT_BITS;
+        let none = (VALIDATED | (kind as u64) << TYPE_SHIFT) >> COUNT_BITS;
+        field.wrapping_sub(none + 1) < MAX_REFERENCES
     }
 }
 
@@ -306,8 +310,12 @@ impl State {
     #[inline]
     pub(super) fn share(self, kind: FrameType, foreign: bool) -> Option<State> {
         // In use, because it is checked. The other count can't overflow: each type reference comes with a general one.
-        let usable = self.is_checked_as(kind) && (kind == FrameType::Writable || self.type_references() > 0);
-        let countable = self.references().wrapping_sub(1) < MAX_REFERENCES - 1;
+        let (usable, countable) = match kind {
+            FrameType::Writable => {
+                (self.is_checked_as(kind), self.references().wrapping_sub(1) < MAX_REFERENCES - 1)
+            }
+            _ => (self.is_live(kind), self.references() < MAX_REFERENCES),
+        };
         (usable && countable).then_some(State((self.0 + TYPE_REFERENCE + REFERENCE) | foreign_bit(foreign)))
     }
 

@@ -33,6 +33,13 @@ pub(super) enum Taken {
     First,
 }
 
+/// A type reference that [`Operation::share`] took.
+pub(super) struct Shared<'a> {
+    frame: &'a Frame,
+    before: State,
+    after: State,
+}
+
 impl<'a, M: PageTableMem> Operation<'a, M> {
     /// Takes a general reference to a frame of `owner`.
     #[inline]
@@ -117,20 +124,20 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// [`Operation::take`] where there is nothing to check: the frame is in use as `kind` now, or is a page that was
-    /// writable last. Returns its metadata. `None`, and nothing is taken, where that is not so.
+    /// writable last. `None`, and nothing is taken, where that is not so.
     #[inline(always)]
-    pub(super) fn share(&mut self, mfn: Mfn, owner: DomainId, kind: FrameType) -> Result<Option<&'a Frame>, Stop> {
+    pub(super) fn share(&mut self, mfn: Mfn, owner: DomainId, kind: FrameType) -> Result<Option<Shared<'a>>, Stop> {
         let foreign = self.is_foreign(owner);
         let frame = self.owned(mfn, owner)?;
-        loop {
-            let old = frame.state();
-            let Some(new) = old.share(kind, foreign) else { return unshared(mfn, kind, old) };
-            if frame.compare_exchange(old, new).is_ok() {
-                break;
+        let shared = loop {
+            let before = frame.state();
+            let Some(after) = before.share(kind, foreign) else { return unshared(mfn, kind, before) };
+            if frame.compare_exchange(before, after).is_ok() {
+                break Shared { frame, before, after };
             }
-        }
+        };
         self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))?;
-        Ok(Some(frame))
+        Ok(Some(shared))
     }
 
     /// Drops a type reference and the general one with it. The last one of a table leaves the table in
@@ -145,13 +152,27 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     pub(super) fn release_frame(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         // Every drop stamps, not just the last one: the clock may have moved between this one and the last.
         frame.stamp(self.mmu.clock.now());
-        self.let_go(frame, mfn, kind);
+        self.release_unstamped(frame, mfn, kind);
     }
 
-    /// [`Operation::release`] for what [`Operation::share`] took for the time of an update. There is nothing to stamp: no
+    /// [`Operation::release`] for a table that was shared for the time of an update. There is nothing to stamp: no
     /// translation came from this reference, and the end of those that others stood for was stamped by the others.
     #[inline(always)]
-    pub(super) fn let_go(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
+    pub(super) fn let_go(&mut self, Shared { frame, before, after }: Shared<'_>, mfn: Mfn, kind: FrameType) {
+        // Mostly nobody else has touched it, and it becomes what it was, which had a reference too.
+        if frame.compare_exchange(after, before).is_err() {
+            self.let_go_changed(frame, mfn, kind);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn let_go_changed(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
+        self.release_unstamped(frame, mfn, kind);
+    }
+
+    #[inline(always)]
+    fn release_unstamped(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         let new = self.change(frame, mfn, |state| state.released(kind));
         if !new.is_validated()
             && let Some(level) = kind.level()
@@ -227,7 +248,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
 
 /// Why a type is not shared.
 #[cold]
-fn unshared<'a>(mfn: Mfn, kind: FrameType, state: State) -> Result<Option<&'a Frame>, Stop> {
+fn unshared<'a>(mfn: Mfn, kind: FrameType, state: State) -> Result<Option<Shared<'a>>, Stop> {
     if state.is_live(kind) { Err(refuse(Take::Overflow, mfn, kind, state)) } else { Ok(None) }
 }
 

@@ -72,7 +72,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     /// [`Change::IfEqual`] that finds another value is done.
     ///
     /// `page_owner` owns the pages that L1 entries may map; the caller has checked that it may name it.
-    #[inline]
+    #[inline(never)]
     pub fn update_list<R: Copy>(
         &mut self,
         requests: &mut Iter<'_, R>,
@@ -82,15 +82,29 @@ impl<M: PageTableMem> Operation<'_, M> {
         while let Some(update) = first(requests, &parse) {
             self.begin()?;
             let page = update.slot.page;
-            if let Some(frame) = self.share(page, self.space.domain, FrameType::L1)? {
+            if let Some(table) = self.share(page, self.space.domain, FrameType::L1)? {
                 let result = self.update_run(update, requests, &parse, page_owner);
-                self.let_go(frame, page, FrameType::L1);
+                self.let_go(table, page, FrameType::L1);
                 result?;
             } else {
-                self.update_other(requests, &parse, page_owner)?;
+                self.update_other(update, page_owner)?;
+                requests.next();
             }
         }
         Ok(())
+    }
+
+    /// Carries out one request: [`Operation::update_list`] for a list of one.
+    #[inline(never)]
+    pub fn update_one(&mut self, update: Update, page_owner: DomainId) -> Result<(), Stop> {
+        self.begin()?;
+        let page = update.slot.page;
+        let Some(table) = self.share(page, self.space.domain, FrameType::L1)? else {
+            return self.update_other(update, page_owner);
+        };
+        let result = self.change_entry(Level::L1, update, page_owner);
+        self.let_go(table, page, FrameType::L1);
+        result.map(drop)
     }
 
     /// Carries out the first request of a list, which is `update`, and those that follow it as long as they are for the
@@ -115,28 +129,21 @@ impl<M: PageTableMem> Operation<'_, M> {
         }
     }
 
-    /// Carries out the first request of a list, whatever the page is.
+    /// Carries out a request, whatever the page is.
     #[inline(never)]
-    fn update_other<R: Copy>(
-        &mut self,
-        requests: &mut Iter<'_, R>,
-        parse: &impl Fn(R) -> Option<Update>,
-        page_owner: DomainId,
-    ) -> Result<(), Stop> {
-        let Some(update) = first(requests, parse) else { return Ok(()) };
+    fn update_other(&mut self, update: Update, page_owner: DomainId) -> Result<(), Stop> {
         let page = update.slot.page;
         match self.level_of(page)? {
             Some(level) => {
                 let kind = level.frame_type();
                 // It was in use when we looked: another vCPU changes it, and a second look will tell what it became.
-                let frame = self.share(page, self.space.domain, kind)?.ok_or(Stop::Again)?;
+                let table = self.share(page, self.space.domain, kind)?.ok_or(Stop::Again)?;
                 let result = self.change_entry(level, update, page_owner);
-                self.let_go(frame, page, kind);
+                self.let_go(table, page, kind);
                 let _ = result?;
             }
             None => self.store(update)?,
         }
-        requests.next();
         Ok(())
     }
 
@@ -171,9 +178,9 @@ impl<M: PageTableMem> Operation<'_, M> {
     pub fn update_l1(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
         self.begin()?;
         let domain = self.space.domain;
-        let Some(frame) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
+        let Some(table) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
         let result = self.change_entry(Level::L1, Update { slot, value, change }, page_owner);
-        self.let_go(frame, slot.page, FrameType::L1);
+        self.let_go(table, slot.page, FrameType::L1);
         result
     }
 
@@ -267,8 +274,7 @@ impl<M: PageTableMem> Operation<'_, M> {
             Change::Set => entry.0,
             Change::IfEqual(expected) if expected != old.0 => return Exchange::NotEqual(old.0),
             Change::IfEqual(_) => entry.0,
-            Change::KeepAccessedDirty if entry.is_present() => entry.0 | old.accessed_dirty(),
-            Change::KeepAccessedDirty => entry.0,
+            Change::KeepAccessedDirty => keep_accessed_dirty(entry, old),
         };
         match self.mmu.memory.compare_exchange(slot.page, slot.index, old.0, new) {
             Ok(()) => Exchange::Replaced,
@@ -297,6 +303,14 @@ impl<M: PageTableMem> Operation<'_, M> {
 #[inline]
 fn first<R: Copy>(requests: &Iter<'_, R>, parse: &impl Fn(R) -> Option<Update>) -> Option<Update> {
     requests.as_slice().first().and_then(|&request| parse(request))
+}
+
+/// `entry` with the flags that the CPU has set in `old`, if the new one is present too.
+///
+/// Not inline, because the compiler would compute it for every entry and then not use it.
+#[inline(never)]
+fn keep_accessed_dirty(entry: Entry, old: Entry) -> u64 {
+    if entry.is_present() { entry.0 | old.accessed_dirty() } else { entry.0 }
 }
 
 enum Exchange {
