@@ -4,11 +4,46 @@
 //! CPUs: there is only one of it to hand out. All times are system time in nanoseconds and are arguments.
 #![forbid(unsafe_code)]
 
+pub mod account;
+pub mod board;
+pub mod queue;
+pub mod share;
+#[cfg(test)]
+mod simulator;
 #[cfg(test)]
 mod tests;
+pub mod vtime;
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+
+const MS: u64 = 1_000_000;
+
+/// In about this time each vCPU that waits for a CPU has a turn, in nanoseconds.
+const ROUND: u64 = 60 * MS;
+
+/// How long one vCPU runs at most and at least while others wait.
+const MOST_SLICE: u64 = 10 * MS;
+const LEAST_SLICE: u64 = MS;
+
+/// A vCPU that was put on a CPU runs at least this long before one that wakes takes it.
+const LEAST_RUN: u64 = MS / 2;
+
+/// A vCPU that wakes is put at most so far before those that didn't sleep.
+const BONUS: u64 = 20 * MS;
+
+/// A vCPU that wakes takes the CPU at once if it is so far behind the one that runs.
+const WAKE_MARGIN: u64 = MS;
+
+/// A waiting vCPU is moved to another CPU if it is so far behind those there.
+const MARGIN: u64 = 50 * MS;
+
+/// A vCPU that has waited for so long goes first, for a short slice.
+const PATIENCE: u64 = 75 * MS;
+
+/// No vCPU is owed more than this by those it competes with, or owes them more.
+const LAG: u64 = 200 * MS;
+const LEAD: u64 = 300 * MS;
 
 /// How long a vCPU runs while others wait, in nanoseconds.
 pub const SLICE: u64 = 10_000_000;
