@@ -1,11 +1,13 @@
 use super::*;
 use crate::addr::{DomainId, Mfn, VcpuId};
+use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::Gate;
 use crate::guest::Fault;
 use proptest::prelude::*;
 use std::boxed::Box;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::vec::Vec;
 
 /// Guest memory in words; what isn't there faults. Records mode switches.
@@ -48,7 +50,7 @@ impl GuestSpace for Space {
 
 fn vcpu() -> Vcpu {
     let info = Box::leak(Box::new(VcpuInfo::default()));
-    let vcpu = Vcpu::new(DomainId(1), VcpuId(0), GuestRegisters::default(), info);
+    let vcpu = Vcpu::new(&VcpuLink::new(DomainId(1), VcpuId(0), info), Arc::default());
     Vcpu { kernel_sp: 0xffff_8800_0000_3008, ..vcpu }
 }
 

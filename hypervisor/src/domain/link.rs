@@ -2,16 +2,31 @@
 //! where. Everything else of a vCPU belongs to the one place that owns it ([`Vcpu`](super::vcpu::Vcpu)).
 //!
 //! **No wake-up is lost.** Who has something for the vCPU writes that first (an event flag, [`VcpuLink::hit_poll`], an NMI)
-//! and looks at [`VcpuLink::is_asleep`] afterwards. The vCPU that goes to sleep says so first
-//! ([`VcpuLink::fall_asleep`], with its queue's lock held) and looks for a reason to stay awake afterwards. All four are
-//! sequentially consistent, so at least one of the two sees the other.
+//! and looks at [`VcpuLink::activity`] afterwards. The vCPU that goes to sleep says so first
+//! ([`VcpuLink::fall_asleep`], with its queue's lock held) and looks for a reason to stay awake afterwards; one that is put
+//! on a CPU says so first, too, and then looks at its flags on the way to the guest. All of these are sequentially
+//! consistent, so at least one of the two sees the other.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-use spin::Once;
+use pv_abi::vcpu::VcpuRunstateInfo;
+use spin::{Mutex, Once};
 
+use super::runstate::{RunState, RunStates};
 use super::shared::VcpuInfo;
-use crate::addr::{CpuId, DomainId, VcpuId};
+use crate::addr::{CpuId, DomainId, Mfn, VcpuId};
+
+/// What a vCPU is doing, as far as others need to know to reach it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Activity {
+    /// Waiting for a CPU, on the way from one place to another, or down: it will look at its flags when it next runs.
+    Elsewhere = 0,
+    /// Running: its CPU must be interrupted, to look at its flags at once.
+    Running = 1,
+    /// Asleep in the run queue of [`VcpuLink::cpu`], or about to be.
+    Asleep = 2,
+}
 
 /// The part of a vCPU that all CPUs share.
 pub struct VcpuLink {
@@ -22,23 +37,27 @@ pub struct VcpuLink {
     /// Its part of the shared-info page.
     first_info: &'static VcpuInfo,
     /// Where the guest wants it instead (`VCPUOP_register_vcpu_info`).
-    own_info: Once<&'static VcpuInfo>,
-    /// It sleeps in the run queue of `cpu`, or is about to.
-    asleep: AtomicBool,
-    /// The CPU that runs it, or in whose queue it is. Changed only with the locks of the queues that it leaves and enters.
+    own_info: Once<(Mfn, &'static VcpuInfo)>,
+    /// An [`Activity`].
+    activity: AtomicU8,
+    /// The CPU that runs it, or in whose queue it is. Changed only while it is in no queue and on no CPU, or with the lock of
+    /// the queue that it leaves.
     cpu: AtomicU32,
     /// It waits in `sched_op(poll)`, or is about to.
     polling: AtomicBool,
     /// An event that it polls for became pending.
     poll_hit: AtomicBool,
-    /// It may run, as far as `vcpu_op` up and down are concerned.
+    /// It has a state to start from: the builder's, or that of `VCPUOP_initialise`.
+    initialised: AtomicBool,
+    /// It may run, as far as `vcpu_op` up and down are concerned. Only one that is initialised is ever brought up.
     up: AtomicBool,
     /// An NMI waits for it.
     nmi: AtomicBool,
+    run_states: Mutex<RunStates>,
     /// Where the guest wants its run states written; 0: nowhere (`VCPUOP_register_runstate_memory_area`).
-    pub runstate_area: AtomicU64,
+    runstate_area: AtomicU64,
     /// Where the guest wants a copy of its clock record; 0: nowhere (`VCPUOP_register_vcpu_time_memory_area`).
-    pub time_area: AtomicU64,
+    time_area: AtomicU64,
 }
 
 impl VcpuLink {
@@ -49,12 +68,14 @@ impl VcpuLink {
             id,
             first_info: info,
             own_info: Once::new(),
-            asleep: AtomicBool::new(false),
+            activity: AtomicU8::new(Activity::Elsewhere as u8),
             cpu: AtomicU32::new(0),
             polling: AtomicBool::new(false),
             poll_hit: AtomicBool::new(false),
+            initialised: AtomicBool::new(false),
             up: AtomicBool::new(false),
             nmi: AtomicBool::new(false),
+            run_states: Mutex::new(RunStates::default()),
             runstate_area: AtomicU64::new(0),
             time_area: AtomicU64::new(0),
         }
@@ -64,17 +85,17 @@ impl VcpuLink {
     /// those in the new place are set as if everything were pending, and so nothing is lost.
     #[inline]
     pub fn info(&self) -> &'static VcpuInfo {
-        self.own_info.get().copied().unwrap_or(self.first_info)
+        self.own_info.get().map_or(self.first_info, |&(_, info)| info)
     }
 
-    /// Moves its event flags to `info`, for good. False if they have been moved before. The vCPU is the calling one, or
-    /// down, so nobody but senders of events looks at the flags meanwhile.
-    pub fn move_info(&self, info: &'static VcpuInfo) -> bool {
+    /// Moves its event flags to `info`, which lies in frame `mfn`, for good. False if they have been moved before. The vCPU
+    /// is the calling one, or down, so nobody but senders of events looks at the flags meanwhile.
+    pub fn move_info(&self, mfn: Mfn, info: &'static VcpuInfo) -> bool {
         let mut moved = false;
         self.own_info.call_once(|| {
             moved = true;
             info.take_over(self.first_info);
-            info
+            (mfn, info)
         });
         if moved {
             info.set_all_pending();
@@ -82,9 +103,25 @@ impl VcpuLink {
         moved
     }
 
-    /// Have its event flags been moved out of the shared-info page?
-    pub fn has_moved_info(&self) -> bool {
-        self.own_info.is_completed()
+    /// The frame to which its event flags were moved, if they were; it is held as writable.
+    pub fn info_frame(&self) -> Option<Mfn> {
+        self.own_info.get().map(|&(mfn, _)| mfn)
+    }
+
+    /// Asks for its run states at `address`; 0: nowhere.
+    pub fn set_runstate_area(&self, address: u64) {
+        self.runstate_area.store(address, Ordering::Relaxed);
+    }
+
+    /// Asks for a copy of its clock record at `address`; 0: nowhere.
+    pub fn set_time_area(&self, address: u64) {
+        self.time_area.store(address, Ordering::Relaxed);
+    }
+
+    /// Where the guest wants its run states, and a copy of its clock record.
+    #[inline]
+    pub fn areas(&self) -> [Option<u64>; 2] {
+        [&self.runstate_area, &self.time_area].map(|area| Some(area.load(Ordering::Relaxed)).filter(|&at| at != 0))
     }
 
     /// The CPU that runs it, or in whose queue it is.
@@ -99,25 +136,30 @@ impl VcpuLink {
         self.cpu.store(cpu.0, Ordering::Release);
     }
 
-    /// Does it sleep?
+    /// What it is doing.
     #[inline]
-    pub fn is_asleep(&self) -> bool {
-        self.asleep.load(Ordering::SeqCst)
+    pub fn activity(&self) -> Activity {
+        match self.activity.load(Ordering::SeqCst) {
+            0 => Activity::Elsewhere,
+            1 => Activity::Running,
+            _ => Activity::Asleep,
+        }
     }
 
-    /// Says that it sleeps. True if there is no reason to stay awake; else it doesn't.
+    /// Says what it is doing.
+    #[inline]
+    pub fn set_activity(&self, activity: Activity) {
+        self.activity.store(activity as u8, Ordering::SeqCst);
+    }
+
+    /// Says that it sleeps. False if there is a reason to stay awake: then it doesn't.
     pub fn fall_asleep(&self) -> bool {
-        self.asleep.store(true, Ordering::SeqCst);
+        self.set_activity(Activity::Asleep);
         let sleeps = !self.has_reason_to_wake();
         if !sleeps {
-            self.wake_up();
+            self.set_activity(Activity::Elsewhere);
         }
         sleeps
-    }
-
-    /// Says that it doesn't sleep.
-    pub fn wake_up(&self) {
-        self.asleep.store(false, Ordering::SeqCst);
     }
 
     /// Is there something that a sleeper must wake for, its deadline apart?
@@ -148,6 +190,16 @@ impl VcpuLink {
         self.poll_hit.store(true, Ordering::SeqCst);
     }
 
+    /// Has it a state to start from?
+    pub fn is_initialised(&self) -> bool {
+        self.initialised.load(Ordering::Acquire)
+    }
+
+    /// It has a state to start from, now and for good.
+    pub fn set_initialised(&self) {
+        self.initialised.store(true, Ordering::Release);
+    }
+
     /// May it run, as far as `vcpu_op` up and down are concerned?
     #[inline]
     pub fn is_up(&self) -> bool {
@@ -159,14 +211,30 @@ impl VcpuLink {
         self.up.swap(up, Ordering::SeqCst)
     }
 
+    /// Says what it does from `now` on, in nanoseconds of system time.
+    pub fn change_run_state(&self, state: RunState, now: u64) {
+        self.run_states.lock().change(state, now);
+    }
+
+    /// How long it did what, up to `now`.
+    pub fn run_states(&self, now: u64) -> VcpuRunstateInfo {
+        self.run_states.lock().info(now)
+    }
+
     /// Sends it an NMI. False if one is waiting already.
     pub fn send_nmi(&self) -> bool {
         !self.nmi.swap(true, Ordering::SeqCst)
     }
 
+    /// Does an NMI wait for it?
+    #[inline]
+    pub fn has_nmi(&self) -> bool {
+        self.nmi.load(Ordering::Relaxed)
+    }
+
     /// Takes the NMI that waits for it, if any.
     pub fn take_nmi(&self) -> bool {
-        self.nmi.load(Ordering::Relaxed) && self.nmi.swap(false, Ordering::SeqCst)
+        self.has_nmi() && self.nmi.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -183,11 +251,13 @@ mod tests {
     #[test]
     fn a_reason_to_wake_keeps_it_awake() {
         let link = link();
-        assert!(link.fall_asleep() && link.is_asleep());
-        link.wake_up();
+        assert!(link.fall_asleep());
+        assert_eq!(link.activity(), Activity::Asleep);
+        link.set_activity(Activity::Running);
         link.begin_poll();
         link.hit_poll();
-        assert!(!link.fall_asleep() && !link.is_asleep());
+        assert!(!link.fall_asleep());
+        assert_eq!(link.activity(), Activity::Elsewhere);
         link.end_poll();
         assert!(link.send_nmi() && !link.send_nmi());
         assert!(!link.fall_asleep());
@@ -201,11 +271,12 @@ mod tests {
         link.info().set_cr2(0x1234);
         link.info().set_upcall_mask(true);
         let new: &'static VcpuInfo = Box::leak(Box::default());
-        assert!(link.move_info(new));
+        assert!(link.move_info(Mfn(5), new));
         assert!(core::ptr::eq(link.info(), new));
+        assert_eq!(link.info_frame(), Some(Mfn(5)));
         assert_eq!((new.cr2(), new.upcall_mask()), (0x1234, 1));
         assert!(new.upcall_pending());
         assert_eq!(new.pending_sel.load(Ordering::Relaxed), u64::MAX);
-        assert!(!link.move_info(Box::leak(Box::default())));
+        assert!(!link.move_info(Mfn(6), Box::leak(Box::default())));
     }
 }

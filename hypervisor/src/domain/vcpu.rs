@@ -1,10 +1,15 @@
 //! A virtual CPU: what the hypervisor keeps for a guest CPU besides its registers.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 
+use super::link::VcpuLink;
 use super::shared::VcpuInfo;
-use crate::addr::{DomainId, GuestVa, Mfn, PAGE_SHIFT, VcpuId};
+use super::timers::Timers;
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 use crate::guest::GuestRegisters;
 use crate::mm::root::Roots;
 use crate::mm::validate::Pending;
@@ -96,6 +101,17 @@ pub struct Ldt {
     pub pages: [Option<Mfn>; LDT_PAGES],
 }
 
+impl Ldt {
+    /// Most descriptors.
+    const MAX_ENTRIES: u32 = 8192;
+
+    /// Where an LDT of so many entries can be.
+    pub fn base_of(address: u64, entries: u32) -> Option<GuestVa> {
+        let fits = address.is_multiple_of(PAGE_SIZE as u64) && entries <= Ldt::MAX_ENTRIES;
+        GuestVa::new(address).and_then(|base| base.span(8 * u64::from(entries))).filter(|_| fits)
+    }
+}
+
 /// The ports that guest user mode may reach: a bit per port, 0 for those it may.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct IoBitmap {
@@ -103,6 +119,28 @@ pub struct IoBitmap {
     pub address: u64,
     /// Ports in it; those above may not be reached.
     pub ports: u32,
+}
+
+/// What `vm_assist` switched on for a domain: a bit per `VMASST_TYPE_*`.
+#[derive(Default, Debug)]
+pub struct Assists(AtomicU64);
+
+impl Assists {
+    /// Is this one on?
+    #[inline]
+    pub fn has(&self, kind: u32) -> bool {
+        self.0.load(Ordering::Relaxed) >> kind & 1 != 0
+    }
+
+    /// Switches one on or off; `kind` is below 64.
+    pub fn set(&self, kind: u32, on: bool) {
+        let bit = 1 << kind;
+        if on {
+            self.0.fetch_or(bit, Ordering::Relaxed);
+        } else {
+            self.0.fetch_and(!bit, Ordering::Relaxed);
+        }
+    }
 }
 
 /// The state of a vCPU. Exactly one place owns it at a time: the CPU that runs it, or a run queue.
@@ -129,25 +167,31 @@ pub struct Vcpu {
     pub gdt: Gdt,
     /// Its LDT.
     pub ldt: Ldt,
-    /// What `vm_assist` switched on: a bit per `VMASST_TYPE_*`.
-    pub assists: u64,
+    /// What `vm_assist` switched on for its domain.
+    pub assists: Arc<Assists>,
     /// Control registers and the like, as the guest sees them.
     pub control: Control,
     /// The ports of its user mode.
     pub io_bitmap: IoBitmap,
     /// The latest page fault that the guest was not told of: RIP and address.
     pub absorbed_fault: Option<(u64, u64)>,
-    /// Its part of the shared-info page.
+    /// Its timers.
+    pub timers: Timers,
+    /// It handles an NMI, until it returns with `iret`: another one waits.
+    pub in_nmi: bool,
+    /// The CPU that it ran on last. Elsewhere there may be translations from before.
+    pub last_cpu: Option<CpuId>,
+    /// Its event flags: [`VcpuLink::info`], looked up when it is put on a CPU and when they move.
     pub info: &'static VcpuInfo,
 }
 
 impl Vcpu {
-    /// A vCPU in kernel mode with registers `regs`, everything else as after a reset, and no page tables yet.
-    pub fn new(domain: DomainId, id: VcpuId, regs: GuestRegisters, info: &'static VcpuInfo) -> Vcpu {
+    /// A vCPU in kernel mode, everything as after a reset, and no page tables yet.
+    pub fn new(link: &VcpuLink, assists: Arc<Assists>) -> Vcpu {
         Vcpu {
-            domain,
-            id,
-            regs,
+            domain: link.domain,
+            id: link.id,
+            regs: GuestRegisters::default(),
             mode: Mode::Kernel,
             gates: Box::new([Gate::default(); 256]),
             callbacks: Callbacks::default(),
@@ -156,11 +200,14 @@ impl Vcpu {
             pending: Pending::new(),
             gdt: Gdt::new(),
             ldt: Ldt::default(),
-            assists: 0,
+            assists,
             control: Control::NEW,
             io_bitmap: IoBitmap::default(),
             absorbed_fault: None,
-            info,
+            timers: Timers::default(),
+            in_nmi: false,
+            last_cpu: None,
+            info: link.info(),
         }
     }
 

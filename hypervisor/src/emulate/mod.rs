@@ -145,7 +145,7 @@ fn ring(vcpu: &Vcpu) -> u8 {
     use pv_abi::trap::VMASST_TYPE_ARCHITECTURAL_IOPL;
     match vcpu.mode {
         Mode::User => 3,
-        Mode::Kernel if vcpu.assists & 1 << VMASST_TYPE_ARCHITECTURAL_IOPL != 0 => 0,
+        Mode::Kernel if vcpu.assists.has(VMASST_TYPE_ARCHITECTURAL_IOPL) => 0,
         Mode::Kernel => 1,
     }
 }

@@ -32,6 +32,14 @@ impl Events {
         Events { domain, shared, vcpus: links.collect() }
     }
 
+    /// Is this virtual interrupt of a vCPU bound to a port?
+    pub fn is_virq_bound(&self, _vcpu: VcpuId, _virq: u32) -> bool {
+        false
+    }
+
+    /// Raises a virtual interrupt of a vCPU.
+    pub fn raise(&self, _virq: u32, _vcpu: VcpuId, _kick: &mut impl Kick) {}
+
     /// All vCPUs.
     pub fn vcpus(&self) -> &[VcpuLink] {
         &self.vcpus

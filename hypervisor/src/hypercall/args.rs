@@ -44,6 +44,14 @@ impl<P: Platform> Call<'_, P> {
         Ok(value)
     }
 
+    /// Copies a struct in, to where it is to be.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read_into<T: FromBytes + IntoBytes>(&mut self, address: u64, value: &mut T) -> Result<(), Errno> {
+        self.platform.read_bytes(address, value.as_mut_bytes()).map_err(|_| Errno::EFAULT)
+    }
+
     /// Copies a struct out.
     ///
     /// # Errors

@@ -5,13 +5,10 @@ use zerocopy::IntoBytes;
 
 use super::batch::Halt;
 use super::{Call, Platform, Reply};
-use crate::addr::{GuestVa, MachineAddr, Mfn, PAGE_SIZE};
+use crate::addr::{MachineAddr, Mfn};
 use crate::domain::vcpu::{DESCRIPTORS_PER_PAGE, GDT_PAGES, Gdt, Ldt, Vcpu};
 use crate::mm::perform::{Unfinished, perform};
 use crate::mm::update::Slot;
-
-/// Most descriptors of an LDT.
-const MAX_LDT_ENTRIES: u32 = 8192;
 
 /// `(unsigned long *frames, unsigned int entries)`: makes the frames the guest's part of the GDT.
 pub(super) fn set_gdt<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -19,28 +16,40 @@ pub(super) fn set_gdt<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let mut frames = [0u64; GDT_PAGES];
     let frames = frames.get_mut(..pages).ok_or(Errno::EINVAL)?;
     call.platform.read_bytes(call.args[0], frames.as_mut_bytes())?;
-    let mut gdt = Gdt::new();
-    for &mut frame in frames {
-        match call.memory(|op, _| op.take_descriptors(Mfn(frame))) {
-            Ok(()) => gdt.push(Mfn(frame)),
-            Err(why) => {
-                put_all(call, gdt);
-                return match why {
-                    Unfinished::Again => Err(call.again([])),
-                    Unfinished::Refused(refused) => Err(call.refuse("set_gdt", refused).into()),
-                };
-            }
-        }
-    }
+    let gdt = match take_gdt(call.vcpu, call.platform, &mut call.budget, frames) {
+        Ok(gdt) => gdt,
+        Err(Unfinished::Again) => return Err(call.again([])),
+        Err(Unfinished::Refused(refused)) => return Err(call.refuse("set_gdt", refused).into()),
+    };
     call.platform.show_gdt(&gdt);
     let old = core::mem::replace(&mut call.vcpu.gdt, gdt);
-    put_all(call, old);
+    put_all(call.vcpu, call.platform, &mut call.budget, old);
     Ok(0)
 }
 
-fn put_all<P: Platform>(call: &mut Call<'_, P>, gdt: Gdt) {
+/// Holds frames as descriptor pages, all or none.
+pub(super) fn take_gdt<P: Platform>(
+    vcpu: &mut Vcpu,
+    platform: &mut P,
+    budget: &mut u32,
+    frames: &[u64],
+) -> Result<Gdt, Unfinished> {
+    let mut gdt = Gdt::new();
+    for &frame in frames.iter().take(GDT_PAGES) {
+        match perform(platform, &mut vcpu.pending, budget, |op, _| op.take_descriptors(Mfn(frame))) {
+            Ok(()) => gdt.push(Mfn(frame)),
+            Err(why) => {
+                put_all(vcpu, platform, budget, gdt);
+                return Err(why);
+            }
+        }
+    }
+    Ok(gdt)
+}
+
+fn put_all<P: Platform>(vcpu: &mut Vcpu, platform: &mut P, budget: &mut u32, gdt: Gdt) {
     for mfn in gdt {
-        put(call.vcpu, call.platform, &mut call.budget, mfn);
+        put(vcpu, platform, budget, mfn);
     }
 }
 
@@ -71,7 +80,7 @@ impl<P: Platform> Call<'_, P> {
         let [a, b, c, d, ..] = entries.to_le_bytes();
         let entries = u32::from_le_bytes([a, b, c, d]);
         // Without entries there is no LDT, whatever the address.
-        let base = if entries == 0 { None } else { Some(ldt_base(address, entries).ok_or(Errno::EINVAL)?) };
+        let base = if entries == 0 { None } else { Some(Ldt::base_of(address, entries).ok_or(Errno::EINVAL)?) };
         if (self.vcpu.ldt.base, self.vcpu.ldt.entries) == (base, entries) {
             return Ok(());
         }
@@ -80,12 +89,6 @@ impl<P: Platform> Call<'_, P> {
         self.platform.show_ldt(&self.vcpu.ldt);
         Ok(())
     }
-}
-
-/// Where an LDT of so many entries can be.
-fn ldt_base(address: u64, entries: u32) -> Option<GuestVa> {
-    let fits = address.is_multiple_of(PAGE_SIZE as u64) && entries <= MAX_LDT_ENTRIES;
-    GuestVa::new(address).and_then(|base| base.span(8 * u64::from(entries))).filter(|_| fits)
 }
 
 /// Forgets the pages of the LDT that were looked up.

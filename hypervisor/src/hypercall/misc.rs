@@ -1,4 +1,4 @@
-//! Small calls: stack, segment bases, FPU, I/O privilege, assists, vCPU state.
+//! Small calls: stack, segment bases, FPU, I/O privilege, assists.
 
 use pv_abi::errno::Errno;
 use pv_abi::physdev::{PHYSDEVOP_SET_IOBITMAP, PHYSDEVOP_SET_IOPL, PhysdevSetIobitmap, PhysdevSetIopl};
@@ -7,7 +7,6 @@ use pv_abi::trap::{
     VMASST_TYPE_4GB_SEGMENTS, VMASST_TYPE_4GB_SEGMENTS_NOTIFY, VMASST_TYPE_ARCHITECTURAL_IOPL, VMASST_TYPE_M2P_STRICT,
     VMASST_TYPE_PAE_EXTENDED_CR3, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VMASST_TYPE_WRITABLE_PAGETABLES,
 };
-use pv_abi::vcpu::VCPUOP_IS_UP;
 
 use super::args::canonical;
 use super::{Call, Platform, Reply};
@@ -68,8 +67,8 @@ pub(super) fn vm_assist<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         _ => return Err(Errno::EINVAL.into()),
     }
     match call.u32(0) {
-        VMASST_CMD_ENABLE => call.vcpu.assists |= 1 << kind,
-        VMASST_CMD_DISABLE => call.vcpu.assists &= !(1 << kind),
+        VMASST_CMD_ENABLE => call.vcpu.assists.set(kind, true),
+        VMASST_CMD_DISABLE => call.vcpu.assists.set(kind, false),
         _ => return Err(Errno::ENOSYS.into()),
     }
     Ok(0)
@@ -97,20 +96,6 @@ pub(super) fn physdev_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             call.vcpu.io_bitmap = IoBitmap { address: bitmap, ports: nr_ports };
             Ok(0)
         }
-        _ => Err(Errno::ENOSYS.into()),
-    }
-}
-
-/// `vcpu_op(int cmd, unsigned int vcpuid, void *arg)`, `vcpu.h`. A guest counts its vCPUs with `is_up`: -ENOENT ends
-/// the count.
-pub(super) fn vcpu_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
-    let id = call.u32(1);
-    let domain = call.platform.domain();
-    if id >= domain.vcpus {
-        return Err(Errno::ENOENT.into());
-    }
-    match call.u32(0) {
-        VCPUOP_IS_UP => Ok((id < domain.online).into()),
         _ => Err(Errno::ENOSYS.into()),
     }
 }

@@ -109,12 +109,23 @@ pub fn new_kernel_root<P: Platform>(
 #[inline(never)]
 fn new_user_root<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn) -> Result<(), Halt> {
     let root = (mfn != Mfn(0)).then_some(mfn);
-    let hide = hides_m2p(call.vcpu);
     let Call { vcpu, platform, budget, .. } = call;
-    let Vcpu { pending, roots, .. } = &mut **vcpu;
     // No CPU has it loaded: the vCPU is in kernel mode.
-    let old = perform(*platform, pending, budget, |op, _| op.set_root(roots, Mode::User, root, hide))?;
-    Ok(drop_root(vcpu, *platform, budget, old)?)
+    Ok(replace_root(vcpu, *platform, budget, Mode::User, root)?)
+}
+
+/// Gives a vCPU another root for a mode, or none; no CPU has the old one loaded for it.
+pub(super) fn replace_root<P: Platform>(
+    vcpu: &mut Vcpu,
+    platform: &mut P,
+    budget: &mut u32,
+    mode: Mode,
+    root: Option<Mfn>,
+) -> Result<(), Unfinished> {
+    let hide = hides_m2p(vcpu);
+    let Vcpu { pending, roots, .. } = vcpu;
+    let old = perform(platform, pending, budget, |op, _| op.set_root(roots, mode, root, hide))?;
+    drop_root(vcpu, platform, budget, old)
 }
 
 fn drop_root<P: Platform>(
@@ -132,7 +143,7 @@ fn drop_root<P: Platform>(
 }
 
 fn hides_m2p(vcpu: &Vcpu) -> bool {
-    vcpu.assists & 1 << VMASST_TYPE_M2P_STRICT != 0
+    vcpu.assists.has(VMASST_TYPE_M2P_STRICT)
 }
 
 fn flush<P: Platform>(call: &mut Call<'_, P>, target: Target, scope: Scope) -> Result<(), Halt> {

@@ -27,35 +27,68 @@ mod sched;
 #[cfg(test)]
 mod tests;
 mod trap;
+mod vcpu;
 mod version;
 
 use core::fmt;
 use core::marker::PhantomData;
 
+use alloc::sync::Arc;
+
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 
-use crate::addr::{CpuId, DomainId, GuestVa, Mfn};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId};
 use crate::bounce::{self, GuestSpace, Return};
 use crate::domain::End;
-use crate::domain::shared::SharedInfo;
+use crate::domain::context::CpuContext;
+use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
 use crate::emulate::SegmentBase;
+use crate::event::{Events, Kick};
 use crate::guest::{Fault, GuestRegisters};
 use crate::mm::error::{Refused, Stop};
 use crate::mm::m2p::MachineToPhys;
 use crate::mm::operation::Operation;
 use crate::mm::perform::{Effects, FramesLock, Unfinished, perform};
+use crate::time::GuestRecord;
 
 pub use mmuext::new_kernel_root;
 
 /// What handlers need from the rest of the hypervisor.
-pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> {
+pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
+    /// A vCPU that was taken from among those that may not run.
+    type Parked: Parked;
+
     /// Nanoseconds since the hypervisor started (`system_time`).
     fn now(&mut self) -> u64;
 
     /// What is known of the calling domain.
-    fn domain(&self) -> DomainView<'_>;
+    fn domain(&self) -> DomainView;
+
+    /// The event channels of the calling domain, and its vCPUs as all CPUs see them.
+    fn events(&self) -> &Arc<Events>;
+
+    /// The clock record for a guest, as of now.
+    fn clock_record(&self) -> GuestRecord;
+
+    /// Takes a vCPU of the calling domain that may not run, to work on it. `None` if it may, or if it is taken already.
+    fn take_parked(&mut self, id: VcpuId) -> Option<Self::Parked>;
+
+    /// Gives it back.
+    fn park(&mut self, parked: Self::Parked);
+
+    /// Lets a vCPU run that is initialised, as far as `vcpu_op` is concerned.
+    fn bring_up(&mut self, id: VcpuId);
+
+    /// Stops a vCPU, until it is brought up. The calling one stops when the call is done.
+    fn take_down(&mut self, id: VcpuId);
+
+    /// Event flags in a frame that is held as writable for good; `offset` is aligned and in the page.
+    fn vcpu_info(&self, mfn: Mfn, offset: usize) -> &'static VcpuInfo;
+
+    /// The timers of the calling vCPU were set.
+    fn timers_changed(&mut self, vcpu: &Vcpu);
 
     /// Is there a domain of this number?
     fn domain_exists(&self, id: DomainId) -> bool;
@@ -119,19 +152,24 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> {
     fn complain(&mut self, what: fmt::Arguments<'_>);
 }
 
+/// A vCPU that may not run, in the hands of a hypercall.
+pub trait Parked {
+    /// The vCPU.
+    fn vcpu(&mut self) -> &mut Vcpu;
+
+    /// What the CPU is to hold for it when it runs. Bases are canonical.
+    fn load(&mut self, cpu: &CpuContext);
+}
+
 /// What is known of a domain.
 #[derive(Clone, Copy)]
-pub struct DomainView<'a> {
+pub struct DomainView {
     /// vCPUs it was created with.
     pub vcpus: u32,
-    /// vCPUs that run or could run.
-    pub online: u32,
     /// Most frames it may have allocated.
     pub max_pages: u64,
     /// Its UUID-like handle.
     pub handle: [u8; 16],
-    /// The page it shares with the hypervisor.
-    pub shared: &'a SharedInfo,
 }
 
 /// What becomes of the vCPU after a hypercall.
@@ -299,7 +337,8 @@ impl<P: Platform> Table<P> {
         handlers[number::CONSOLE_IO as usize] = console::console_io;
         handlers[number::UPDATE_VA_MAPPING_OTHERDOMAIN as usize] = mmu::update_va_mapping_otherdomain;
         handlers[number::VM_ASSIST as usize] = misc::vm_assist;
-        handlers[number::VCPU_OP as usize] = misc::vcpu_op;
+        handlers[number::VCPU_OP as usize] = vcpu::vcpu_op;
+        handlers[number::SET_TIMER_OP as usize] = vcpu::set_timer_op;
         handlers[number::SET_SEGMENT_BASE as usize] = misc::set_segment_base;
         handlers[number::MMUEXT_OP as usize] = mmuext::mmuext_op;
         handlers[number::SCHED_OP as usize] = sched::sched_op;

@@ -47,7 +47,7 @@ fn poll<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     for index in 0..u64::from(request.nr_ports) {
         let port: u32 = call.read(request.ports.wrapping_add(4 * index))?;
         // No port is bound to anything yet, so one outside the bitmap is all that can be wrong with it.
-        if call.platform.domain().shared.is_pending(port).ok_or(Errno::EINVAL)? {
+        if call.platform.events().shared.is_pending(port).ok_or(Errno::EINVAL)? {
             return Err(call.then(awake));
         }
     }

@@ -1,7 +1,7 @@
 //! `set_trap_table`: the guest's exception handlers (`xen.h`, `struct trap_info`).
 
 use pv_abi::errno::Errno;
-use pv_abi::trap::{TI_DPL_MASK, TI_MASK_EVENTS, TrapInfo};
+use pv_abi::trap::TrapInfo;
 
 use super::args::canonical;
 use super::{Call, Platform, Reply};
@@ -23,12 +23,8 @@ pub(super) fn set_trap_table<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         if entry.address == 0 {
             return Ok(0);
         }
-        let gate = Gate {
-            address: canonical(entry.address)?,
-            dpl: entry.flags & TI_DPL_MASK,
-            masks_events: entry.flags & TI_MASK_EVENTS != 0,
-        };
-        call.vcpu.gates[usize::from(entry.vector)] = gate;
+        canonical(entry.address)?;
+        call.vcpu.gates[usize::from(entry.vector)] = Gate::from_abi(&entry);
         at = at.checked_add(size_of::<TrapInfo>() as u64).ok_or(Errno::EFAULT)?;
     }
     Err(call.again([at]))

@@ -73,7 +73,7 @@ fn get_features<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         | 1 << XENFEAT_HIGHMEM_ASSIST
         | 1 << XENFEAT_GNTTAB_MAP_AVAIL_BITS
         | 1 << XENFEAT_MEMORY_OP_VNODE_SUPPORTED;
-    if call.vcpu.assists & 1 << VMASST_TYPE_PAE_EXTENDED_CR3 != 0 {
+    if call.vcpu.assists.has(VMASST_TYPE_PAE_EXTENDED_CR3) {
         submap |= 1 << XENFEAT_PAE_PGDIR_ABOVE_4GB;
     }
     call.write(call.word(1), &FeatureInfo { submap, ..request })?;

@@ -111,12 +111,13 @@ impl<T: Entity> RunQueue<T> {
         true
     }
 
-    /// Makes ready all whose time has come.
-    pub fn expire(&mut self, now: u64) {
+    /// Makes ready all whose time has come, and tells of each.
+    pub fn expire(&mut self, now: u64, woken: impl Fn(&T)) {
         let mut index = 0;
         while let Some(sleeper) = self.asleep.get(index) {
             if sleeper.until.is_some_and(|until| until <= now) {
                 let sleeper = self.asleep.swap_remove(index);
+                woken(&sleeper.entity);
                 self.ready.push_back(sleeper.entity);
             } else {
                 index += 1;
@@ -124,11 +125,9 @@ impl<T: Entity> RunQueue<T> {
         }
     }
 
-    /// When this queue next needs attention: the first sleeper's deadline, or the end of the running vCPU's slice
-    /// (`slice_end`) if another one waits for the CPU.
-    pub fn next_deadline(&self, slice_end: Option<u64>) -> Option<u64> {
-        let slice = slice_end.filter(|_| !self.ready.is_empty());
-        self.asleep.iter().filter_map(|sleeper| sleeper.until).chain(slice).min()
+    /// The first deadline of a sleeper.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.asleep.iter().filter_map(|sleeper| sleeper.until).min()
     }
 
     /// Is a vCPU waiting for the CPU?

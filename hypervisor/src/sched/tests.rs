@@ -29,13 +29,12 @@ fn ready_vcpus_take_turns() {
 }
 
 #[test]
-fn a_slice_matters_only_to_those_who_wait() {
+fn those_who_are_ready_have_no_deadline() {
     let mut queue = RunQueue::default();
-    assert_eq!(queue.next_deadline(Some(5)), None);
+    assert_eq!(queue.next_deadline(), None);
     queue.sleep(Cpu(1), Some(9));
-    assert_eq!(queue.next_deadline(Some(5)), Some(9));
     queue.push(Cpu(2));
-    assert_eq!(queue.next_deadline(Some(5)), Some(5));
+    assert_eq!(queue.next_deadline(), Some(9));
 }
 
 #[derive(Debug, Clone)]
@@ -93,7 +92,7 @@ proptest! {
                 }
                 Action::Pass(time) => {
                     now += u64::from(time);
-                    queue.expire(now);
+                    queue.expire(now, |_| ());
                     asleep.retain(|_, until| until.is_none_or(|until| until > now));
                 }
                 Action::Remove(id) => {
@@ -107,7 +106,7 @@ proptest! {
                 }
             }
             let expected = asleep.values().copied().flatten().min();
-            prop_assert_eq!(queue.next_deadline(None), expected);
+            prop_assert_eq!(queue.next_deadline(), expected);
         }
     }
 }

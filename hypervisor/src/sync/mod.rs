@@ -24,14 +24,16 @@ pub enum Rank {
     Domains = 0,
     /// The state of one domain.
     Domain = 1,
-    /// A CPU's inbox of wake-ups and new vCPUs.
-    Inbox = 2,
+    /// The vCPUs of a domain that may not run.
+    Parked = 2,
+    /// A CPU's run queue.
+    Queue = 3,
     /// The hypervisor's heap. It takes frames when it grows, and any allocation may make it grow.
-    Heap = 3,
+    Heap = 4,
     /// The frame allocator.
-    Frames = 4,
+    Frames = 5,
     /// The console's input side: focus and buffers.
-    Input = 5,
+    Input = 6,
 }
 
 /// A spin lock that checks its rank.

@@ -1,6 +1,6 @@
 //! From the machine as `arch` found it to the first guest.
 
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use alloc::vec::Vec;
 
@@ -8,13 +8,14 @@ use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped};
 use log::{LevelFilter, debug, error, info};
 
 use super::console::Input;
-use super::{Inbox, MACHINE, Machine, all_stopped, create, machine, memory};
+use super::{MACHINE, Machine, all_stopped, create, machine, memory};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, Facts, LoadedArchive, Memory};
 use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::frame::FrameTable;
+use crate::sched::RunQueue;
 use crate::sync::{Once, Rank, SpinLock};
 use crate::time::SECOND;
 
@@ -115,7 +116,8 @@ fn make_machine(facts: &Facts, when_all_stopped: WhenAllStopped) {
         frames: frames.table,
         allocator: &frames.allocator,
         domains: SpinLock::new(Rank::Domains, Vec::new()),
-        inboxes: (0..cpus).map(|_| SpinLock::new(Rank::Inbox, Inbox::default())).collect(),
+        queues: (0..cpus).map(|_| SpinLock::new(Rank::Queue, RunQueue::new())).collect(),
+        vcpus: AtomicUsize::new(0),
         running: AtomicU32::new(1),
         input: SpinLock::new(Rank::Input, Input::new()),
         cpuid: CpuidPolicy::new(arch::cpuid),

@@ -4,31 +4,37 @@
 //! timer is set for the next deadline, or not at all.
 
 use core::cell::RefMut;
+use core::sync::atomic::Ordering;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use pv_abi::trap::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
 use super::remove::{self, Remains};
 use super::runner::Runner;
-use super::{CPUS, Domain, descriptors, flush, machine, post};
-use crate::addr::{DomainId, VcpuId};
+use super::{CPUS, Domain, descriptors, flush, machine, nudge, park};
+use crate::addr::{CpuId, DomainId, VcpuId};
 use crate::arch::descriptors::GuestTables;
+use crate::arch::vcpu::CurrentSpace;
 use crate::arch::{self, percpu, time};
-use crate::bounce;
-use crate::domain::End;
-use crate::domain::vcpu::{Gdt, Ldt};
+use crate::bounce::{self, Exception};
+use crate::domain::areas::{write_clock, write_run_states};
+use crate::domain::link::{Activity, VcpuLink};
+use crate::domain::runstate::RunState;
+use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
+use crate::domain::{Crash, End};
 use crate::guest::GuestRegisters;
 use crate::hypercall::Next;
 use crate::sched::{Entity, RunQueue, SLICE};
+use crate::sync::{Guard, SpinLock};
+
+/// Vector of an NMI.
+const NMI: u8 = 2;
 
 /// What belongs to one CPU and is touched by no other.
 pub struct Cpu {
-    /// The vCPU whose registers are in `CpuTop`, or were until it left for [`Cpu::queue`].
+    /// The vCPU whose registers are in `CpuTop`, or were until it left for a queue.
     pub current: Option<Box<Runner>>,
-    /// The vCPUs that wait for this CPU or sleep.
-    pub queue: RunQueue<Box<Runner>>,
-    /// vCPUs this CPU has to care for, running or not.
-    vcpus: usize,
     /// What a `syscall` has still to do, see [`entry`](super::entry).
     pub next: Option<Next>,
     /// Something happened that the way back to the guest must look at.
@@ -50,8 +56,6 @@ impl Cpu {
     pub const fn new() -> Cpu {
         Cpu {
             current: None,
-            queue: RunQueue::new(),
-            vcpus: 0,
             next: None,
             attention: false,
             slice_end: 0,
@@ -71,6 +75,15 @@ impl Entity for Box<Runner> {
     }
 }
 
+/// This CPU's run queue.
+fn queue() -> Guard<'static, RunQueue<Box<Runner>>> {
+    queue_of(percpu::cpu()).lock()
+}
+
+fn queue_of(cpu: CpuId) -> &'static SpinLock<RunQueue<Box<Runner>>> {
+    &machine().queues[cpu.0 as usize]
+}
+
 /// Carries out what became of the current vCPU, and answers when some vCPU's registers are ready in `regs`.
 pub fn finish(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Next) -> bounce::Return {
     let mut how = bounce::Return::Full;
@@ -80,8 +93,8 @@ pub fn finish(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Ne
             cpu.attention = true;
             cpu.slice_end = 0;
         }
-        Next::Block => leave_cpu(&mut cpu, regs, Some(None)),
-        Next::Poll { until } => leave_cpu(&mut cpu, regs, Some(until)),
+        Next::Block => leave_cpu(&mut cpu, regs, To::Sleep(None)),
+        Next::Poll { until } => leave_cpu(&mut cpu, regs, To::Sleep(until)),
         Next::End(end) => end_current(&mut cpu, regs, end),
     }
     loop {
@@ -89,37 +102,48 @@ pub fn finish(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Ne
             cpu = look_around(cpu, regs);
             how = bounce::Return::Full;
         }
-        let Some(runner) = cpu.current.as_mut() else { continue };
-        if !runner.vcpu.info.upcall_due() {
-            return how;
-        }
-        match bounce::upcall(&mut runner.vcpu, regs, &mut arch::vcpu::CurrentSpace) {
-            Ok(delivered) => return delivered,
-            Err(crash) => end_current(&mut cpu, regs, End::Crash(crash)),
+        match enter_callbacks(&mut cpu, regs) {
+            Some(Ok(delivered)) => how = delivered,
+            Some(Err(crash)) => end_current(&mut cpu, regs, End::Crash(crash)),
+            None if cpu.attention || cpu.current.is_none() => {}
+            None => return how,
         }
     }
 }
 
-/// Reads the inbox, wakes sleepers, and makes sure that a vCPU is on the CPU, waiting for one if need be.
+/// Enters the guest's handler for an NMI or an upcall, if one is due.
+fn enter_callbacks(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Option<Result<bounce::Return, Crash>> {
+    let Runner { vcpu, domain, .. } = &mut **cpu.current.as_mut()?;
+    let link = domain.link(vcpu.id);
+    let space = &mut CurrentSpace;
+    if link.has_nmi() && !vcpu.in_nmi && link.take_nmi() {
+        let delivered = bounce::exception(vcpu, regs, space, Exception::new(NMI));
+        vcpu.in_nmi = true;
+        return Some(delivered);
+    }
+    vcpu.info.upcall_due().then(|| bounce::upcall(vcpu, regs, space))
+}
+
+/// Looks for what happened, and makes sure that a vCPU is on the CPU, waiting for one if need be.
 fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefMut<'static, Cpu> {
     loop {
         cpu.attention = false;
         super::entry::report_nmi();
-        read_inbox(&mut cpu, regs);
         if !cpu.remains.is_empty() {
             cpu.remains.step();
             cpu.attention = true;
         }
         let now = time::now();
-        cpu.queue.expire(now);
-        if cpu.current.is_some() && cpu.slice_end <= now && cpu.queue.has_ready() {
-            leave_cpu(&mut cpu, regs, None);
+        drop_current_if_stopped(&mut cpu, regs);
+        expire(now);
+        if cpu.current.is_some() && cpu.slice_end <= now && queue().has_ready() {
+            leave_cpu(&mut cpu, regs, To::Queue);
         }
-        if cpu.current.is_none()
-            && let Some(runner) = cpu.queue.pick()
-        {
-            enter_cpu(&mut cpu, regs, runner);
+        while cpu.current.is_none() {
+            let Some(runner) = queue().pick() else { break };
+            enter_if_it_may(&mut cpu, regs, runner);
         }
+        fire_timers(&mut cpu, now);
         if cpu.slice_end <= now {
             cpu.slice_end = now + SLICE;
         }
@@ -128,7 +152,6 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
             return cpu;
         }
         if !cpu.attention {
-            arch::vcpu::leave_guest_space();
             // An interrupt in the idle loop wants the CPU's state.
             drop(cpu);
             arch::idle();
@@ -137,27 +160,60 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
     }
 }
 
-fn read_inbox(cpu: &mut Cpu, regs: &mut GuestRegisters) {
-    let inbox = core::mem::take(&mut *machine().inboxes[percpu::cpu().0 as usize].lock());
-    if inbox.reap {
-        if cpu.current.as_ref().is_some_and(|runner| runner.domain.is_ending()) {
-            leave_cpu(cpu, regs, None);
-        }
-        while let Some(runner) = cpu.queue.remove(|runner| runner.domain.is_ending()) {
-            dispose(cpu, runner);
-        }
+/// Takes the current vCPU off the CPU if its domain has ended or if it may not run any more.
+fn drop_current_if_stopped(cpu: &mut Cpu, regs: &GuestRegisters) {
+    if let Some(runner) = &cpu.current
+        && (runner.domain.is_ending() || !runner.domain.may_run(runner.link()))
+    {
+        leave_cpu(cpu, regs, To::Park);
     }
-    for runner in inbox.adopt {
-        cpu.vcpus += 1;
-        let vcpus = cpu.vcpus;
-        cpu.queue.reserve(vcpus);
-        cpu.queue.push(runner);
+}
+
+/// Wakes the sleepers of this CPU whose time has come.
+fn expire(now: u64) {
+    queue().expire(now, |runner| runner.link().set_activity(Activity::Elsewhere));
+}
+
+/// Puts a vCPU from the queue on the CPU, unless it may not run.
+fn enter_if_it_may(cpu: &mut Cpu, regs: &mut GuestRegisters, runner: Box<Runner>) {
+    if runner.domain.is_ending() {
+        dispose(cpu, runner);
+    } else if runner.domain.may_run(runner.link()) {
+        enter_cpu(cpu, regs, runner);
+    } else {
+        settle(runner);
+    }
+}
+
+/// Parks a vCPU, or does what is to be done instead.
+pub fn settle(runner: Box<Runner>) {
+    runner.link().change_run_state(RunState::Offline, time::now());
+    match park::park(runner) {
+        // The CPU in whose queue it is then takes it apart, if its domain has ended.
+        Some(runner) => enqueue(runner),
+        None => {}
+    }
+}
+
+/// Raises the timer interrupt of the vCPU on this CPU, if its time has come.
+fn fire_timers(cpu: &mut Cpu, now: u64) {
+    let Some(runner) = &mut cpu.current else { return };
+    if runner.vcpu.timers.expire(now) {
+        runner.domain.raise_timer(runner.vcpu.id, &mut cpu.attention);
     }
 }
 
 /// Sets the timer for the next deadline, if that has changed.
 fn set_timer(cpu: &mut Cpu) {
-    let deadline = cpu.queue.next_deadline(cpu.current.is_some().then_some(cpu.slice_end));
+    let queue = queue();
+    let slice_end = cpu.slice_end;
+    let current = cpu.current.as_ref().and_then(|runner| {
+        let timer = runner.timer_deadline();
+        let slice = queue.has_ready().then_some(slice_end);
+        timer.into_iter().chain(slice).min()
+    });
+    let deadline = current.into_iter().chain(queue.next_deadline()).min();
+    drop(queue);
     if deadline != cpu.timer {
         arch::apic::set_timer(deadline);
         cpu.timer = deadline;
@@ -170,51 +226,138 @@ pub fn timer_fired(cpu: &mut Cpu) {
     cpu.attention = true;
 }
 
-/// Takes the current vCPU off the CPU: to sleep, with an optional deadline, or to the end of the queue.
-fn leave_cpu(cpu: &mut Cpu, regs: &GuestRegisters, sleep: Option<Option<u64>>) {
+/// Where a vCPU goes that leaves its CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum To {
+    /// To the end of the queue.
+    Queue,
+    /// To sleep, with an optional deadline, its timers apart.
+    Sleep(Option<u64>),
+    /// Among those that may not run.
+    Park,
+}
+
+/// Takes the current vCPU off the CPU.
+fn leave_cpu(cpu: &mut Cpu, regs: &GuestRegisters, to: To) {
     let Some(mut runner) = cpu.current.take() else { return };
     runner.vcpu.regs = *regs;
     runner.state.save();
-    match sleep {
-        Some(until) => cpu.queue.sleep(runner, until),
-        None => cpu.queue.push(runner),
+    // From here on another CPU may get hold of the vCPU, and drop its page tables.
+    arch::vcpu::leave_guest_space();
+    let now = time::now();
+    if runner.domain.is_ending() {
+        return dispose(cpu, runner);
     }
+    match to {
+        To::Queue => put_in_queue(runner, RunState::Runnable, now),
+        To::Sleep(until) => {
+            let until = until.into_iter().chain(runner.timer_deadline()).min();
+            let mut queue = queue();
+            if runner.link().fall_asleep() {
+                runner.link().change_run_state(RunState::Blocked, now);
+                // The domain may have ended since we looked; then its sleepers are looked for with this lock held.
+                if runner.domain.is_ending() {
+                    drop(queue);
+                    return dispose(cpu, runner);
+                }
+                queue.sleep(runner, until);
+            } else {
+                drop(queue);
+                put_in_queue(runner, RunState::Runnable, now);
+            }
+        }
+        To::Park => {
+            runner.link().set_activity(Activity::Elsewhere);
+            settle(runner);
+        }
+    }
+}
+
+/// Puts a vCPU that is ready into this CPU's queue.
+fn put_in_queue(runner: Box<Runner>, state: RunState, now: u64) {
+    let link = runner.link();
+    link.change_run_state(state, now);
+    link.set_activity(Activity::Elsewhere);
+    queue().push(runner);
+}
+
+/// Puts a vCPU that was on no CPU and in no queue into the queue of the CPU that it names.
+pub fn enqueue(runner: Box<Runner>) {
+    let link = runner.link();
+    let cpu = link.cpu();
+    link.change_run_state(RunState::Runnable, time::now());
+    queue_of(cpu).lock().push(runner);
+    nudge(cpu);
+}
+
+/// Makes room for so many more vCPUs in all queues, so that none ever needs memory to take one.
+pub fn make_room(vcpus: usize) {
+    let total = machine().vcpus.fetch_add(vcpus, Ordering::Relaxed) + vcpus;
+    machine().queues.iter().for_each(|queue| queue.lock().reserve(total));
 }
 
 /// Puts a vCPU on the CPU.
 fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) {
+    let now = time::now();
+    let link = runner.domain.link(runner.vcpu.id);
+    link.set_activity(Activity::Running);
+    link.end_poll();
+    link.change_run_state(RunState::Running, now);
+    runner.vcpu.info = link.info();
     *regs = runner.vcpu.regs;
-    enter_space(cpu, &runner);
+    enter_space(cpu, &mut runner);
     cpu.tables.show_gdt(&runner.vcpu.gdt);
     cpu.tables.show_ldt(&runner.vcpu.ldt);
     let Runner { vcpu, state, domain } = &mut *runner;
     state.selectors().into_iter().for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.tables, selector));
-    let refused = runner.state.load(&runner.vcpu.control);
-    runner.vcpu.info.set_time(&time::clock().guest_record(time::tsc()));
-    let vcpu = &mut runner.vcpu;
+    let refused = state.load(&vcpu.control);
+    vcpu.info.set_time(&time::clock().guest_record(time::tsc()));
+    publish_areas(domain.link(vcpu.id), vcpu);
     let entered = match refused {
-        Some(selectors) => bounce::failsafe(vcpu, regs, &mut arch::vcpu::CurrentSpace, selectors).err(),
+        Some(selectors) => bounce::failsafe(vcpu, regs, &mut CurrentSpace, selectors).err(),
         None => None,
     };
-    cpu.slice_end = time::now() + SLICE;
+    cpu.slice_end = now + SLICE;
     cpu.current = Some(runner);
     if let Some(crash) = entered {
         end_current(cpu, regs, End::Crash(crash));
     }
 }
 
-/// Loads a vCPU's page tables, and drops the translations of whoever was here before. A guest's user pages are global, so
-/// that changing the root alone would leave them.
-fn enter_space(cpu: &mut Cpu, runner: &Runner) {
-    let (domain, vcpu) = (&runner.domain, runner.vcpu.id);
-    if cpu.translations.as_ref().is_some_and(|(last, id)| Arc::ptr_eq(last, domain) && *id == vcpu) {
-        arch::vcpu::load_root(runner.vcpu.root());
+/// Writes the records that the guest wants in its memory, for a vCPU that is put on this CPU. What can't be written is not:
+/// the addresses are the guest's affair.
+fn publish_areas(link: &VcpuLink, vcpu: &Vcpu) {
+    let [run_states, clock] = link.areas();
+    if run_states.is_none() && clock.is_none() {
         return;
     }
-    domain.cpus.insert(percpu::cpu());
-    arch::vcpu::load_root(runner.vcpu.root());
+    let space = &mut CurrentSpace;
+    // They are addresses of the guest's kernel, whatever runs.
+    arch::vcpu::load_root(vcpu.roots.kernel);
+    if let Some(address) = run_states {
+        let flagged = vcpu.assists.has(VMASST_TYPE_RUNSTATE_UPDATE_FLAG);
+        let _ = write_run_states(space, address, link.run_states(time::now()), flagged);
+    }
+    if let Some(address) = clock {
+        let _ = write_clock(space, address, &time::clock().guest_record(time::tsc()));
+    }
+    arch::vcpu::load_root(vcpu.root());
+}
+
+/// Loads a vCPU's page tables, and drops the translations of whoever was here before, or of itself if it ran elsewhere
+/// meanwhile. A guest's user pages are global, so that changing the root alone would leave them.
+fn enter_space(cpu: &mut Cpu, runner: &mut Runner) {
+    let Runner { vcpu, domain, .. } = runner;
+    let here = percpu::cpu();
+    let was_here = vcpu.last_cpu.replace(here) == Some(here);
+    if was_here && cpu.translations.as_ref().is_some_and(|(last, id)| Arc::ptr_eq(last, domain) && *id == vcpu.id) {
+        arch::vcpu::load_root(vcpu.root());
+        return;
+    }
+    domain.cpus.insert(here);
+    arch::vcpu::load_root(vcpu.root());
     forget_translations(cpu, Some(domain));
-    cpu.translations = Some((domain.clone(), vcpu));
+    cpu.translations = Some((domain.clone(), vcpu.id));
 }
 
 /// Flushes, and says that the CPU holds no translations of the latest domain any more, unless that is `next` too.
@@ -227,29 +370,50 @@ fn forget_translations(cpu: &mut Cpu, next: Option<&Arc<Domain>>) {
     }
 }
 
-/// Ends the domain of the current vCPU: says why, and takes all its vCPUs off all CPUs.
+/// Ends the domain of the current vCPU and says why.
 fn end_current(cpu: &mut Cpu, regs: &GuestRegisters, end: End) {
     let Some(runner) = cpu.current.take() else { return };
     let domain: Arc<Domain> = runner.domain.clone();
-    remove::report(&runner, regs, end);
-    domain.end.call_once(|| end);
+    let mut first = false;
+    domain.end.call_once(|| {
+        first = true;
+        end
+    });
+    if first {
+        remove::report(&runner, regs, end);
+    }
+    arch::vcpu::leave_guest_space();
     dispose(cpu, runner);
-    let here = percpu::cpu();
-    for other in machine().running_cpus().filter(|&other| other != here) {
-        post(other, |inbox| inbox.reap = true);
-    }
-    while let Some(runner) = cpu.queue.remove(|runner| runner.domain.is_ending()) {
-        dispose(cpu, runner);
-    }
+    reap(cpu, &domain);
 }
 
-/// Begins to take a vCPU of a domain that has ended apart. With the last one goes the domain.
+/// Takes all vCPUs of a domain that has ended from where they are; those that run leave their CPUs themselves. Whoever
+/// had one in hand meanwhile sees that the domain has ended before it puts it anywhere.
+fn reap(cpu: &mut Cpu, domain: &Arc<Domain>) {
+    for queue in &machine().queues {
+        while let Some(runner) = remove_one(queue, domain) {
+            dispose(cpu, runner);
+        }
+    }
+    while let Some(runner) = park::take_any(domain) {
+        dispose(cpu, runner);
+    }
+    let here = percpu::cpu();
+    machine().running_cpus().filter(|&other| other != here).for_each(nudge);
+}
+
+fn remove_one(queue: &SpinLock<RunQueue<Box<Runner>>>, domain: &Arc<Domain>) -> Option<Box<Runner>> {
+    queue.lock().remove(|runner| Arc::ptr_eq(&runner.domain, domain))
+}
+
+/// Begins to take a vCPU of a domain that has ended apart. With the last one goes the domain. No CPU has its page tables
+/// loaded.
 fn dispose(cpu: &mut Cpu, runner: Box<Runner>) {
-    cpu.vcpus -= 1;
+    machine().vcpus.fetch_sub(1, Ordering::Relaxed);
+    runner.link().set_activity(Activity::Elsewhere);
     cpu.attention = true;
     if cpu.current.is_none() {
-        // This CPU may still have the vCPU's page tables and descriptors loaded. Else it has another's.
-        arch::vcpu::leave_guest_space();
+        // This CPU may still show the vCPU's descriptors. Else it shows another's.
         forget_translations(cpu, None);
         cpu.tables.show_gdt(&Gdt::new());
         cpu.tables.show_ldt(&Ldt::default());

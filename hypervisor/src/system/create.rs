@@ -13,8 +13,9 @@ use pv_abi::start_info::StartFlags;
 
 use super::complain::Complaints;
 use super::memory::{self, Memory};
+use super::park::Parked;
 use super::runner::Runner;
-use super::{Domain, console, flush, machine, post, remove};
+use super::{Domain, console, cpu, flush, machine, remove};
 use crate::addr::{CpuId, DomainId, Mfn, Pfn, VcpuId};
 use crate::arch::vcpu::MachineState;
 use crate::arch::{guest_frames, time};
@@ -22,7 +23,7 @@ use crate::domain::MAX_VCPUS;
 use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, build};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
-use crate::guest::GuestRegisters;
+use crate::event::Events;
 use crate::mm::buddy::MAX_ORDER;
 use crate::mm::error::Refused;
 use crate::mm::flush::AtomicCpuSet;
@@ -68,14 +69,25 @@ pub fn create_all(archive: &Archive<'_>) {
     }
 }
 
-/// Hands a new vCPU to a CPU; domains are dealt out one by one.
+/// Lets the first vCPU of a new domain run. The others are down. vCPUs are dealt out to CPUs one by one.
 fn start(runner: Box<Runner>) {
-    let domain = &runner.domain;
-    info!("{} ({}): {} MiB, {} vCPUs", domain.id, domain.name, domain.max_pages >> 8, domain.vcpus);
+    let domain = runner.domain.clone();
+    let (links, cpus) = (domain.events.vcpus(), machine().running.load(Ordering::Relaxed));
+    info!("{} ({}): {} MiB, {} vCPUs", domain.id, domain.name, domain.max_pages >> 8, links.len());
     console::domain_started(domain.id);
     machine().domains.lock().push(domain.clone());
-    let cpu = CpuId(u32::from(domain.id.0 - FIRST_ID) % machine().running.load(Ordering::Relaxed));
-    post(cpu, |inbox| inbox.adopt.push(runner));
+    cpu::make_room(links.len());
+    for (link, cpu) in links.iter().zip(u32::from(domain.id.0 - FIRST_ID)..) {
+        link.set_cpu(CpuId(cpu % cpus));
+        if link.id != runner.vcpu.id {
+            let vcpu = Vcpu::new(link, domain.assists.clone());
+            domain.live.fetch_add(1, Ordering::Relaxed);
+            let other = Runner { vcpu, state: MachineState::default(), domain: domain.clone() };
+            domain.parked.lock().add(Box::new(other));
+        }
+    }
+    runner.link().set_up(true);
+    cpu::enqueue(runner);
 }
 
 fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<Box<Runner>, Failure> {
@@ -104,10 +116,10 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
         };
         build(&image, &layout, &params, &mut memory).map_err(Failure::Kernel)
     });
-    let [info, ..] = &domain.shared.vcpus;
-    let mut vcpu = Vcpu::new(id, VcpuId(0), GuestRegisters::default(), info);
+    let mut vcpu = Vcpu::new(domain.link(VcpuId(0)), domain.assists.clone());
     let started = built.and_then(|state| {
         vcpu.regs = state.registers;
+        domain.link(VcpuId(0)).set_initialised();
         take_root(&domain, &mut vcpu, state.root)
     });
     let runner = Box::new(Runner { vcpu, state: MachineState::default(), domain });
@@ -134,10 +146,12 @@ fn new_domain(config: &DomainConfig, id: DomainId) -> Result<Domain, Failure> {
     Ok(Domain {
         id,
         name: config.name.clone(),
-        vcpus: config.vcpus,
         max_pages: config.memory_pages,
         handle: handle(id),
-        shared,
+        events: Arc::new(Events::new(id, shared, config.vcpus)),
+        assists: Arc::default(),
+        parked: SpinLock::new(Rank::Parked, Parked::with_capacity(config.vcpus)),
+        paused: AtomicU32::new(0),
         shared_mfn: page.mfn,
         frames: SpinLock::new(Rank::Domain, frames),
         cpus: AtomicCpuSet::new(),

@@ -43,7 +43,7 @@ const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current o
 pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters) -> Exit {
     let cpu = &mut *CPUS.borrow();
     let runner = cpu.current.as_mut().expect(CURRENT);
-    let (vcpu, mut world) = World::of(runner, &mut cpu.tables);
+    let (vcpu, mut world) = World::of(runner, &mut cpu.tables, &mut cpu.attention);
     let info = vcpu.info;
     let how = match vcpu.mode {
         Mode::Kernel => hypercall::dispatch(vcpu, regs, &mut world, &mut cpu.next),
@@ -120,7 +120,7 @@ pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters) -> Exit {
 /// The vCPU that has entered the hypervisor on this CPU, and its world.
 fn current(cpu: &mut Cpu) -> (&mut Vcpu, World<'_>) {
     let runner = cpu.current.as_mut().expect(CURRENT);
-    World::of(runner, &mut cpu.tables)
+    World::of(runner, &mut cpu.tables, &mut cpu.attention)
 }
 
 /// A CPU has been set up and looks for its first guest.

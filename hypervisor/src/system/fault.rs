@@ -53,7 +53,7 @@ pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
 
 /// Carries out a store to a page table, if the guest wants that and it is one.
 fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> Option<Outcome> {
-    if vcpu.assists & 1 << VMASST_TYPE_WRITABLE_PAGETABLES == 0 || !table_store::may_be_table_store(vcpu, regs) {
+    if !vcpu.assists.has(VMASST_TYPE_WRITABLE_PAGETABLES) || !table_store::may_be_table_store(vcpu, regs) {
         return None;
     }
     let root = vcpu.roots.kernel?;

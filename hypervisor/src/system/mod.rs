@@ -2,7 +2,8 @@
 //!
 //! [`Machine`] holds it all and is made once at boot. Where things are:
 //! * [`entry`]: what the entry stubs call, and what interrupts do;
-//! * [`cpu`]: which vCPU a CPU runs, and switching;
+//! * [`cpu`]: which vCPU a CPU runs, and switching; [`wake`]: vCPUs that wait for something;
+//! * [`park`]: vCPUs that may not run: down, or of a paused domain;
 //! * [`runner`]: a running vCPU with its machine state, as hypercalls and emulation see it;
 //! * [`create`] and [`remove`]: domains come and go;
 //! * [`memory`] and [`flush`]: the rules of page tables and frames, with their effects;
@@ -21,11 +22,13 @@ pub mod entry;
 mod fault;
 mod flush;
 mod memory;
+mod park;
 mod remove;
 mod runner;
+mod wake;
 
 use core::cell::RefCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -34,19 +37,23 @@ use alloc::vec::Vec;
 
 use boot_archive::WhenAllStopped;
 
-use crate::addr::{CpuId, DomainId, Mfn};
+use crate::addr::{CpuId, DomainId, Mfn, VcpuId};
 use crate::arch::{apic, vectors};
 use crate::domain::End;
-use crate::domain::shared::SharedInfo;
+use crate::domain::link::VcpuLink;
+use crate::domain::vcpu::Assists;
 use crate::emulate::CpuidPolicy;
+use crate::event::Events;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::flush::{AtomicCpuSet, MAX_CPUS};
 use crate::mm::frame::FrameTable;
 use crate::mm::owner::DomainFrames;
+use crate::sched::RunQueue;
 use crate::sync::{Once, PerCpu, SpinLock};
 use complain::Complaints;
 use console::Input;
 use cpu::Cpu;
+use park::Parked;
 use runner::Runner;
 
 /// Everything that CPUs share.
@@ -54,7 +61,10 @@ struct Machine {
     frames: FrameTable<'static>,
     allocator: &'static SpinLock<FrameAllocator>,
     domains: SpinLock<Vec<Arc<Domain>>>,
-    inboxes: Box<[SpinLock<Inbox>]>,
+    /// The vCPUs that wait or sleep, by the CPU whose they are. Any CPU may take the lock, to wake one up.
+    queues: Box<[SpinLock<RunQueue<Box<Runner>>>]>,
+    /// vCPUs of all domains: each queue has room for so many.
+    vcpus: AtomicUsize,
     /// CPUs that run: those with numbers below this.
     running: AtomicU32,
     input: SpinLock<Input>,
@@ -88,12 +98,17 @@ impl Machine {
 pub struct Domain {
     id: DomainId,
     name: String,
-    vcpus: u32,
     /// Most frames it may have allocated.
     max_pages: u64,
     handle: [u8; 16],
-    shared: &'static SharedInfo,
-    /// The frame behind `shared`, which the hypervisor holds until the last vCPU is gone.
+    /// Its event channels, and what all CPUs share of its vCPUs.
+    events: Arc<Events>,
+    assists: Arc<Assists>,
+    /// Its vCPUs that may not run.
+    parked: SpinLock<Parked>,
+    /// How many reasons there are that none of its vCPUs may run.
+    paused: AtomicU32,
+    /// The frame of the shared-info page, which the hypervisor holds until the last vCPU is gone.
     shared_mfn: Mfn,
     /// All frames it owns.
     frames: SpinLock<DomainFrames>,
@@ -102,33 +117,30 @@ pub struct Domain {
     complaints: Complaints,
     /// Why it ended; set once.
     end: Once<End>,
-    /// vCPUs that still exist. The one that brings it to 0 removes the domain.
+    /// vCPUs that still exist, running or not. The one that brings it to 0 removes the domain.
     live: AtomicU32,
 }
 
 impl Domain {
-    /// Has it ended? Its vCPUs are then taken off their CPUs as they come by.
+    /// Has it ended? Then whoever has one of its vCPUs in hand takes it apart, instead of putting it anywhere.
     fn is_ending(&self) -> bool {
         self.end.is_completed()
     }
-}
 
-/// What other CPUs leave for a CPU before they kick it.
-#[derive(Default)]
-struct Inbox {
-    /// vCPUs that now belong to it.
-    #[expect(clippy::vec_box, reason = "a vCPU stays where it is while it moves between queues")]
-    adopt: Vec<Box<Runner>>,
-    /// Some domain has ended: look for its vCPUs.
-    reap: bool,
-}
-
-/// Leaves something in a CPU's inbox and makes it look.
-fn post(cpu: CpuId, message: impl FnOnce(&mut Inbox)) {
-    if let Some(inbox) = machine().inboxes.get(cpu.0 as usize) {
-        message(&mut inbox.lock());
-        apic::send(cpu, vectors::KICK);
+    /// What all CPUs share of a vCPU of this domain.
+    fn link(&self, id: VcpuId) -> &VcpuLink {
+        self.events.vcpu(id).expect("a domain has a link for each of its vCPUs")
     }
+
+    /// How many vCPUs it was created with.
+    fn vcpu_count(&self) -> u32 {
+        u32::try_from(self.events.vcpus().len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// Makes a CPU look around.
+fn nudge(cpu: CpuId) {
+    apic::send(cpu, vectors::KICK);
 }
 
 /// All domains have stopped: does what the machine file says.

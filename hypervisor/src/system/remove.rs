@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::runner::Runner;
 use super::{Domain, all_stopped, console, machine};
 use crate::arch::vcpu::CurrentSpace;
+use crate::domain::link::VcpuLink;
 use crate::domain::report::{Registers, Trace};
 use crate::domain::vcpu::Vcpu;
 use crate::domain::{End, ShutdownReason};
@@ -40,7 +41,26 @@ pub fn report(runner: &Runner, regs: &GuestRegisters, end: End) {
 pub struct Remains {
     #[expect(clippy::vec_box, reason = "a vCPU stays where it is until it is gone")]
     vcpus: Vec<Box<Runner>>,
-    domains: Vec<(Arc<Domain>, Pending)>,
+    domains: Vec<Ended>,
+}
+
+/// A domain without vCPUs.
+struct Ended {
+    domain: Arc<Domain>,
+    pending: Pending,
+    /// Nobody can deliver events to it any more, and the frames that served that are let go.
+    is_deaf: bool,
+}
+
+impl Ended {
+    /// Does a bounded part of taking it apart. True when nothing is left.
+    fn step(&mut self) -> bool {
+        if !self.is_deaf {
+            self.is_deaf = deafen(&self.domain, &mut self.pending);
+            return false;
+        }
+        tear_down(&self.domain, &mut self.pending)
+    }
 }
 
 impl Remains {
@@ -66,13 +86,13 @@ impl Remains {
                 self.vcpus.push(runner);
             } else if runner.domain.live.fetch_sub(1, Ordering::AcqRel) == 1 {
                 // The last one: nothing but other domains' mappings can reach the domain's memory any more.
-                self.domains.push((runner.domain, Pending::new()));
+                self.domains.push(Ended { domain: runner.domain, pending: Pending::new(), is_deaf: false });
             }
-        } else if let Some((domain, mut pending)) = self.domains.pop() {
-            if tear_down(&domain, &mut pending) {
-                forget(&domain);
+        } else if let Some(mut ended) = self.domains.pop() {
+            if ended.step() {
+                forget(&ended.domain);
             } else {
-                self.domains.push((domain, pending));
+                self.domains.push(ended);
             }
         }
     }
@@ -102,6 +122,19 @@ fn strip(runner: &mut Runner) -> bool {
         op.drop_roots(roots)?;
         op.drain()
     }))
+}
+
+/// Lets the pages go to which the vCPUs' event flags were moved. True when all are.
+fn deafen(domain: &Domain, pending: &mut Pending) -> bool {
+    let memory = Memory(domain);
+    let frames = domain.events.vcpus().iter().filter_map(VcpuLink::info_frame);
+    frames.for_each(|mfn| {
+        done(memory.step(pending, |op, _| {
+            op.put_writable(mfn);
+            Ok(())
+        }));
+    });
+    true
 }
 
 /// Takes everything from a domain that has no vCPUs any more. True when there is nothing left.

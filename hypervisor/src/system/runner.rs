@@ -1,14 +1,14 @@
 //! A vCPU that can run, and the world as its hypercalls and its privileged instructions see it.
 
-use core::fmt;
-use core::sync::atomic::Ordering;
-
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::fmt;
 use pv_abi::errno::Errno;
+use pv_abi::event::VIRQ_TIMER;
 
 use super::memory::{self, Memory};
-use super::{Domain, complain, console, descriptors, flush, machine};
-use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE};
+use super::{Domain, complain, console, cpu, descriptors, flush, machine, park, wake};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
 use crate::arch::descriptors::GuestTables;
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::mm::tlb;
@@ -16,13 +16,18 @@ use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::{percpu, time};
 use crate::bounce::GuestSpace;
 use crate::domain::builder::hypercall_page;
+use crate::domain::context::CpuContext;
+use crate::domain::link::VcpuLink;
+use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
+use crate::event::{Events, Kick};
 use crate::guest::{Fault, GuestCopy};
-use crate::hypercall::{self, DomainView, Platform};
+use crate::hypercall::{self, DomainView, Parked, Platform};
 use crate::mm::flush::CpuSet;
 use crate::mm::operation::{Freed, Mmu, Space};
 use crate::mm::perform::{Effects, FramesLock, Unfinished};
+use crate::time::GuestRecord;
 
 /// A vCPU, what the CPU holds for it, and its domain.
 pub struct Runner {
@@ -35,13 +40,48 @@ pub struct Runner {
 pub struct World<'a> {
     pub domain: &'a Domain,
     pub tables: &'a mut GuestTables,
+    /// The CPU's flag, see [`Cpu`](super::cpu::Cpu).
+    pub attention: &'a mut bool,
+}
+
+impl Runner {
+    /// What all CPUs share of the vCPU.
+    #[inline]
+    pub fn link(&self) -> &VcpuLink {
+        self.domain.link(self.vcpu.id)
+    }
+
+    /// When its timers fire next, if that does anything.
+    pub fn timer_deadline(&self) -> Option<u64> {
+        self.vcpu.timers.deadline().filter(|_| self.domain.events.is_virq_bound(self.vcpu.id, VIRQ_TIMER))
+    }
+}
+
+/// Kicks vCPUs from this CPU, whose flag it holds.
+pub struct Kicker<'a>(pub &'a mut bool);
+
+impl Kick for Kicker<'_> {
+    fn kick(&mut self, vcpu: &VcpuLink) {
+        wake::kick(vcpu, self.0);
+    }
+}
+
+impl Domain {
+    /// Raises a vCPU's timer interrupt. `attention` is this CPU's flag.
+    pub fn raise_timer(&self, vcpu: VcpuId, attention: &mut bool) {
+        self.events.raise(VIRQ_TIMER, vcpu, &mut Kicker(attention));
+    }
 }
 
 impl<'a> World<'a> {
     /// A vCPU and its world, for a runner that is on this CPU, with what the CPU shows of its descriptors.
     #[inline]
-    pub fn of(runner: &'a mut Runner, tables: &'a mut GuestTables) -> (&'a mut Vcpu, World<'a>) {
-        (&mut runner.vcpu, World { domain: &runner.domain, tables })
+    pub fn of(
+        runner: &'a mut Runner,
+        tables: &'a mut GuestTables,
+        attention: &'a mut bool,
+    ) -> (&'a mut Vcpu, World<'a>) {
+        (&mut runner.vcpu, World { domain: &runner.domain, tables, attention })
     }
 }
 
@@ -90,20 +130,68 @@ impl GuestSpace for World<'_> {
     }
 }
 
+impl Kick for World<'_> {
+    fn kick(&mut self, vcpu: &VcpuLink) {
+        wake::kick(vcpu, self.attention);
+    }
+}
+
+impl Parked for Box<Runner> {
+    fn vcpu(&mut self) -> &mut Vcpu {
+        &mut self.vcpu
+    }
+
+    fn load(&mut self, cpu: &CpuContext) {
+        self.state = MachineState::new(cpu);
+    }
+}
+
 impl Platform for World<'_> {
+    type Parked = Box<Runner>;
+
     fn now(&mut self) -> u64 {
         time::now()
     }
 
-    fn domain(&self) -> DomainView<'_> {
+    fn clock_record(&self) -> GuestRecord {
+        time::clock().guest_record(time::tsc())
+    }
+
+    fn take_parked(&mut self, id: VcpuId) -> Option<Box<Runner>> {
+        self.domain.take_parked(id)
+    }
+
+    fn park(&mut self, parked: Box<Runner>) {
+        cpu::settle(parked);
+    }
+
+    fn bring_up(&mut self, id: VcpuId) {
+        self.domain.link(id).set_up(true);
+        park::unpark(self.domain);
+    }
+
+    fn take_down(&mut self, id: VcpuId) {
+        let link = self.domain.link(id);
+        link.set_up(false);
+        wake::stop(link, self.attention);
+    }
+
+    fn vcpu_info(&self, mfn: Mfn, offset: usize) -> &'static VcpuInfo {
+        guest_frames::vcpu_info(&machine().frames, mfn, offset)
+    }
+
+    fn timers_changed(&mut self, _: &Vcpu) {
+        // What the timer is set for is looked up on the way back to the guest.
+        *self.attention = true;
+    }
+
+    fn events(&self) -> &Arc<Events> {
+        &self.domain.events
+    }
+
+    fn domain(&self) -> DomainView {
         let domain = self.domain;
-        DomainView {
-            vcpus: domain.vcpus,
-            online: domain.live.load(Ordering::Relaxed),
-            max_pages: domain.max_pages,
-            handle: domain.handle,
-            shared: domain.shared,
-        }
+        DomainView { vcpus: domain.vcpu_count(), max_pages: domain.max_pages, handle: domain.handle }
     }
 
     fn domain_exists(&self, id: DomainId) -> bool {

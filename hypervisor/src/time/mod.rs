@@ -15,3 +15,5 @@ pub use scale::{GuestScale, Scale};
 
 /// Nanoseconds in a second.
 pub const SECOND: u64 = 1_000_000_000;
+/// Nanoseconds in a millisecond.
+pub const MILLISECOND: u64 = 1_000_000;

@@ -60,6 +60,26 @@ impl Fpu {
         Fpu { area, mask }
     }
 
+    /// Registers as a guest gives them, in FXSAVE's layout: x87 and SSE, the others as after a reset.
+    pub fn from_legacy(registers: &[u8; LEGACY_SIZE]) -> Fpu {
+        /// Bits of MXCSR that every 64-bit CPU has; setting another faults when it is loaded.
+        const MXCSR_MASK: u32 = 0xffbf;
+        /// XSTATE_BV: x87 and SSE are in the area.
+        const LEGACY_SETS: u8 = 3;
+        let mut fpu = Fpu::new();
+        for (line, bytes) in fpu.area.iter_mut().zip(registers.chunks_exact(64)) {
+            line.0.copy_from_slice(bytes);
+        }
+        let at = MXCSR.0..MXCSR.0 + 4;
+        let mut mxcsr = [0; 4];
+        mxcsr.copy_from_slice(&registers[at.clone()]);
+        fpu.area[0].0[at].copy_from_slice(&(u32::from_le_bytes(mxcsr) & MXCSR_MASK).to_le_bytes());
+        if let Some(header) = fpu.area.get_mut(LEGACY_SIZE / 64) {
+            header.0[0] = LEGACY_SETS;
+        }
+        fpu
+    }
+
     /// Saves the CPU's registers.
     pub fn save(&mut self) {
         self.open();

@@ -1,6 +1,6 @@
 //! Contents of frames that domains own, through the direct map.
 //!
-//! The hypervisor holds no Rust reference into a domain's frame (the shared-info page, all atomics, apart), so writing
+//! The hypervisor holds no Rust reference into a domain's frame (the shared-info page and event flags, all atomics, apart), so writing
 //! to one can break nothing but the domain. Which frames are named is the rules' business: those of `mm` name a frame
 //! only while they hold a reference to it or the frame table says that it is a domain's.
 
@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::mm::{self, direct_map, hypervisor_slots, m2p, zero_page};
 use crate::addr::{Mfn, PAGE_SIZE};
-use crate::domain::shared::SharedInfo;
+use crate::domain::shared::{SharedInfo, VcpuInfo};
 use crate::mm::frame::FrameTable;
 use crate::mm::m2p::MachineToPhys;
 use crate::mm::operation::PageTableMem;
@@ -111,6 +111,18 @@ pub fn write(table: &FrameTable<'_>, mfn: Mfn, offset: usize, bytes: &[u8]) {
 pub fn write_entry(table: &FrameTable<'_>, mfn: Mfn, index: usize, entry: u64) {
     assert!(is_owned(table, mfn));
     Tables.write(mfn, index, entry);
+}
+
+/// Event flags of a vCPU in a frame of its domain, which holds the frame as writable until no sender can reach them.
+///
+/// # Panics
+/// If no domain owns the frame, or the place is not aligned or not in the page: our own mistake.
+pub fn vcpu_info(table: &FrameTable<'_>, mfn: Mfn, offset: usize) -> &'static VcpuInfo {
+    assert!(is_owned(table, mfn) && offset.is_multiple_of(align_of::<VcpuInfo>()));
+    assert!(offset <= PAGE_SIZE - size_of::<VcpuInfo>());
+    // SAFETY: the frame is RAM, mapped for good in the direct map, the place aligned and in the page. All fields are atomics
+    // for which any bits are valid. The domain's hold on the frame outlives every use (`system::remove`).
+    unsafe { &*direct_map(mfn.base()).add(offset).cast::<VcpuInfo>() }
 }
 
 /// The shared-info page in a fresh, zeroed frame that stays the hypervisor's until the domain is gone.

@@ -12,6 +12,7 @@ use super::mm::{idle_root, tlb};
 use super::uaccess::CurrentGuest;
 use crate::addr::Mfn;
 use crate::bounce::GuestSpace;
+use crate::domain::context::CpuContext;
 use crate::domain::vcpu::{Control, Mode, Vcpu};
 use crate::emulate::{SegmentBase, debug};
 use crate::guest::{Fault, GuestCopy};
@@ -45,6 +46,13 @@ impl Default for MachineState {
 }
 
 impl MachineState {
+    /// What `VCPUOP_initialise` asks for; the bases are canonical.
+    pub fn new(cpu: &CpuContext) -> MachineState {
+        let [fs_base, gs_base, gs_base_inactive] = cpu.bases;
+        let fpu = cpu.fpu.map_or_else(Fpu::new, |registers| Fpu::from_legacy(&registers));
+        MachineState { fpu, selectors: cpu.selectors, fs_base, gs_base, gs_base_inactive }
+    }
+
     /// DS, ES, FS, GS as they will be loaded.
     pub fn selectors(&self) -> [u16; 4] {
         self.selectors

@@ -19,7 +19,7 @@ fn the_kernel_needs_level_1_and_users_need_level_3() {
         with_iopl(code, Mode::Kernel, 1).runs(code.len() as u64);
         with_iopl(code, Mode::User, 3).runs(code.len() as u64);
         let mut guest = with_iopl(code, Mode::Kernel, 0);
-        guest.vcpu.assists = 1 << pv_abi::trap::VMASST_TYPE_ARCHITECTURAL_IOPL;
+        guest.vcpu.assists.set(pv_abi::trap::VMASST_TYPE_ARCHITECTURAL_IOPL, true);
         guest.runs(code.len() as u64);
     }
 }

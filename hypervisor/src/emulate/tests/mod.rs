@@ -9,11 +9,13 @@ mod trap;
 
 use super::*;
 use crate::addr::{DomainId, Mfn, PAGE_SIZE, VcpuId};
+use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Control, Gate};
 use crate::guest::{Fault, GuestCopy, check_span};
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::vec::Vec;
 
 /// Where guest code is.
@@ -183,7 +185,7 @@ impl Guest {
     fn at(rip: u64, code: &[u8]) -> Guest {
         let page = PAGE_SIZE as u64;
         let info = Box::leak(Box::new(VcpuInfo::default()));
-        let mut vcpu = Vcpu::new(DomainId(1), VcpuId(0), GuestRegisters::default(), info);
+        let mut vcpu = Vcpu::new(&VcpuLink::new(DomainId(1), VcpuId(0), info), Arc::default());
         vcpu.roots.kernel = Some(Mfn(0x1234));
         let machine = Machine {
             bytes: (0..).zip(code).map(|(offset, &byte)| (rip.wrapping_add(offset), byte)).collect(),

@@ -93,7 +93,7 @@ fn the_guest_kernel_is_in_ring_1_or_with_the_assist_in_ring_0() {
     guest.regs.error_code = 0x6a;
     guest.vcpu.gates[13] = Gate { address: 0x1234, dpl: 0, masks_events: false };
     guest.raises(Outcome::Raise(Exception::with_code(13, 0x6a)));
-    guest.vcpu.assists = 1 << pv_abi::trap::VMASST_TYPE_ARCHITECTURAL_IOPL;
+    guest.vcpu.assists.set(pv_abi::trap::VMASST_TYPE_ARCHITECTURAL_IOPL, true);
     assert_eq!(guest.gp(), Outcome::Raise(Exception::new(13)));
 }
 

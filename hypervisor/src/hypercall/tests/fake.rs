@@ -7,16 +7,20 @@ use core::cell::RefCell;
 use core::fmt;
 use std::boxed::Box;
 use std::string::{String, ToString};
+use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
-use crate::addr::{CpuId, DomainId, GuestVa, Mfn, is_canonical};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId, is_canonical};
 use crate::bounce::GuestSpace;
-use crate::domain::shared::SharedInfo;
+use crate::domain::context::CpuContext;
+use crate::domain::link::VcpuLink;
+use crate::domain::shared::{SharedInfo, VcpuInfo};
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::SegmentBase;
+use crate::event::{Events, Kick};
 use crate::guest::{Fault, GuestCopy, check_span};
-use crate::hypercall::{DomainView, Platform};
+use crate::hypercall::{DomainView, Parked, Platform};
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::flush::CpuSet;
 use crate::mm::m2p;
@@ -25,6 +29,7 @@ use crate::mm::owner::DomainFrames;
 use crate::mm::perform::{Effects, FramesLock};
 use crate::mm::state::FrameType;
 use crate::mm::tests::machine::{DEVICES, DOMAINS, Machine, Memory, Tlb};
+use crate::time::{Clock, GuestRecord};
 use pv_abi::errno::Errno;
 
 /// Guest memory: 64 KiB from this address on.
@@ -34,6 +39,20 @@ pub const CPUS: usize = 2;
 /// Frames a domain starts with, and those it may have.
 pub const FRAMES: u64 = 20;
 pub const MAX_FRAMES: u64 = 28;
+
+/// The vCPU of each domain that may not run.
+pub const PARKED: u8 = 2;
+
+/// The event channels of a domain of three vCPUs: the first one is up, the last one has never been.
+pub fn events(domain: DomainId) -> Arc<Events> {
+    let events = Events::new(domain, Box::leak(SharedInfo::zeroed()), 3);
+    let [first, second, _] = events.vcpus() else { panic!("there are three") };
+    for link in [first, second] {
+        link.set_initialised();
+    }
+    first.set_up(true);
+    Arc::new(events)
+}
 
 /// Something that can be made to fail.
 #[derive(Clone, Copy, Default)]
@@ -89,7 +108,7 @@ pub struct Domain {
     /// The frame it shares with the hypervisor.
     pub shared_mfn: Mfn,
     pub max_pages: u64,
-    shared: Box<SharedInfo>,
+    pub events: Arc<Events>,
 }
 
 /// What a CPU has loaded.
@@ -112,6 +131,8 @@ pub struct Record {
     pub flushed_addresses: Vec<u64>,
     pub roots: Vec<Option<Mfn>>,
     pub complaints: Vec<String>,
+    pub kicks: Vec<(DomainId, VcpuId)>,
+    pub timers: Vec<Option<u64>>,
 }
 
 pub struct Fake<'a> {
@@ -127,6 +148,8 @@ pub struct Fake<'a> {
     pub now: u64,
     pub keys: Vec<u8>,
     pub record: Record,
+    /// The vCPUs that may not run.
+    pub parked: Vec<Box<FakeParked>>,
     pub copies: Failing,
     pub allocations: Failing,
 }
@@ -148,7 +171,7 @@ impl<'a> Fake<'a> {
                 first: vec![],
                 shared_mfn,
                 max_pages: MAX_FRAMES,
-                shared: SharedInfo::zeroed(),
+                events: events(DomainId(id)),
             }
         };
         let domains = [0, 1].map(&mut domain).into();
@@ -164,10 +187,13 @@ impl<'a> Fake<'a> {
             now: 1000,
             keys: vec![],
             record: Record::default(),
+            parked: vec![],
             copies: Failing::default(),
             allocations: Failing::default(),
         };
         for domain in 0..DOMAINS {
+            let link = &fake.domains[domain].events.vcpus()[usize::from(PARKED)];
+            fake.parked.push(Box::new(FakeParked { vcpu: Vcpu::new(link, Arc::default()), cpu: None }));
             fake.domain = domain;
             for pfn in 0..FRAMES {
                 let mfn = fake.populate(0).unwrap();
@@ -310,14 +336,74 @@ impl<'a> Effects for Fake<'a> {
     }
 }
 
+impl Kick for Fake<'_> {
+    fn kick(&mut self, vcpu: &VcpuLink) {
+        self.record.kicks.push((vcpu.domain, vcpu.id));
+    }
+}
+
+/// A vCPU that may not run, and what its CPU is to hold.
+pub struct FakeParked {
+    pub vcpu: Vcpu,
+    pub cpu: Option<CpuContext>,
+}
+
+impl Parked for Box<FakeParked> {
+    fn vcpu(&mut self) -> &mut Vcpu {
+        &mut self.vcpu
+    }
+
+    fn load(&mut self, cpu: &CpuContext) {
+        self.cpu = Some(*cpu);
+    }
+}
+
 impl Platform for Fake<'_> {
+    type Parked = Box<FakeParked>;
+
     fn now(&mut self) -> u64 {
         self.now
     }
 
-    fn domain(&self) -> DomainView<'_> {
-        let Domain { max_pages, shared, .. } = &self.domains[self.domain];
-        DomainView { vcpus: 2, online: 1, max_pages: *max_pages, handle: [7; 16], shared }
+    fn clock_record(&self) -> GuestRecord {
+        Clock::new(1_000_000_000, 0).unwrap().guest_record(self.now)
+    }
+
+    fn take_parked(&mut self, id: VcpuId) -> Option<Box<FakeParked>> {
+        let caller = DomainId(self.domain as u16);
+        let which = |vcpu: &Vcpu| vcpu.id == id && vcpu.domain == caller;
+        let index = self.parked.iter().position(|parked| which(&parked.vcpu))?;
+        Some(self.parked.swap_remove(index))
+    }
+
+    fn park(&mut self, parked: Box<FakeParked>) {
+        self.parked.push(parked);
+    }
+
+    fn bring_up(&mut self, id: VcpuId) {
+        self.events().vcpu(id).unwrap().set_up(true);
+    }
+
+    fn take_down(&mut self, id: VcpuId) {
+        self.events().vcpu(id).unwrap().set_up(false);
+    }
+
+    fn vcpu_info(&self, _: Mfn, offset: usize) -> &'static VcpuInfo {
+        assert!(offset.is_multiple_of(8) && offset <= 4096 - 64);
+        Box::leak(Box::default())
+    }
+
+    fn timers_changed(&mut self, vcpu: &Vcpu) {
+        self.record.timers.push(vcpu.timers.deadline());
+    }
+
+    fn events(&self) -> &Arc<Events> {
+        &self.domains[self.domain].events
+    }
+
+    fn domain(&self) -> DomainView {
+        let max_pages = self.domains[self.domain].max_pages;
+        DomainView { vcpus: 3, max_pages, handle: [7; 16] }
     }
 
     fn domain_exists(&self, id: DomainId) -> bool {

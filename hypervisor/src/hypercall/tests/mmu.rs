@@ -228,7 +228,7 @@ fn the_flush_that_was_asked_for_follows() {
     world.run(3);
     world.run(2);
     let value = entry(world.mfn(DATA + 4), P);
-    world.fake.put_words(BITMAP, &[2, 4]);
+    world.fake.put_words(BITMAP, &[2, 8]);
     let (all, invlpg, everything) = (4, 2, 1);
     let cases: &[(u64, &[CpuSet], &[u64])] = &[
         (0, &[], &[]),

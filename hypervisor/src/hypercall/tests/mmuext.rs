@@ -178,7 +178,7 @@ fn flushes_reach_the_cpus_that_were_asked_for() {
     let world = &mut World::new(&machine);
     world.run(3);
     world.run(2);
-    world.fake.put_words(BITMAP, &[1, u64::MAX << 2]);
+    world.fake.put_words(BITMAP, &[1, u64::MAX << 3]);
     const AT: u64 = 0x1234_5678;
     let cases: &[(u32, u64, u64, Flushes<'_>)] = &[
         (MMUEXT_TLB_FLUSH_LOCAL, 0, 0, (&[only(0)], &[])),

@@ -28,6 +28,7 @@ mod scenarios;
 mod sched;
 mod small;
 mod trap;
+mod vcpu;
 mod world;
 
 use super::*;
@@ -38,8 +39,11 @@ use fake::BASE;
 use world::{World, machine};
 
 const EFAULT: i64 = Errno::EFAULT.code();
+const EBUSY: i64 = Errno::EBUSY.code();
+const EEXIST: i64 = Errno::EEXIST.code();
 const EINVAL: i64 = Errno::EINVAL.code();
 const ENOENT: i64 = Errno::ENOENT.code();
 const ENOSYS: i64 = Errno::ENOSYS.code();
 const EPERM: i64 = Errno::EPERM.code();
+const ENXIO: i64 = Errno::ENXIO.code();
 const ESRCH: i64 = Errno::ESRCH.code();

@@ -1,5 +1,6 @@
 //! Calls of every kind that touches memory, each with much to do, for the tests that cut them short.
 
+use super::fake::PARKED;
 use super::requests::*;
 use super::world::*;
 use super::*;
@@ -11,6 +12,7 @@ use pv_abi::memory::{
     MemoryExchange, XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE, XENMEM_INCREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
 };
 use pv_abi::mmu::*;
+use pv_abi::vcpu::{VCPUOP_INITIALISE, VCPUOP_REGISTER_VCPU_INFO};
 use std::vec;
 use std::vec::Vec;
 use zerocopy::IntoBytes;
@@ -24,7 +26,7 @@ pub struct Scenario {
     pub prepare: fn(&mut World<'_>) -> (u32, Vec<u64>),
 }
 
-pub const SCENARIOS: [Scenario; 10] = [
+pub const SCENARIOS: [Scenario; 12] = [
     Scenario { name: "mmu_update", least: 2, prepare: updates },
     Scenario { name: "mmuext_op", least: 2, prepare: operations },
     Scenario { name: "update_va_mapping", least: 2, prepare: mapping },
@@ -35,6 +37,8 @@ pub const SCENARIOS: [Scenario; 10] = [
     Scenario { name: "populate_physmap", least: 32, prepare: populate },
     Scenario { name: "exchange", least: 3, prepare: exchange },
     Scenario { name: "multicall", least: 32, prepare: multicall },
+    Scenario { name: "vcpu initialise", least: 4, prepare: initialise },
+    Scenario { name: "register_vcpu_info", least: 2, prepare: register_info },
 ];
 
 /// Updates of every kind: plain pages, numbers, mappings, a tree of tables that is linked and unlinked.
@@ -127,6 +131,25 @@ fn exchange(world: &mut World<'_>) -> (u32, Vec<u64>) {
     (number::MEMORY_OP, vec![XENMEM_EXCHANGE.into(), REQUEST])
 }
 
+/// A vCPU with two roots and two pages of descriptors.
+fn initialise(world: &mut World<'_>) -> (u32, Vec<u64>) {
+    let mut context = super::vcpu::context(world);
+    context.ctrlreg[1] = world.mfn(OTHER_L4).base().0;
+    context.gdt_frames[1] = world.mfn(DATA + 7).0;
+    context.gdt_ents = 513;
+    world.fake.put(REQUEST, context.as_bytes());
+    (number::VCPU_OP, vec![VCPUOP_INITIALISE.into(), PARKED.into(), REQUEST])
+}
+
+/// Event flags move to a page that was a table.
+fn register_info(world: &mut World<'_>) -> (u32, Vec<u64>) {
+    let table = world.mfn(OTHER_L1);
+    assert_eq!(world.operate(MMUEXT_PIN_L1_TABLE, table.0, 0), 0);
+    assert_eq!(world.operate(MMUEXT_UNPIN_TABLE, table.0, 0), 0);
+    world.fake.put_words(REQUEST, &[table.0, 64]);
+    (number::VCPU_OP, vec![VCPUOP_REGISTER_VCPU_INFO.into(), PARKED.into(), REQUEST])
+}
+
 /// Where the list of a multicall is, and how many entries it has.
 const LIST: u64 = BASE + 0x4000;
 const ENTRIES: u64 = 6;
@@ -169,6 +192,7 @@ pub struct Trace {
     roots: Roots,
     gdt: Gdt,
     ldt: (Option<u64>, u32),
+    parked: (Roots, Gdt),
 }
 
 impl Trace {
@@ -187,6 +211,8 @@ impl Trace {
         for n in 0..ENTRIES as usize {
             memory[0x4000 + 64 * n + 16..0x4000 + 64 * (n + 1)].fill(0);
         }
+        let other = &world.fake.parked[0].vcpu;
+        let parked = (other.roots, other.gdt.clone());
         let Vcpu { roots, gdt, ldt: Ldt { base, entries, .. }, .. } = world.vcpu();
         Trace {
             result,
@@ -196,6 +222,7 @@ impl Trace {
             roots: *roots,
             gdt: gdt.clone(),
             ldt: (base.map(GuestVa::get), *entries),
+            parked,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Small calls: versions, segment bases, vCPUs, `iret`.
+//! Small calls: versions, segment bases, `iret`.
 
 use super::*;
 use crate::domain::Crash;
@@ -33,16 +33,6 @@ fn segment_bases_are_canonical() {
     assert_eq!(world.result(number::SET_SEGMENT_BASE, &[4, 0]), EINVAL);
     let expected = [(SegmentBase::Fs, 0x7fff_ffff_ffff), (SegmentBase::GsInactive, 0xffff)];
     assert_eq!(world.fake.record.bases, expected);
-}
-
-#[test]
-fn vcpus_are_counted_up_to_enoent() {
-    let machine = machine();
-    let world = &mut World::new(&machine);
-    assert_eq!(world.result(number::VCPU_OP, &[3, 0, 0]), 1);
-    assert_eq!(world.result(number::VCPU_OP, &[3, 1, 0]), 0);
-    assert_eq!(world.result(number::VCPU_OP, &[3, 2, 0]), ENOENT);
-    assert_eq!(world.result(number::VCPU_OP, &[3, u64::from(u32::MAX), 0]), ENOENT);
 }
 
 #[test]

@@ -4,10 +4,12 @@
 //! vCPUs run on one, the other is linked but not in use, so that its pages have no type yet.
 
 use std::boxed::Box;
+use std::sync::Arc;
 use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, Mfn, PAGE_SIZE, VcpuId};
 use crate::bounce::Return;
+use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::guest::GuestRegisters;
@@ -21,7 +23,7 @@ use crate::mm::state::{FrameType, State};
 use crate::mm::tests::machine::{DOMAINS, Machine, Memory};
 use crate::mm::tests::model::Model;
 
-use super::fake::{CPUS, Cpu, Fake};
+use super::fake::{CPUS, Cpu, Fake, events};
 
 pub const VCPUS: usize = 2 * DOMAINS;
 /// The vCPU that calls if nobody says otherwise: the first of domain 1, which has no privileges.
@@ -66,7 +68,8 @@ impl<'a> World<'a> {
     pub fn new(machine: &'a Machine<true>) -> World<'a> {
         let vcpu = |n| {
             let info = Box::leak(Box::new(VcpuInfo::default()));
-            Vcpu::new(DomainId(domain_of(n) as u16), VcpuId((n % 2) as u32), GuestRegisters::default(), info)
+            let link = VcpuLink::new(DomainId(domain_of(n) as u16), VcpuId((n % 2) as u32), info);
+            Vcpu::new(&link, Arc::default())
         };
         let mut world = World { fake: Fake::new(machine), vcpus: (0..VCPUS).map(vcpu).collect(), current: FIRST };
         for vcpu in 0..VCPUS {
@@ -260,12 +263,16 @@ impl<'a> World<'a> {
     /// Counts everything again.
     pub fn check(&self) {
         let mut model = Model::new(self.fake.machine);
-        for vcpu in &self.vcpus {
+        for vcpu in self.vcpus.iter().chain(self.fake.parked.iter().map(|parked| &parked.vcpu)) {
             model.vcpu(&vcpu.pending, &vcpu.roots);
             for &mfn in vcpu.gdt.iter().chain(vcpu.ldt.pages.iter().flatten()) {
                 model.type_reference(mfn, FrameType::Descriptors);
             }
             assert!(vcpu.pending.freed.is_empty(), "frames that nobody retired");
+        }
+        for domain in &self.fake.domains {
+            let frames = domain.events.vcpus().iter().filter_map(VcpuLink::info_frame);
+            frames.for_each(|mfn| model.type_reference(mfn, FrameType::Writable));
         }
         for (n, frame) in self.fake.machine.frames.iter().enumerate() {
             let state = frame.state();
@@ -290,7 +297,9 @@ impl<'a> World<'a> {
             // Idle; the translations stay.
             *cpu = Cpu { tlb: core::mem::take(&mut cpu.tlb), ..Cpu::default() };
         }
-        for vcpu in 0..VCPUS {
+        let parked = core::mem::take(&mut self.fake.parked);
+        self.vcpus.extend(parked.into_iter().map(|parked| parked.vcpu));
+        for vcpu in 0..self.vcpus.len() {
             self.until_done(vcpu, |op, vcpu, _| {
                 while let Some(mfn) = vcpu.gdt.pop().or_else(|| vcpu.ldt.pages.iter_mut().find_map(Option::take)) {
                     op.put_descriptors(mfn);
@@ -302,6 +311,12 @@ impl<'a> World<'a> {
             self.until_done(vcpu, |op, _, _| op.drain());
         }
         for domain in 0..DOMAINS {
+            let events = core::mem::replace(&mut self.fake.domains[domain].events, events(DomainId(domain as u16)));
+            let mut frames: Vec<Mfn> = events.vcpus().iter().filter_map(VcpuLink::info_frame).collect();
+            self.until_done(2 * domain, |op, _, _| {
+                frames.drain(..).for_each(|mfn| op.put_writable(mfn));
+                Ok(())
+            });
             self.until_done(2 * domain, |op, _, frames| frames.run(|frames| op.tear_down(frames)));
             let shared = core::mem::replace(&mut self.fake.domains[domain].shared_mfn, Mfn(0));
             self.until_done(2 * domain, |op, _, _| {
@@ -321,7 +336,7 @@ impl<'a> World<'a> {
         vcpu: usize,
         mut step: impl FnMut(&mut Operation<'_, Memory<true>>, &mut Vcpu, &dyn FramesLock) -> Result<(), Stop>,
     ) {
-        self.fake.domain = domain_of(vcpu);
+        self.fake.domain = usize::from(self.vcpus[vcpu].domain.0);
         let vcpu = &mut self.vcpus[vcpu];
         loop {
             let mut pending = core::mem::take(&mut vcpu.pending);

@@ -1,0 +1,134 @@
+//! The state that `VCPUOP_initialise` gives a vCPU: `struct vcpu_guest_context` (`arch-x86/xen.h`), its page tables and GDT
+//! apart, which the rules of memory must agree to.
+
+use alloc::boxed::Box;
+
+use pv_abi::errno::Errno;
+use pv_abi::trap::{TI_DPL_MASK, TI_MASK_EVENTS, TrapInfo};
+use pv_abi::vcpu::{CpuUserRegs, VcpuContextFlags, VcpuGuestContext};
+
+use super::vcpu::{Callback, Callbacks, DESCRIPTORS_PER_PAGE, GDT_PAGES, Gate, Ldt, Mode, Vcpu};
+use crate::addr::{MachineAddr, Mfn, is_canonical};
+use crate::bounce::user_flags;
+use crate::emulate::debug;
+use crate::guest::GuestRegisters;
+
+/// What the CPU itself is to hold for a vCPU besides its general registers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuContext {
+    /// DS, ES, FS, GS.
+    pub selectors: [u16; 4],
+    /// Bases of FS, of the active GS, and of the inactive one.
+    pub bases: [u64; 3],
+    /// FPU registers in FXSAVE's layout, if they are given.
+    pub fpu: Option<[u8; 512]>,
+}
+
+/// A context of which all is right that doesn't depend on memory.
+pub struct Context(Box<VcpuGuestContext>);
+
+impl Context {
+    /// Checks a context.
+    ///
+    /// # Errors
+    /// `EINVAL`: an address that isn't canonical, or an LDT that can't be.
+    pub fn check(context: Box<VcpuGuestContext>) -> Result<Context, Errno> {
+        let VcpuGuestContext {
+            user_regs, trap_ctxt, ldt_base: ldt, ldt_ents, gdt_ents, fs_base, gs_base_kernel, ..
+        } = &*context;
+        let addresses = [
+            user_regs.rip,
+            context.event_callback_eip,
+            context.failsafe_callback_eip,
+            context.syscall_callback_eip,
+            *fs_base,
+            *gs_base_kernel,
+            context.gs_base_user,
+        ];
+        let entries = u32::try_from(*ldt_ents).map_err(|_| Errno::EINVAL)?;
+        let canonical = addresses.into_iter().chain(trap_ctxt.iter().map(|trap| trap.address)).all(is_canonical);
+        let has_gdt = *gdt_ents <= GDT_PAGES as u64 * u64::from(DESCRIPTORS_PER_PAGE);
+        let has_ldt = entries == 0 || Ldt::base_of(*ldt, entries).is_some();
+        if canonical && has_gdt && has_ldt { Ok(Context(context)) } else { Err(Errno::EINVAL) }
+    }
+
+    /// The page-table roots: for kernel mode, and for user mode if there is one.
+    pub fn roots(&self) -> (Mfn, Option<Mfn>) {
+        let [_, user, _, kernel, ..] = self.0.ctrlreg;
+        (MachineAddr(kernel).frame(), (user != 0).then(|| MachineAddr(user).frame()))
+    }
+
+    /// The frames of the GDT.
+    pub fn gdt(&self) -> &[u64] {
+        let pages = self.0.gdt_ents.div_ceil(DESCRIPTORS_PER_PAGE.into());
+        usize::try_from(pages).ok().and_then(|pages| self.0.gdt_frames.get(..pages)).unwrap_or(&[])
+    }
+
+    /// Fills in everything else of a vCPU that has never run.
+    pub fn fill(&self, vcpu: &mut Vcpu) -> CpuContext {
+        let context = &*self.0;
+        let has = |flag: VcpuContextFlags| context.flags & flag.bits() != 0;
+        vcpu.mode = if has(VcpuContextFlags::IN_KERNEL) { Mode::Kernel } else { Mode::User };
+        vcpu.regs = registers(&context.user_regs);
+        vcpu.control.iopl = (context.user_regs.rflags >> 12 & 3).to_le_bytes()[0];
+        for (gate, trap) in vcpu.gates.iter_mut().zip(&context.trap_ctxt) {
+            *gate = Gate::from_abi(trap);
+        }
+        let callback = |address, masks_events| Callback { address, masks_events };
+        vcpu.callbacks = Callbacks {
+            event: callback(context.event_callback_eip, true),
+            failsafe: callback(context.failsafe_callback_eip, has(VcpuContextFlags::FAILSAFE_DISABLES_EVENTS)),
+            syscall: callback(context.syscall_callback_eip, has(VcpuContextFlags::SYSCALL_DISABLES_EVENTS)),
+            ..Callbacks::default()
+        };
+        vcpu.kernel_sp = context.kernel_sp;
+        let entries = u32::try_from(context.ldt_ents).unwrap_or(0);
+        let base = if entries == 0 { None } else { Ldt::base_of(context.ldt_base, entries) };
+        vcpu.ldt = Ldt { base, entries, ..Ldt::default() };
+        for (number, &value) in (0..8).zip(&context.debugreg) {
+            // One that guests may not have stays as after a reset.
+            let _ = debug::write(&mut vcpu.control, number, value);
+        }
+        let CpuUserRegs { ds, es, fs, gs, .. } = context.user_regs;
+        CpuContext {
+            selectors: [ds, es, fs, gs],
+            bases: [context.fs_base, context.gs_base_kernel, context.gs_base_user],
+            fpu: has(VcpuContextFlags::I387_VALID).then_some(context.fpu_ctxt),
+        }
+    }
+}
+
+impl Gate {
+    /// An entry of the trap table.
+    pub fn from_abi(trap: &TrapInfo) -> Gate {
+        Gate { address: trap.address, dpl: trap.flags & TI_DPL_MASK, masks_events: trap.flags & TI_MASK_EVENTS != 0 }
+    }
+}
+
+/// General registers; selectors are forced to ring 3, and flags to what a guest may have.
+fn registers(user: &CpuUserRegs) -> GuestRegisters {
+    GuestRegisters {
+        r15: user.r15,
+        r14: user.r14,
+        r13: user.r13,
+        r12: user.r12,
+        rbp: user.rbp,
+        rbx: user.rbx,
+        r11: user.r11,
+        r10: user.r10,
+        r9: user.r9,
+        r8: user.r8,
+        rax: user.rax,
+        rcx: user.rcx,
+        rdx: user.rdx,
+        rsi: user.rsi,
+        rdi: user.rdi,
+        error_code: 0,
+        vector: 0,
+        rip: user.rip,
+        cs: u64::from(user.cs | 3),
+        rflags: user_flags(user.rflags),
+        rsp: user.rsp,
+        ss: u64::from(user.ss | 3),
+    }
+}

@@ -1,0 +1,70 @@
+//! Getting the attention of a vCPU, wherever it is. `domain::link` says why no wake-up is lost.
+
+use super::{machine, nudge};
+use crate::addr::CpuId;
+use crate::arch::percpu;
+use crate::domain::link::{Activity, VcpuLink};
+use crate::sched::RunQueue;
+use crate::sync::Guard;
+
+/// Makes a vCPU look at what is new for it. `attention` is this CPU's own flag.
+pub fn kick(link: &VcpuLink, attention: &mut bool) {
+    match link.activity() {
+        // It looks at its flags before it goes on.
+        Activity::Elsewhere => {}
+        Activity::Running => {
+            let cpu = link.cpu();
+            if cpu != percpu::cpu() {
+                if link.has_reason_to_wake() {
+                    nudge(cpu);
+                }
+            } else if link.has_nmi() {
+                *attention = true;
+            }
+        }
+        Activity::Asleep => {
+            if link.has_reason_to_wake() {
+                wake(link, attention);
+            }
+        }
+    }
+}
+
+/// Makes a vCPU leave its CPU if it may not run any more, if it is on one. A sleeper goes on sleeping.
+pub fn stop(link: &VcpuLink, attention: &mut bool) {
+    if link.activity() == Activity::Running {
+        if link.cpu() == percpu::cpu() {
+            *attention = true;
+        } else {
+            nudge(link.cpu());
+        }
+    }
+}
+
+/// Wakes a vCPU that sleeps, if it does.
+fn wake(link: &VcpuLink, attention: &mut bool) {
+    let (cpu, mut queue) = queue_of(link);
+    let woken = queue.wake((link.domain, link.id));
+    if woken {
+        link.set_activity(Activity::Elsewhere);
+    }
+    drop(queue);
+    if woken {
+        if cpu == percpu::cpu() {
+            *attention = true;
+        } else {
+            nudge(cpu);
+        }
+    }
+}
+
+/// The queue in which a vCPU is, if it is in one, locked: it can't move meanwhile.
+fn queue_of(link: &VcpuLink) -> (CpuId, Guard<'static, RunQueue<alloc::boxed::Box<super::Runner>>>) {
+    loop {
+        let cpu = link.cpu();
+        let queue = machine().queues[cpu.0 as usize].lock();
+        if link.cpu() == cpu {
+            return (cpu, queue);
+        }
+    }
+}
