@@ -17,6 +17,8 @@ const HELP_INTERVAL: u64 = 1_000_000;
 /// The hints of all CPUs.
 pub struct Board {
     posts: [Post; MAX_CPUS],
+    /// CPUs at which a vCPU waits.
+    waiting: AtomicCpuSet,
     /// CPUs at which a vCPU waits that could run elsewhere.
     crowded: AtomicCpuSet,
     /// CPUs that run a vCPU and have none waiting.
@@ -27,6 +29,14 @@ pub struct Board {
     dedicated: AtomicCpuSet,
     /// Virtual time of the machine: where the vCPUs are that wait.
     front: AtomicU64,
+}
+
+/// What a CPU tells of itself by sets.
+#[derive(Clone, Copy)]
+pub(super) struct Posted {
+    pub waiting: bool,
+    pub crowded: bool,
+    pub alone: bool,
 }
 
 /// The hints of one CPU, in a cache line of their own.
@@ -57,6 +67,7 @@ impl Board {
         };
         Board {
             posts: [POST; MAX_CPUS],
+            waiting: AtomicCpuSet::new(),
             crowded: AtomicCpuSet::new(),
             alone: AtomicCpuSet::new(),
             idle: AtomicCpuSet::new(),
@@ -75,9 +86,14 @@ impl Board {
         self.dedicated.load()
     }
 
-    /// Does a vCPU wait somewhere that could run elsewhere?
+    /// Does a vCPU wait for `cpu`?
     #[inline]
-    pub fn is_crowded(&self) -> bool {
+    pub fn has_waiting(&self, cpu: CpuId) -> bool {
+        self.waiting.load().contains(cpu)
+    }
+
+    /// Does a vCPU wait somewhere that could run elsewhere?
+    pub(super) fn is_crowded(&self) -> bool {
         !self.crowded.load().is_empty()
     }
 
@@ -86,31 +102,33 @@ impl Board {
         VTime(self.front.load(Ordering::Relaxed))
     }
 
-    /// `cpu` has this vCPU waiting first among those that could run elsewhere.
-    pub(super) fn set_head(&self, cpu: CpuId, head: Option<(VTime, CpuSet)>) {
-        let Some(post) = self.posts.get(cpu.0 as usize) else { return };
-        match head {
-            Some((time, allowed)) => {
-                post.head.store(time.0, Ordering::Relaxed);
-                post.allowed.store(allowed);
-                self.crowded.insert(cpu);
-            }
-            None => self.crowded.remove(cpu),
+    /// Virtual time of the vCPU that waits first at `cpu` among those that could run elsewhere, and where.
+    pub(super) fn set_head(&self, cpu: CpuId, time: VTime, allowed: CpuSet) {
+        if let Some(post) = self.posts.get(cpu.0 as usize) {
+            post.head.store(time.0, Ordering::Relaxed);
+            post.allowed.store(allowed);
         }
     }
 
-    /// `cpu` has run one vCPU since a time, from a virtual time on, at a weight, and has none waiting; or that isn't so.
-    pub(super) fn set_alone(&self, cpu: CpuId, alone: Option<(u64, VTime, u64)>) {
-        let Some(post) = self.posts.get(cpu.0 as usize) else { return };
-        match alone {
-            Some((since, at, weight)) => {
-                post.alone_since.store(since, Ordering::Relaxed);
-                post.alone_at.store(at.0, Ordering::Relaxed);
-                post.alone_weight.store(weight, Ordering::Relaxed);
-                self.alone.insert(cpu);
-            }
-            None => self.alone.remove(cpu),
+    /// `cpu` has run one vCPU since a time, from a virtual time on, at a weight, and has none waiting.
+    pub(super) fn set_lonely(&self, cpu: CpuId, since: u64, at: VTime, weight: u64) {
+        if let Some(post) = self.posts.get(cpu.0 as usize) {
+            post.alone_since.store(since, Ordering::Relaxed);
+            post.alone_at.store(at.0, Ordering::Relaxed);
+            post.alone_weight.store(weight, Ordering::Relaxed);
         }
+    }
+
+    /// Tells what is the case at `cpu`, as far as it has changed: the sets are in everybody's cache.
+    pub(super) fn change(&self, cpu: CpuId, before: Posted, now: Posted) {
+        let set = |set: &AtomicCpuSet, before, now| match (before, now) {
+            (false, true) => set.insert(cpu),
+            (true, false) => set.remove(cpu),
+            _ => {}
+        };
+        set(&self.waiting, before.waiting, now.waiting);
+        set(&self.crowded, before.crowded, now.crowded);
+        set(&self.alone, before.alone, now.alone);
     }
 
     /// `cpu` runs nothing, or something.
@@ -119,7 +137,7 @@ impl Board {
     }
 
     /// An idle CPU among `allowed`, which isn't idle any more for others that ask.
-    pub(super) fn take_idle(&self, allowed: CpuSet) -> Option<CpuId> {
+    pub fn take_idle(&self, allowed: CpuSet) -> Option<CpuId> {
         self.idle.load().intersection(allowed).iter().find(|&cpu| self.idle.take(cpu))
     }
 

@@ -3,10 +3,12 @@
 use alloc::vec::Vec;
 
 use super::account::Account;
-use super::board::Board;
+use super::board::{Board, Posted};
 use super::share::{CAP_PERIOD, next_period};
 use super::vtime::{VTime, duration, span};
-use super::{BONUS, LAG, LEAD, LEAST_RUN, LEAST_SLICE, MARGIN, MOST_SLICE, PATIENCE, ROUND, WAKE_MARGIN};
+use super::{
+    BONUS, LAG, LEAD, LEAST_RUN, LEAST_SLICE, MARGIN, MOST_SLICE, PATIENCE, PATIENCE_EACH, ROUND, WAKE_MARGIN,
+};
 use crate::addr::CpuId;
 use crate::mm::flush::CpuSet;
 
@@ -42,6 +44,8 @@ pub struct RunQueue<T: Entity> {
     /// The earliest deadline of those asleep.
     first_deadline: Option<u64>,
     running: Option<Running>,
+    /// What it has told the others.
+    posted: Posted,
     /// When it last looked at other CPUs' vCPUs.
     looked: u64,
 }
@@ -104,6 +108,7 @@ impl<T: Entity> RunQueue<T> {
             asleep: Vec::new(),
             first_deadline: None,
             running: None,
+            posted: Posted { waiting: false, crowded: false, alone: false },
             looked: 0,
         }
     }
@@ -209,7 +214,7 @@ impl<T: Entity> RunQueue<T> {
         self.publish(board);
     }
 
-    /// The vCPU that ran may not run any more, and goes elsewhere.
+    /// The vCPU that ran may not run any more, and goes elsewhere, or to its end.
     pub fn dismiss(&mut self, entity: &mut T, now: u64, board: &Board) {
         self.charge(entity.account_mut(), now);
         entity.account_mut().rest();
@@ -310,7 +315,8 @@ impl<T: Entity> RunQueue<T> {
     /// The vCPU that has waited longest, if that is so long that it goes first.
     fn impatient(&self, now: u64) -> Option<usize> {
         let (index, longest) = self.ready.iter().enumerate().min_by_key(|(_, waiting)| waiting.since)?;
-        (now.saturating_sub(longest.since) >= PATIENCE).then_some(index)
+        let patience = PATIENCE.max(self.ready.len() as u64 * PATIENCE_EACH);
+        (now.saturating_sub(longest.since) >= patience).then_some(index)
     }
 
     /// Puts a vCPU among those that are ready, near those that are here: at most `favour` nanoseconds before them, and not
@@ -391,16 +397,23 @@ impl<T: Entity> RunQueue<T> {
         duration(span(ROUND, self.weight + weight), weight).clamp(LEAST_SLICE, MOST_SLICE)
     }
 
-    /// Tells the other CPUs.
-    fn publish(&self, board: &Board) {
+    /// Tells the other CPUs what has changed.
+    fn publish(&mut self, board: &Board) {
         let here = CpuSet::only(self.cpu).union(board.dedicated());
         let movable = self.ready.iter().rev().find_map(|waiting| {
             let allowed = waiting.entity.account().allowed();
             (!allowed.difference(here).is_empty()).then_some((waiting.at, allowed))
         });
-        board.set_head(self.cpu, movable);
+        if let Some((time, allowed)) = movable {
+            board.set_head(self.cpu, time, allowed);
+        }
         let alone = self.running.as_ref().filter(|_| self.ready.is_empty() && !board.dedicated().contains(self.cpu));
-        board.set_alone(self.cpu, alone.map(|running| (running.since, running.at, running.weight)));
+        if let Some(running) = alone {
+            board.set_lonely(self.cpu, running.since, running.at, running.weight);
+        }
+        let before = self.posted;
+        self.posted = Posted { waiting: !self.ready.is_empty(), crowded: movable.is_some(), alone: alone.is_some() };
+        board.change(self.cpu, before, self.posted);
     }
 }
 
