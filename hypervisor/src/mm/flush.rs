@@ -94,6 +94,17 @@ impl AtomicCpuSet {
         self.0.fetch_or(CpuSet::only(cpu).0, Ordering::SeqCst);
     }
 
+    /// Makes it `set`.
+    pub fn store(&self, set: CpuSet) {
+        self.0.store(set.0, Ordering::SeqCst);
+    }
+
+    /// Takes `cpu` out; whether it was in. Of several that ask for the same CPU, one gets it.
+    pub fn take(&self, cpu: CpuId) -> bool {
+        let only = CpuSet::only(cpu).0;
+        self.0.fetch_and(!only, Ordering::SeqCst) & only != 0
+    }
+
     /// Takes `cpu` out. A CPU does this only *after* a full flush with the domain's tables no longer loaded.
     pub fn remove(&self, cpu: CpuId) {
         self.0.fetch_and(!CpuSet::only(cpu).0, Ordering::SeqCst);

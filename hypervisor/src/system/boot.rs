@@ -15,7 +15,7 @@ use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::frame::FrameTable;
-use crate::sched::RunQueue;
+use crate::sched::{Board, RunQueue};
 use crate::sync::{Once, Rank, SpinLock};
 use crate::time::SECOND;
 
@@ -116,7 +116,8 @@ fn make_machine(facts: &Facts, when_all_stopped: WhenAllStopped) {
         frames: frames.table,
         allocator: &frames.allocator,
         domains: SpinLock::new(Rank::Domains, Vec::new()),
-        queues: (0..cpus).map(|_| SpinLock::new(Rank::Queue, RunQueue::new())).collect(),
+        queues: (0..).map(CpuId).take(cpus).map(|cpu| SpinLock::new(Rank::Queue, RunQueue::new(cpu))).collect(),
+        board: Board::new(),
         vcpus: AtomicUsize::new(0),
         running: AtomicU32::new(1),
         input: SpinLock::new(Rank::Input, Input::new()),

@@ -25,7 +25,7 @@ use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
 use crate::domain::{Crash, End};
 use crate::guest::GuestRegisters;
 use crate::hypercall::Next;
-use crate::sched::{Entity, RunQueue, SLICE};
+use crate::sched::{Account, Board, Entity, RunQueue};
 use crate::sync::{Guard, SpinLock};
 
 /// Vector of an NMI.
@@ -39,8 +39,8 @@ pub struct Cpu {
     pub next: Option<Next>,
     /// Something happened that the way back to the guest must look at.
     pub attention: bool,
-    /// When the running vCPU has had its share, if others wait.
-    slice_end: u64,
+    /// The current vCPU lets another one go first.
+    yields: bool,
     /// What the timer is set for.
     pub timer: Option<u64>,
     /// What is left of ended domains and still to be given back.
@@ -58,7 +58,7 @@ impl Cpu {
             current: None,
             next: None,
             attention: false,
-            slice_end: 0,
+            yields: false,
             timer: None,
             remains: Remains::new(),
             translations: None,
@@ -73,6 +73,14 @@ impl Entity for Box<Runner> {
     fn key(&self) -> Self::Key {
         (self.vcpu.domain, self.vcpu.id)
     }
+
+    fn account(&self) -> &Account {
+        &self.account
+    }
+
+    fn account_mut(&mut self) -> &mut Account {
+        &mut self.account
+    }
 }
 
 /// This CPU's run queue.
@@ -80,8 +88,14 @@ fn queue() -> Guard<'static, RunQueue<Box<Runner>>> {
     queue_of(percpu::cpu()).lock()
 }
 
-fn queue_of(cpu: CpuId) -> &'static SpinLock<RunQueue<Box<Runner>>> {
+/// A CPU's run queue.
+pub fn queue_of(cpu: CpuId) -> &'static SpinLock<RunQueue<Box<Runner>>> {
     &machine().queues[cpu.0 as usize]
+}
+
+/// What CPUs tell each other of their queues.
+pub fn board() -> &'static Board {
+    &machine().board
 }
 
 /// Carries out what became of the current vCPU, and answers when some vCPU's registers are ready in `regs`.
@@ -90,8 +104,8 @@ pub fn finish(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Ne
     match next {
         Next::Resume(asked) => how = asked,
         Next::Yield => {
-            cpu.attention = true;
-            cpu.slice_end = 0;
+            cpu.yields = board().has_waiting(percpu::cpu());
+            cpu.attention |= cpu.yields;
         }
         Next::Block => leave_cpu(&mut cpu, regs, To::Sleep(None)),
         Next::Poll { until } => leave_cpu(&mut cpu, regs, To::Sleep(until)),
@@ -140,17 +154,20 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
         let now = time::now();
         drop_current_if_stopped(&mut cpu, regs);
         expire(now);
-        if cpu.current.is_some() && cpu.slice_end <= now && queue().has_ready() {
-            leave_cpu(&mut cpu, regs, To::Queue);
+        steal(now);
+        let yields = core::mem::take(&mut cpu.yields);
+        if cpu.current.is_some() && must_leave(now, yields) {
+            leave_cpu(&mut cpu, regs, To::Queue { yields });
         }
         while cpu.current.is_none() {
-            let Some(runner) = queue().pick() else { break };
-            enter_if_it_may(&mut cpu, regs, runner);
+            let picked = queue().pick(now, board());
+            match picked {
+                Some(runner) => enter_if_it_may(&mut cpu, regs, runner),
+                None if steal(now) => {}
+                None => break,
+            }
         }
         fire_timers(&mut cpu, now);
-        if cpu.slice_end <= now {
-            cpu.slice_end = now + SLICE;
-        }
         set_timer(&mut cpu);
         if cpu.current.is_some() {
             return cpu;
@@ -175,18 +192,46 @@ fn drop_current_if_stopped(cpu: &mut Cpu, regs: &GuestRegisters) {
 
 /// Wakes the sleepers of this CPU whose time has come.
 fn expire(now: u64) {
-    queue().expire(now, |runner| runner.link().set_activity(Activity::Elsewhere));
+    queue().expire(now, board(), |runner| {
+        runner.link().change_run_state(RunState::Runnable, now);
+        runner.link().set_activity(Activity::Elsewhere);
+    });
+}
+
+/// Must the current vCPU leave the CPU to another one?
+fn must_leave(now: u64, yields: bool) -> bool {
+    let mut queue = queue();
+    queue.must_leave(now) || yields && queue.has_ready()
+}
+
+/// Takes a vCPU that waits at another CPU into this one's queue, if it should run here. True if there was one.
+fn steal(now: u64) -> bool {
+    let here = percpu::cpu();
+    let Some((victim, limit)) = queue().victim(now, board()) else { return false };
+    let mut from = queue_of(victim).lock();
+    let Some(runner) = from.give(here, limit, now, board()) else { return false };
+    runner.link().set_cpu(here);
+    drop(from);
+    queue().admit(runner, now, board());
+    true
 }
 
 /// Puts a vCPU from the queue on the CPU, unless it may not run.
-fn enter_if_it_may(cpu: &mut Cpu, regs: &mut GuestRegisters, runner: Box<Runner>) {
+fn enter_if_it_may(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) {
+    if !runner.domain.is_ending() && runner.domain.may_run(runner.link()) {
+        return enter_cpu(cpu, regs, runner);
+    }
+    dismiss(&mut runner, time::now());
     if runner.domain.is_ending() {
         dispose(cpu, runner);
-    } else if runner.domain.may_run(runner.link()) {
-        enter_cpu(cpu, regs, runner);
     } else {
         settle(runner);
     }
+}
+
+/// Takes a vCPU that had this CPU out of the scheduler's hands.
+fn dismiss(runner: &mut Box<Runner>, now: u64) {
+    queue().dismiss(runner, now, board());
 }
 
 /// Parks a vCPU, or does what is to be done instead.
@@ -208,15 +253,15 @@ fn fire_timers(cpu: &mut Cpu, now: u64) {
 
 /// Sets the timer for the next deadline, if that has changed.
 fn set_timer(cpu: &mut Cpu) {
-    let queue = queue();
-    let slice_end = cpu.slice_end;
-    let current = cpu.current.as_ref().and_then(|runner| {
-        let timer = runner.timer_deadline();
-        let slice = queue.has_ready().then_some(slice_end);
-        timer.into_iter().chain(slice).min()
-    });
-    let deadline = current.into_iter().chain(queue.next_deadline()).min();
-    drop(queue);
+    let deadline = {
+        let queue = queue();
+        if let Some(helper) = queue.helper(time::now(), board()) {
+            nudge(helper);
+        }
+        queue.next_deadline()
+    };
+    let timer = cpu.current.as_ref().and_then(|runner| runner.timer_deadline());
+    let deadline = timer.into_iter().chain(deadline).min();
     if deadline != cpu.timer {
         arch::apic::set_timer(deadline);
         cpu.timer = deadline;
@@ -232,8 +277,8 @@ pub fn timer_fired(cpu: &mut Cpu) {
 /// Where a vCPU goes that leaves its CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum To {
-    /// To the end of the queue.
-    Queue,
+    /// Among those that are ready.
+    Queue { yields: bool },
     /// To sleep, with an optional deadline, its timers apart.
     Sleep(Option<u64>),
     /// Among those that may not run.
@@ -249,10 +294,11 @@ fn leave_cpu(cpu: &mut Cpu, regs: &GuestRegisters, to: To) {
     arch::vcpu::leave_guest_space();
     let now = time::now();
     if runner.domain.is_ending() {
+        dismiss(&mut runner, now);
         return dispose(cpu, runner);
     }
     match to {
-        To::Queue => put_in_queue(runner, RunState::Runnable, now),
+        To::Queue { yields } => put_back(runner, yields, now),
         To::Sleep(until) => {
             let until = until.into_iter().chain(runner.timer_deadline()).min();
             let mut queue = queue();
@@ -260,37 +306,41 @@ fn leave_cpu(cpu: &mut Cpu, regs: &GuestRegisters, to: To) {
                 runner.link().change_run_state(RunState::Blocked, now);
                 // The domain may have ended since we looked; then its sleepers are looked for with this lock held.
                 if runner.domain.is_ending() {
+                    queue.dismiss(&mut runner, now, board());
                     drop(queue);
                     return dispose(cpu, runner);
                 }
-                queue.sleep(runner, until);
+                queue.sleep(runner, until, now, board());
             } else {
                 drop(queue);
-                put_in_queue(runner, RunState::Runnable, now);
+                put_back(runner, false, now);
             }
         }
         To::Park => {
+            dismiss(&mut runner, now);
             runner.link().set_activity(Activity::Elsewhere);
             settle(runner);
         }
     }
 }
 
-/// Puts a vCPU that is ready into this CPU's queue.
-fn put_in_queue(runner: Box<Runner>, state: RunState, now: u64) {
+/// Puts the vCPU that had this CPU into its queue.
+fn put_back(runner: Box<Runner>, yields: bool, now: u64) {
     let link = runner.link();
-    link.change_run_state(state, now);
+    link.change_run_state(RunState::Runnable, now);
     link.set_activity(Activity::Elsewhere);
-    queue().push(runner);
+    queue().put_back(runner, yields, now, board());
 }
 
-/// Puts a vCPU that was on no CPU and in no queue into the queue of the CPU that it names.
+/// Puts a vCPU that was on no CPU and in no queue into the queue of an idle CPU, or else of the one that it names.
 pub fn enqueue(runner: Box<Runner>) {
-    let link = runner.link();
-    let cpu = link.cpu();
-    link.change_run_state(RunState::Runnable, time::now());
-    queue_of(cpu).lock().push(runner);
-    nudge(cpu);
+    let (link, now) = (runner.link(), time::now());
+    let cpu = board().take_idle(runner.account.allowed()).unwrap_or(link.cpu());
+    link.set_cpu(cpu);
+    link.change_run_state(RunState::Runnable, now);
+    if queue_of(cpu).lock().admit(runner, now, board()) {
+        nudge(cpu);
+    }
 }
 
 /// Makes room for so many more vCPUs in all queues, so that none ever needs memory to take one.
@@ -313,7 +363,7 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
     enter_space(cpu, &mut runner);
     cpu.tables.show_gdt(&runner.vcpu.gdt);
     cpu.tables.show_ldt(&runner.vcpu.ldt);
-    let Runner { vcpu, state, domain } = &mut *runner;
+    let Runner { vcpu, state, domain, .. } = &mut *runner;
     state.selectors().into_iter().for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.tables, selector));
     let refused = state.load(&vcpu.control);
     vcpu.info.set_time(&time::clock().guest_record(time::tsc()));
@@ -322,7 +372,6 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
         Some(selectors) => bounce::failsafe(vcpu, regs, &mut CurrentSpace, selectors).err(),
         None => None,
     };
-    cpu.slice_end = now + SLICE;
     cpu.current = Some(runner);
     if let Some(crash) = entered {
         end_current(cpu, regs, End::Crash(crash));
@@ -377,7 +426,8 @@ fn forget_translations(cpu: &mut Cpu, next: Option<&Arc<Domain>>) {
 
 /// Ends the domain of the current vCPU and says why.
 fn end_current(cpu: &mut Cpu, regs: &GuestRegisters, end: End) {
-    let Some(runner) = cpu.current.take() else { return };
+    let Some(mut runner) = cpu.current.take() else { return };
+    dismiss(&mut runner, time::now());
     let domain: Arc<Domain> = runner.domain.clone();
     let mut first = false;
     domain.end.call_once(|| {
@@ -408,7 +458,7 @@ fn reap(cpu: &mut Cpu, domain: &Arc<Domain>) {
 }
 
 fn remove_one(queue: &SpinLock<RunQueue<Box<Runner>>>, domain: &Arc<Domain>) -> Option<Box<Runner>> {
-    queue.lock().remove(|runner| Arc::ptr_eq(&runner.domain, domain))
+    queue.lock().remove(board(), |runner| Arc::ptr_eq(&runner.domain, domain))
 }
 
 /// Begins to take a vCPU of a domain that has ended apart. With the last one goes the domain. No CPU has its page tables

@@ -17,7 +17,6 @@ use super::park::Parked;
 use super::runner::Runner;
 use super::{Domain, console, cpu, flush, machine, remove};
 use crate::addr::{CpuId, DomainId, Mfn, Pfn, VcpuId};
-use crate::arch::vcpu::MachineState;
 use crate::arch::{guest_frames, time};
 use crate::domain::MAX_VCPUS;
 use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, build};
@@ -26,11 +25,12 @@ use crate::domain::vcpu::{Mode, Vcpu};
 use crate::event::{Events, Rights};
 use crate::mm::buddy::MAX_ORDER;
 use crate::mm::error::Refused;
-use crate::mm::flush::AtomicCpuSet;
+use crate::mm::flush::{AtomicCpuSet, CpuSet};
 use crate::mm::m2p;
 use crate::mm::owner::DomainFrames;
 use crate::mm::perform::Unfinished;
 use crate::mm::state::Level;
+use crate::sched::{DEFAULT_WEIGHT, Share};
 use crate::sync::{Once, Rank, SpinLock};
 
 /// Domain 0 is the control domain's number; those of the machine file count from here.
@@ -82,8 +82,7 @@ fn start(runner: Box<Runner>) {
         if link.id != runner.vcpu.id {
             let vcpu = Vcpu::new(link, domain.assists.clone());
             domain.live.fetch_add(1, Ordering::Relaxed);
-            let other = Runner { vcpu, state: MachineState::default(), domain: domain.clone() };
-            domain.parked.lock().add(Box::new(other));
+            domain.parked.lock().add(Box::new(Runner::new(vcpu, domain.clone())));
         }
     }
     runner.link().set_up(true);
@@ -122,7 +121,7 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
         domain.link(VcpuId(0)).set_initialised();
         take_root(&domain, &mut vcpu, state.root)
     });
-    let runner = Box::new(Runner { vcpu, state: MachineState::default(), domain });
+    let runner = Box::new(Runner::new(vcpu, domain));
     match started {
         Ok(()) => Ok(runner),
         Err(failure) => {
@@ -154,6 +153,8 @@ fn new_domain(config: &DomainConfig, id: DomainId) -> Result<Domain, Failure> {
         paused: AtomicU32::new(0),
         shared_mfn: page.mfn,
         frames: SpinLock::new(Rank::Domain, frames),
+        share: Arc::new(Share::new(DEFAULT_WEIGHT, 0)),
+        allowed: CpuSet::first(machine().running.load(Ordering::Relaxed)),
         cpus: AtomicCpuSet::new(),
         complaints: Complaints::default(),
         end: Once::new(),

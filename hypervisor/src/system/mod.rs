@@ -45,10 +45,10 @@ use crate::domain::vcpu::Assists;
 use crate::emulate::CpuidPolicy;
 use crate::event::Events;
 use crate::mm::buddy::FrameAllocator;
-use crate::mm::flush::{AtomicCpuSet, MAX_CPUS};
+use crate::mm::flush::{AtomicCpuSet, CpuSet, MAX_CPUS};
 use crate::mm::frame::FrameTable;
 use crate::mm::owner::DomainFrames;
-use crate::sched::RunQueue;
+use crate::sched::{Board, RunQueue, Share};
 use crate::sync::{Once, PerCpu, SpinLock};
 use complain::Complaints;
 use console::Input;
@@ -64,6 +64,8 @@ struct Machine {
     domains: SpinLock<Vec<Arc<Domain>>>,
     /// The vCPUs that wait or sleep, by the CPU whose they are. Any CPU may take the lock, to wake one up.
     queues: Box<[SpinLock<RunQueue<Box<Runner>>>]>,
+    /// What CPUs tell each other of their queues.
+    board: Board,
     /// vCPUs of all domains: each queue has room for so many.
     vcpus: AtomicUsize,
     /// CPUs that run: those with numbers below this.
@@ -113,6 +115,10 @@ pub struct Domain {
     shared_mfn: Mfn,
     /// All frames it owns.
     frames: SpinLock<DomainFrames>,
+    /// Its part of the CPUs.
+    share: Arc<Share>,
+    /// The CPUs that its vCPUs may use.
+    allowed: CpuSet,
     /// CPUs that may hold its translations.
     cpus: AtomicCpuSet,
     complaints: Complaints,

@@ -28,12 +28,14 @@ use crate::hypercall::{self, DomainView, Parked, Platform};
 use crate::mm::flush::CpuSet;
 use crate::mm::operation::{Freed, Mmu, Space};
 use crate::mm::perform::{Effects, FramesLock, Unfinished};
+use crate::sched::Account;
 use crate::time::GuestRecord;
 
 /// A vCPU, what the CPU holds for it, and its domain.
 pub struct Runner {
     pub vcpu: Vcpu,
     pub state: MachineState,
+    pub account: Account,
     pub domain: Arc<Domain>,
 }
 
@@ -48,6 +50,12 @@ pub struct World<'a> {
 }
 
 impl Runner {
+    /// A vCPU that has not run yet.
+    pub fn new(vcpu: Vcpu, domain: Arc<Domain>) -> Runner {
+        let account = Account::new(domain.share.clone(), domain.allowed);
+        Runner { vcpu, state: MachineState::default(), account, domain }
+    }
+
     /// What all CPUs share of the vCPU.
     #[inline]
     pub fn link(&self) -> &VcpuLink {

@@ -1,10 +1,11 @@
 //! Getting the attention of a vCPU, wherever it is. `domain::link` says why no wake-up is lost.
 
-use super::{machine, nudge};
+use super::{cpu, nudge};
 use crate::addr::CpuId;
-use crate::arch::percpu;
+use crate::arch::{percpu, time};
 use crate::domain::link::{Activity, VcpuLink};
-use crate::sched::RunQueue;
+use crate::domain::runstate::RunState;
+use crate::sched::{RunQueue, Woken};
 use crate::sync::Guard;
 
 /// Makes a vCPU look at what is new for it. `attention` is this CPU's own flag.
@@ -41,20 +42,28 @@ pub fn stop(link: &VcpuLink, attention: &mut bool) {
     }
 }
 
-/// Wakes a vCPU that sleeps, if it does.
+/// Wakes a vCPU that sleeps, if it does: where it slept, or on an idle CPU.
 fn wake(link: &VcpuLink, attention: &mut bool) {
+    let now = time::now();
     let (cpu, mut queue) = queue_of(link);
-    let woken = queue.wake((link.domain, link.id));
-    if woken {
+    let woken = queue.wake((link.domain, link.id), now, cpu::board());
+    if !matches!(woken, Woken::NotHere) {
+        link.change_run_state(RunState::Runnable, now);
         link.set_activity(Activity::Elsewhere);
     }
-    drop(queue);
-    if woken {
-        if cpu == percpu::cpu() {
-            *attention = true;
-        } else {
-            nudge(cpu);
+    let (cpu, kick) = match woken {
+        Woken::NotHere => return,
+        Woken::Here { kick } => (cpu, kick),
+        Woken::Moves(runner, to) => {
+            link.set_cpu(to);
+            drop(queue);
+            (to, cpu::queue_of(to).lock().admit(runner, now, cpu::board()))
         }
+    };
+    if kick && cpu == percpu::cpu() {
+        *attention = true;
+    } else if kick {
+        nudge(cpu);
     }
 }
 
@@ -62,7 +71,7 @@ fn wake(link: &VcpuLink, attention: &mut bool) {
 fn queue_of(link: &VcpuLink) -> (CpuId, Guard<'static, RunQueue<alloc::boxed::Box<super::Runner>>>) {
     loop {
         let cpu = link.cpu();
-        let queue = machine().queues[cpu.0 as usize].lock();
+        let queue = cpu::queue_of(cpu).lock();
         if link.cpu() == cpu {
             return (cpu, queue);
         }

@@ -1,0 +1,178 @@
+//! What a domain may have of the CPUs: its weight, divided among those of its vCPUs that want to run, and its cap.
+//!
+//! A **cap** is a budget of CPU time for each [`CAP_PERIOD`]. A vCPU that is put on a CPU takes a piece of the budget with
+//! it ([`Share::claim`]) and runs no longer than that; what it didn't use it gives back. So the vCPUs of a domain, on
+//! however many CPUs, never run longer than the budget together. What a piece was overdrawn by is missing in the next
+//! period.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::vtime::UNIT;
+
+/// The weight of a domain of which nothing else is said, as Xen's.
+pub const DEFAULT_WEIGHT: u16 = 256;
+
+/// For how long a cap is a budget, in nanoseconds.
+pub const CAP_PERIOD: u64 = 30_000_000;
+
+/// A piece of a budget is not smaller, or switching would cost more than the piece is worth.
+const LEAST_PIECE: u64 = 100_000;
+
+/// A domain's part of the CPUs. All CPUs may use and change it at any time.
+#[derive(Debug)]
+pub struct Share {
+    weight: AtomicU32,
+    /// In percent of one CPU; 0 for none.
+    cap: AtomicU32,
+    /// vCPUs that want to run.
+    wanting: AtomicU32,
+    /// The number of a period, modulo 2^32, and the nanoseconds of its budget that are taken, in the low 32 bits.
+    taken: AtomicU64,
+}
+
+impl Share {
+    /// A share of `weight`, relative to the others', of at most `cap` percent of one CPU; a cap of 0 is no limit.
+    pub fn new(weight: u16, cap: u16) -> Share {
+        Share {
+            weight: AtomicU32::new(weight.max(1).into()),
+            cap: AtomicU32::new(cap.into()),
+            wanting: AtomicU32::new(0),
+            taken: AtomicU64::new(0),
+        }
+    }
+
+    /// Weight and cap.
+    pub fn parameters(&self) -> (u32, u32) {
+        (self.weight.load(Ordering::Relaxed), self.cap.load(Ordering::Relaxed))
+    }
+
+    /// The weight of one of its vCPUs that want to run, in [`UNIT`]s.
+    pub fn vcpu_weight(&self) -> u64 {
+        let weight = u64::from(self.weight.load(Ordering::Relaxed)) * UNIT;
+        weight / u64::from(self.wanting.load(Ordering::Relaxed).max(1))
+    }
+
+    /// One more of its vCPUs wants to run.
+    pub(super) fn join(&self) {
+        self.wanting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One of its vCPUs doesn't want to run any more.
+    pub(super) fn leave(&self) {
+        self.wanting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Is there a cap?
+    pub fn is_capped(&self) -> bool {
+        self.cap.load(Ordering::Relaxed) != 0
+    }
+
+    fn budget(&self) -> u64 {
+        u64::from(self.cap.load(Ordering::Relaxed)) * CAP_PERIOD / 100
+    }
+
+    /// Has the budget of the present period been taken?
+    pub fn is_spent(&self, now: u64) -> bool {
+        self.is_capped() && self.taken_in(self.taken.load(Ordering::Relaxed), now) >= self.budget()
+    }
+
+    /// A piece of the budget for one vCPU: at most `wish` nanoseconds, and none that reaches into the next period. `None`
+    /// when the budget is spent. Without a cap the wish is granted.
+    pub(super) fn claim(&self, now: u64, wish: u64) -> Option<u64> {
+        if !self.is_capped() {
+            return Some(wish);
+        }
+        let budget = self.budget();
+        let even = budget / u64::from(self.wanting.load(Ordering::Relaxed).max(1));
+        let to_end = next_period(now) - now;
+        let mut piece = None;
+        self.change(now, |taken| {
+            let left = budget.saturating_sub(taken);
+            piece = (left > 0).then(|| wish.min(even).min(left).max(LEAST_PIECE).min(to_end));
+            taken + piece.unwrap_or(0)
+        });
+        piece
+    }
+
+    /// A piece of `claimed` nanoseconds was used for `used`.
+    pub(super) fn settle(&self, now: u64, claimed: u64, used: u64) {
+        if self.is_capped() && claimed != used {
+            self.change(now, |taken| (taken + used).saturating_sub(claimed));
+        }
+    }
+
+    /// How much of the budget is taken at `now`, given the word [`Share::taken`].
+    fn taken_in(&self, word: u64, now: u64) -> u64 {
+        let (period, taken) = (word >> 32, word & u64::from(u32::MAX));
+        let passed = ((now / CAP_PERIOD).wrapping_sub(period)) & u64::from(u32::MAX);
+        taken.saturating_sub(self.budget().saturating_mul(passed))
+    }
+
+    fn change(&self, now: u64, mut change: impl FnMut(u64) -> u64) {
+        let mut word = self.taken.load(Ordering::Relaxed);
+        loop {
+            let taken = change(self.taken_in(word, now)).min(u32::MAX.into());
+            let new = (now / CAP_PERIOD) << 32 | taken;
+            match self.taken.compare_exchange_weak(word, new, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(other) => word = other,
+            }
+        }
+    }
+}
+
+/// When the period after the present one begins.
+pub fn next_period(now: u64) -> u64 {
+    (now / CAP_PERIOD + 1) * CAP_PERIOD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn a_weight_is_divided_among_those_that_want_to_run() {
+        let share = Share::new(512, 0);
+        share.join();
+        assert_eq!(share.vcpu_weight(), 512 * UNIT);
+        share.join();
+        assert_eq!(share.vcpu_weight(), 256 * UNIT);
+        share.leave();
+        assert_eq!(share.vcpu_weight(), 512 * UNIT);
+    }
+
+    #[test]
+    fn pieces_add_up_to_the_budget() {
+        let share = Share::new(256, 50);
+        share.join();
+        assert_eq!(share.claim(0, 10 * MS), Some(10 * MS));
+        assert_eq!(share.claim(10 * MS, 10 * MS), Some(5 * MS));
+        assert!(share.is_spent(15 * MS) && share.claim(15 * MS, MS).is_none());
+        // 2 ms less than claimed, and they are there again.
+        share.settle(15 * MS, 5 * MS, 3 * MS);
+        assert_eq!(share.claim(16 * MS, 10 * MS), Some(2 * MS));
+        // Nothing is left over for the next period, and no piece goes beyond its end.
+        assert_eq!(share.claim(58 * MS, 10 * MS), Some(2 * MS));
+    }
+
+    #[test]
+    fn an_overdraft_is_missing_in_the_next_period() {
+        let share = Share::new(256, 10);
+        assert_eq!(share.claim(0, 10 * MS), Some(3 * MS));
+        share.settle(4 * MS, 3 * MS, 4 * MS);
+        assert_eq!(share.claim(CAP_PERIOD, 10 * MS), Some(2 * MS));
+        assert!(share.is_spent(CAP_PERIOD + 2 * MS));
+        assert!(!share.is_spent(2 * CAP_PERIOD));
+    }
+
+    #[test]
+    fn without_a_cap_nothing_is_ever_spent() {
+        let share = Share::new(0, 0);
+        assert_eq!(share.claim(7, u64::MAX), Some(u64::MAX));
+        share.settle(9, u64::MAX, 2);
+        assert!(!share.is_spent(9));
+        assert_eq!(share.parameters(), (1, 0));
+    }
+}
