@@ -65,7 +65,7 @@ pub fn set_timer_op() -> Told {
 pub fn past() -> Told {
     start(1)?;
     timer::init().map_err(refusal)?;
-    for at in [now(), now() - 1000 * MILLISECOND, 1] {
+    for at in [now(), now().saturating_sub(1000 * MILLISECOND).max(1), 1] {
         let start = now();
         lateness(at, |at| hypercall::set_singleshot_timer(0, at, none()))?;
         lateness(at, hypercall::set_timer)?;
