@@ -116,8 +116,8 @@ impl Woken {
     }
 }
 
-/// Ports of a domain if nobody says otherwise: twice what 2-level delivery has.
-pub const DEFAULT_MAX_PORTS: u32 = 8192;
+/// Ports of a domain if nobody says otherwise: half a MiB, and four times what 2-level delivery has.
+pub const DEFAULT_MAX_PORTS: u32 = 16_384;
 
 /// What a domain may do with events.
 #[derive(Clone, Copy)]

@@ -20,8 +20,22 @@ use crate::mm::perform::Unfinished;
 
 /// `(int cmd, void *arg)`.
 pub(super) fn event_channel_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
-    let address = call.word(1);
-    match call.u32(0) {
+    operation(call, call.u32(0), call.word(1))
+}
+
+/// `(struct evtchn_op *op)`: the first form, which has the command in front of its struct.
+pub(super) fn event_channel_op_compat<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    let address = call.word(0);
+    let command: u32 = call.read(address)?;
+    if command > EVTCHNOP_UNMASK {
+        return Err(Errno::ENOSYS.into());
+    }
+    operation(call, command, address.wrapping_add(4))
+}
+
+#[inline]
+fn operation<P: Platform>(call: &mut Call<'_, P>, command: u32, address: u64) -> Reply {
+    match command {
         EVTCHNOP_SEND => {
             let EvtchnPort { port } = call.read(address)?;
             let wake = call.platform.events().send(port)?;

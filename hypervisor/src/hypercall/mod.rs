@@ -343,6 +343,7 @@ impl<P: Platform> Table<P> {
         handlers[number::MMUEXT_OP as usize] = mmuext::mmuext_op;
         handlers[number::SCHED_OP as usize] = sched::sched_op;
         handlers[number::EVENT_CHANNEL_OP as usize] = event::event_channel_op;
+        handlers[number::EVENT_CHANNEL_OP_COMPAT as usize] = event::event_channel_op_compat;
         handlers[number::CALLBACK_OP as usize] = callback::callback_op;
         handlers[number::PHYSDEV_OP as usize] = misc::physdev_op;
         handlers

@@ -92,6 +92,22 @@ fn commands_and_addresses_that_are_none() {
 }
 
 #[test]
+fn the_first_form_of_the_call() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    let call = |world: &mut World<'_>, words: [u32; 3]| {
+        world.fake.put(BASE, words.as_bytes());
+        world.result(number::EVENT_CHANNEL_OP_COMPAT, &[BASE])
+    };
+    assert_eq!(call(world, [EVTCHNOP_BIND_IPI, 1, 0]), 0);
+    assert_eq!(world.fake.word(BASE + 4), 1 | 1 << 32, "the port behind the vCPU");
+    assert_eq!(call(world, [EVTCHNOP_SEND, 1, 0]), 0);
+    assert_eq!(world.fake.record.kicks, [(DomainId(1), VcpuId(1))]);
+    assert_eq!(call(world, [EVTCHNOP_RESET, 0, 0]), ENOSYS, "what came later isn't there");
+    assert_eq!(world.result(number::EVENT_CHANNEL_OP_COMPAT, &[8]), EFAULT);
+}
+
+#[test]
 fn virtual_and_physical_interrupts() {
     let machine = machine();
     let world = &mut World::new(&machine);
