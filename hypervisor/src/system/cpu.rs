@@ -329,10 +329,11 @@ fn put_back(runner: Box<Runner>, yields: bool, now: u64) {
     queue().put_back(runner, yields, now, board());
 }
 
-/// Puts a vCPU that was on no CPU and in no queue into the queue of an idle CPU, or else of the one that it names.
+/// Puts a vCPU that was on no CPU and in no queue into the queue of the CPU that it names, or of an idle one if that is busy.
 pub fn enqueue(runner: Box<Runner>) {
     let (link, now) = (runner.link(), time::now());
-    let cpu = board().take_idle(runner.account.allowed()).unwrap_or(link.cpu());
+    let idle = board().is_busy(link.cpu()).then(|| board().take_idle(runner.account.allowed()));
+    let cpu = idle.flatten().unwrap_or(link.cpu());
     link.set_cpu(cpu);
     link.change_run_state(RunState::Runnable, now);
     if queue_of(cpu).lock().admit(runner, now, board()) {

@@ -12,6 +12,7 @@ mod mmu;
 mod oracle;
 mod panic;
 mod ramdisk;
+mod sched;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -31,6 +32,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
+    tests.extend(sched::tests());
     tests.extend(oracle::tests()?);
     Ok(tests)
 }

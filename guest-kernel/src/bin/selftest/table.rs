@@ -266,6 +266,9 @@ stories! {
         "task-killed": task::killed::each_alone,
         "task-many": task::families::many,
     }
+    sched {
+        "cpu-share": sched::cpu_share,
+    }
     boot {
         "ramdisk": ramdisk::ramdisk,
         "spin": sched::spin,
