@@ -59,17 +59,8 @@ struct Post {
 impl Board {
     /// No CPU has said anything.
     pub const fn new() -> Board {
-        const POST: Post = Post {
-            head: AtomicU64::new(0),
-            allowed: AtomicCpuSet::new(),
-            weight: AtomicU64::new(0),
-            alone_since: AtomicU64::new(0),
-            alone_at: AtomicU64::new(0),
-            alone_weight: AtomicU64::new(0),
-            asked: AtomicU64::new(0),
-        };
         Board {
-            posts: [POST; MAX_CPUS],
+            posts: [const { Post::new() }; MAX_CPUS],
             waiting: AtomicCpuSet::new(),
             crowded: AtomicCpuSet::new(),
             alone: AtomicCpuSet::new(),
@@ -207,6 +198,18 @@ impl Board {
 }
 
 impl Post {
+    const fn new() -> Post {
+        Post {
+            head: AtomicU64::new(0),
+            allowed: AtomicCpuSet::new(),
+            weight: AtomicU64::new(0),
+            alone_since: AtomicU64::new(0),
+            alone_at: AtomicU64::new(0),
+            alone_weight: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+        }
+    }
+
     /// How far the vCPU that runs there alone is ahead of `time`.
     fn ahead_of(&self, time: VTime, now: u64) -> u64 {
         let ran = now.saturating_sub(self.alone_since.load(Ordering::Relaxed));

@@ -12,7 +12,7 @@ mod mmu;
 mod oracle;
 mod panic;
 mod ramdisk;
-mod sched;
+mod shares;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -32,7 +32,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
-    tests.extend(sched::tests());
+    tests.extend(shares::tests());
     tests.extend(oracle::tests()?);
     Ok(tests)
 }

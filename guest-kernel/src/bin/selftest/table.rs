@@ -266,7 +266,7 @@ stories! {
         "task-killed": task::killed::each_alone,
         "task-many": task::families::many,
     }
-    sched {
+    shares {
         "cpu-share": sched::cpu_share,
     }
     boot {

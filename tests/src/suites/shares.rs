@@ -1,4 +1,4 @@
-//! Suite `sched`: domains that want more CPU time than there is get what the machine file gives them. Shares over long
+//! Suite `shares`: domains that want more CPU time than there is get what the machine file gives them. Shares over long
 //! times and many kinds of load are the host tests' affair; this is about the machine that carries them out.
 
 use crate::{
@@ -17,7 +17,7 @@ use xtask::{
 };
 
 /// The suite.
-pub const SUITE: &str = "sched";
+pub const SUITE: &str = "shares";
 
 /// The system time between which shares are taken, in milliseconds. All domains must be up by then.
 const WINDOW: &str = "from=6000 to=10000";
