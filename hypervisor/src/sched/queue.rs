@@ -280,7 +280,7 @@ impl<T: Entity> RunQueue<T> {
         Some(waiting.entity)
     }
 
-    /// Another CPU that should be kicked, to help with what waits here.
+    /// Another CPU that should be kicked, to help with what waits here. To be asked whenever one is left waiting.
     pub fn helper(&self, now: u64, board: &Board) -> Option<CpuId> {
         if self.ready.is_empty() { None } else { board.helper(self.cpu, now) }
     }

@@ -336,9 +336,9 @@ pub fn enqueue(runner: Box<Runner>) {
     let cpu = idle.flatten().unwrap_or(link.cpu());
     link.set_cpu(cpu);
     link.change_run_state(RunState::Runnable, now);
-    if queue_of(cpu).lock().admit(runner, now, board()) {
-        nudge(cpu);
-    }
+    let mut queue = queue_of(cpu).lock();
+    let kicked = if queue.admit(runner, now, board()) { Some(cpu) } else { queue.helper(now, board()) };
+    kicked.into_iter().for_each(nudge);
 }
 
 /// Makes room for so many more vCPUs in all queues, so that none ever needs memory to take one.

@@ -331,10 +331,10 @@ impl World {
                 }
             }
             Action::Remove(id) => {
-                for at in 0..2 {
+                for (at, queue) in queues.iter_mut().enumerate() {
                     let is_here = matches!(places.get(&id),
                         Some(&(Place::Ready(here) | Place::Asleep(here, _))) if here == at);
-                    let removed = queues[at].remove(board, |vcpu| vcpu.id == id);
+                    let removed = queue.remove(board, |vcpu| vcpu.id == id);
                     assert_eq!(removed.map(|vcpu| vcpu.id), is_here.then_some(id));
                     if is_here {
                         places.remove(&id);

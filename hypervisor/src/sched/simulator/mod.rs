@@ -204,7 +204,10 @@ impl Simulator {
         let (now, cpu) = (self.now, self.records[id].cpu);
         let kicked = match self.cpus[cpu].queue.wake(id, now, &self.board) {
             Woken::NotHere => panic!("vCPU {id} is lost"),
-            Woken::Here { kick } => kick.then_some(cpu),
+            Woken::Here { kick: true } => Some(cpu),
+            Woken::Here { kick: false } => {
+                self.cpus[cpu].queue.helper(now, &self.board).map(|helper| helper.0 as usize)
+            }
             Woken::Moves(vcpu, CpuId(to)) => {
                 self.admit(vcpu, to as usize);
                 Some(to as usize)
