@@ -84,8 +84,30 @@ pub struct DomainConfig {
     pub memory_pages: u64,
     /// Number of virtual CPUs.
     pub vcpus: u32,
+    /// Its part of the CPUs.
+    pub scheduling: Scheduling,
     /// The guest kernel, an ELF file.
     pub kernel: Blob,
     /// An initial RAM disk, handed through as it is.
     pub ramdisk: Option<Blob>,
+}
+
+/// A domain's part of the CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduling {
+    /// Share of the CPUs, relative to the other domains'.
+    pub weight: u16,
+    /// Limit, in percent of one CPU; 0 means none.
+    pub cap: u16,
+    /// The CPUs that it may use: bit n for CPU n.
+    pub cpus: u64,
+    /// The CPUs are this domain's alone, one for each virtual CPU.
+    pub dedicated: bool,
+}
+
+impl Default for Scheduling {
+    /// What a domain has of which nothing else is said: Xen's weight, no cap, all CPUs.
+    fn default() -> Scheduling {
+        Scheduling { weight: 256, cap: 0, cpus: u64::MAX, dedicated: false }
+    }
 }

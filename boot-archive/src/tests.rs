@@ -9,6 +9,7 @@ fn domain(name: &str, kernel: Blob, ramdisk: Option<Blob>) -> DomainConfig {
         command_line: format!("story={name}"),
         memory_pages: 8192,
         vcpus: 2,
+        scheduling: Scheduling { weight: 512, cap: 50, cpus: 0b101, dedicated: false },
         kernel,
         ramdisk,
     }

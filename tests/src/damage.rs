@@ -48,7 +48,9 @@ fn replace(file: &mut [u8], old: &[u8], new: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use boot_archive::{ArchiveWriter, BlobError, BootConfig, ConsoleConfig, DomainConfig, LogLevel, WhenAllStopped};
+    use boot_archive::{
+        ArchiveWriter, BlobError, BootConfig, ConsoleConfig, DomainConfig, LogLevel, Scheduling, WhenAllStopped,
+    };
 
     fn damaged(damage: Damage, file: &[u8]) -> Result<Vec<u8>> {
         let mut file = file.to_vec();
@@ -74,6 +76,7 @@ mod tests {
             command_line: String::new(),
             memory_pages: 1,
             vcpus: 1,
+            scheduling: Scheduling::default(),
             kernel: writer.add(name.as_bytes()),
             ramdisk: None,
         };

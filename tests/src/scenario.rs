@@ -8,7 +8,7 @@ use crate::{
     suite::{Ending, Test},
 };
 use anyhow::{Context as _, Result, bail};
-use boot_archive::WhenAllStopped;
+use boot_archive::{Scheduling, WhenAllStopped};
 use std::{path::Path, time::Duration};
 use xtask::{
     archive,
@@ -125,5 +125,6 @@ pub fn domain(name: &str, guest: &str, command_line: &str, memory: Memory) -> Do
         command_line: command_line.to_owned(),
         memory,
         vcpus: 1,
+        scheduling: Scheduling::default(),
     }
 }

@@ -34,6 +34,7 @@ fn pack(domain: &Domain, writer: &mut ArchiveWriter) -> Result<DomainConfig> {
         command_line: domain.command_line.clone(),
         memory_pages: domain.memory.pages(),
         vcpus: domain.vcpus,
+        scheduling: domain.scheduling,
         kernel: writer.add(&kernel),
         ramdisk: ramdisk.map(|bytes| writer.add(&bytes)),
     })

@@ -30,6 +30,17 @@ impl CpuSet {
         if count >= u64::BITS { CpuSet(u64::MAX) } else { CpuSet((1 << count) - 1) }
     }
 
+    /// The CPUs whose bits are set.
+    pub const fn from_bits(bits: u64) -> CpuSet {
+        CpuSet(bits)
+    }
+
+    /// Number `turn` of its CPUs, counted round and round; CPU 0 of the empty set.
+    pub fn cycle(self, turn: usize) -> CpuId {
+        let count = self.0.count_ones().max(1) as usize;
+        self.iter().nth(turn % count).unwrap_or(CpuId(0))
+    }
+
     /// Just this CPU; the empty set for a number from [`MAX_CPUS`] up.
     pub const fn only(cpu: CpuId) -> CpuSet {
         CpuSet(if cpu.0 < u64::BITS { 1 << cpu.0 } else { 0 })
@@ -197,6 +208,9 @@ mod tests {
         assert!(set.iter().eq([CpuId(0), CpuId(1), CpuId(63)]));
         assert_eq!(CpuSet::first(64).iter().count(), MAX_CPUS);
         assert!(CpuSet::only(CpuId(64)).is_empty());
+        assert_eq!(set, CpuSet::from_bits(1 << 63 | 0b11));
+        assert_eq!([0, 2, 4].map(|turn| set.cycle(turn)), [CpuId(0), CpuId(63), CpuId(1)]);
+        assert_eq!(CpuSet::EMPTY.cycle(3), CpuId(0));
         assert_eq!(set.difference(CpuSet::first(1)), CpuSet::only(CpuId(63)).union(CpuSet::only(CpuId(1))));
     }
 }

@@ -46,6 +46,8 @@ struct Post {
     head: AtomicU64,
     /// Where it could run.
     allowed: AtomicCpuSet,
+    /// Weight of all that run or wait there.
+    weight: AtomicU64,
     /// If it runs a vCPU alone: since when, its virtual time then, and its weight.
     alone_since: AtomicU64,
     alone_at: AtomicU64,
@@ -57,16 +59,8 @@ struct Post {
 impl Board {
     /// No CPU has said anything.
     pub const fn new() -> Board {
-        const POST: Post = Post {
-            head: AtomicU64::new(0),
-            allowed: AtomicCpuSet::new(),
-            alone_since: AtomicU64::new(0),
-            alone_at: AtomicU64::new(0),
-            alone_weight: AtomicU64::new(0),
-            asked: AtomicU64::new(0),
-        };
         Board {
-            posts: [POST; MAX_CPUS],
+            posts: [const { Post::new() }; MAX_CPUS],
             waiting: AtomicCpuSet::new(),
             crowded: AtomicCpuSet::new(),
             alone: AtomicCpuSet::new(),
@@ -92,6 +86,11 @@ impl Board {
         self.waiting.load().contains(cpu)
     }
 
+    /// Has `cpu` something to run? A dedicated CPU may have and say no.
+    pub fn is_busy(&self, cpu: CpuId) -> bool {
+        self.has_waiting(cpu) || self.alone.load().contains(cpu)
+    }
+
     /// Does a vCPU wait somewhere that could run elsewhere?
     pub(super) fn is_crowded(&self) -> bool {
         !self.crowded.load().is_empty()
@@ -102,9 +101,11 @@ impl Board {
         VTime(self.front.load(Ordering::Relaxed))
     }
 
-    /// Virtual time of the vCPU that waits first at `cpu` among those that could run elsewhere, and where.
-    pub(super) fn set_head(&self, cpu: CpuId, time: VTime, allowed: CpuSet) {
+    /// Virtual time of the vCPU that waits first at `cpu` among those that could run elsewhere, and where; and the weight of
+    /// all that run or wait there.
+    pub(super) fn set_head(&self, cpu: CpuId, time: VTime, allowed: CpuSet, weight: u64) {
         if let Some(post) = self.posts.get(cpu.0 as usize) {
+            post.weight.store(weight, Ordering::Relaxed);
             post.head.store(time.0, Ordering::Relaxed);
             post.allowed.store(allowed);
         }
@@ -152,35 +153,41 @@ impl Board {
         if let Some(idle) = self.take_idle(allowed) {
             return Some(idle);
         }
+        let margin = span(MARGIN, post.weight.load(Ordering::Relaxed));
         let alone = self.alone.load().intersection(allowed).iter();
-        let ahead = alone.filter_map(|cpu| Some((self.posts.get(cpu.0 as usize)?.ahead_of(head, now)?, cpu)));
-        let (_, helper) = ahead.max_by_key(|(ahead, _)| *ahead)?;
+        let ahead = alone.filter_map(|cpu| Some((self.posts.get(cpu.0 as usize)?.ahead_of(head, now), cpu)));
+        let (_, helper) = ahead.filter(|(ahead, _)| *ahead > margin).max_by_key(|(ahead, _)| *ahead)?;
         let asked = &self.posts.get(helper.0 as usize)?.asked;
         let due = |before: u64| (now.saturating_sub(before) >= HELP_INTERVAL).then_some(now);
         asked.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok().then_some(helper)
     }
 
-    /// The CPU whose waiting vCPU is the furthest behind of those that could run on `thief` and are before `limit`, or of
-    /// all if there is no limit. Moves the machine's virtual time on.
-    pub(super) fn victim(&self, thief: CpuId, limit: Option<VTime>) -> Option<CpuId> {
+    /// The CPU whose waiting vCPU is the furthest behind of those that `thief` should take, and the time before which one must
+    /// be to be taken. If the thief has vCPUs of its own, the furthest behind at a virtual time and all of a weight, those
+    /// must be [`MARGIN`] ahead, and no more than they are at the other CPU: else many thieves would make one CPU empty.
+    /// Moves the machine's virtual time on.
+    pub(super) fn victim(&self, thief: CpuId, own: Option<(VTime, u64)>) -> Option<(CpuId, Option<VTime>)> {
         let mut least: Option<VTime> = None;
-        let mut victim: Option<(CpuId, VTime)> = None;
+        let mut victim: Option<(CpuId, VTime, Option<VTime>)> = None;
         for cpu in self.crowded.load().iter() {
             let Some(post) = self.posts.get(cpu.0 as usize) else { continue };
             let head = VTime(post.head.load(Ordering::Relaxed));
             least = Some(least.map_or(head, |least| least.earlier(head)));
+            let weight = post.weight.load(Ordering::Relaxed);
+            let limit = own.map(|(time, _)| time.minus(span(MARGIN, weight)));
             if cpu != thief
                 && post.allowed.load().contains(thief)
+                && own.is_none_or(|(_, own)| own <= weight)
                 && limit.is_none_or(|limit| head.is_before(limit))
-                && victim.is_none_or(|(_, best)| head.is_before(best))
+                && victim.is_none_or(|(_, best, _)| head.is_before(best))
             {
-                victim = Some((cpu, head));
+                victim = Some((cpu, head, limit));
             }
         }
         if let Some(least) = least {
             self.advance(least);
         }
-        victim.map(|(cpu, _)| cpu)
+        victim.map(|(cpu, _, limit)| (cpu, limit))
     }
 
     fn advance(&self, to: VTime) {
@@ -191,13 +198,23 @@ impl Board {
 }
 
 impl Post {
-    /// How far the vCPU that runs there alone is ahead of `time`, if it should share its CPU with one that is there.
-    fn ahead_of(&self, time: VTime, now: u64) -> Option<u64> {
-        let weight = self.alone_weight.load(Ordering::Relaxed);
+    const fn new() -> Post {
+        Post {
+            head: AtomicU64::new(0),
+            allowed: AtomicCpuSet::new(),
+            weight: AtomicU64::new(0),
+            alone_since: AtomicU64::new(0),
+            alone_at: AtomicU64::new(0),
+            alone_weight: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+        }
+    }
+
+    /// How far the vCPU that runs there alone is ahead of `time`.
+    fn ahead_of(&self, time: VTime, now: u64) -> u64 {
         let ran = now.saturating_sub(self.alone_since.load(Ordering::Relaxed));
-        let own = VTime(self.alone_at.load(Ordering::Relaxed)).plus(span(ran, weight));
-        let ahead = own.since(time);
-        (ahead > span(MARGIN, weight)).then_some(ahead)
+        let passed = span(ran, self.alone_weight.load(Ordering::Relaxed));
+        VTime(self.alone_at.load(Ordering::Relaxed)).plus(passed).since(time)
     }
 }
 

@@ -32,7 +32,7 @@ mod vtime;
 pub use account::Account;
 pub use board::Board;
 pub use queue::{Entity, RunQueue, Woken};
-pub use share::{DEFAULT_WEIGHT, Share};
+pub use share::Share;
 pub use vtime::VTime;
 
 const MS: u64 = 1_000_000;
@@ -54,13 +54,16 @@ const BONUS: u64 = 20 * MS;
 const WAKE_MARGIN: u64 = MS;
 
 /// A waiting vCPU is moved to another CPU if it is so far behind those there.
-const MARGIN: u64 = 50 * MS;
+const MARGIN: u64 = 75 * MS;
 
-/// A vCPU that has waited for so long goes first, for a short slice; with very many vCPUs, for so long for each of them, or
-/// nothing would be left to share by weight.
+/// A vCPU that has waited for so long goes first, for a short slice.
 const PATIENCE: u64 = 75 * MS;
-const PATIENCE_EACH: u64 = 4 * MS;
+
+/// If more vCPUs than this wait, that would leave nothing to share by weight: then it goes first only if its turn by weight,
+/// with the least slices, is past too.
+const CROWD: usize = 24;
+const TURN: u64 = LEAST_SLICE + LEAST_SLICE / 4;
 
 /// No vCPU is owed more than this by those it competes with, or owes them more.
-const LAG: u64 = 200 * MS;
-const LEAD: u64 = 300 * MS;
+const LAG: u64 = 400 * MS;
+const LEAD: u64 = 400 * MS;

@@ -6,9 +6,7 @@ use super::account::Account;
 use super::board::{Board, Posted};
 use super::share::{CAP_PERIOD, next_period};
 use super::vtime::{VTime, duration, span};
-use super::{
-    BONUS, LAG, LEAD, LEAST_RUN, LEAST_SLICE, MARGIN, MOST_SLICE, PATIENCE, PATIENCE_EACH, ROUND, WAKE_MARGIN,
-};
+use super::{BONUS, CROWD, LAG, LEAD, LEAST_RUN, LEAST_SLICE, MOST_SLICE, PATIENCE, ROUND, TURN, WAKE_MARGIN};
 use crate::addr::CpuId;
 use crate::mm::flush::CpuSet;
 
@@ -259,12 +257,12 @@ impl<T: Entity> RunQueue<T> {
         if !board.is_crowded() || board.dedicated().contains(self.cpu) {
             return None;
         }
-        let limit = self.reference(now).map(|own| own.minus(span(MARGIN, self.total_weight())));
-        if limit.is_some() && now.saturating_sub(self.looked) < LOOK_INTERVAL {
+        let own = self.reference(now).map(|time| (time, self.total_weight()));
+        if own.is_some() && now.saturating_sub(self.looked) < LOOK_INTERVAL {
             return None;
         }
         self.looked = now;
-        board.victim(self.cpu, limit).map(|victim| (victim, limit))
+        board.victim(self.cpu, own)
     }
 
     /// Gives a waiting vCPU to `thief`: the first that may run there, if it is before `limit`.
@@ -282,7 +280,7 @@ impl<T: Entity> RunQueue<T> {
         Some(waiting.entity)
     }
 
-    /// Another CPU that should be kicked, to help with what waits here.
+    /// Another CPU that should be kicked, to help with what waits here. To be asked whenever one is left waiting.
     pub fn helper(&self, now: u64, board: &Board) -> Option<CpuId> {
         if self.ready.is_empty() { None } else { board.helper(self.cpu, now) }
     }
@@ -312,11 +310,16 @@ impl<T: Entity> RunQueue<T> {
         Some(self.take_sleeper(index))
     }
 
-    /// The vCPU that has waited longest, if that is so long that it goes first.
+    /// The vCPU that has waited longest of those that have waited too long.
     fn impatient(&self, now: u64) -> Option<usize> {
-        let (index, longest) = self.ready.iter().enumerate().min_by_key(|(_, waiting)| waiting.since)?;
-        let patience = PATIENCE.max(self.ready.len() as u64 * PATIENCE_EACH);
-        (now.saturating_sub(longest.since) >= patience).then_some(index)
+        let all = self.total_weight();
+        let too_long = |waiting: &Waiting<T>| {
+            let waited = now.saturating_sub(waiting.since);
+            let turn = || waited.saturating_mul(waiting.weight) >= TURN.saturating_mul(all);
+            waited >= PATIENCE && (self.ready.len() <= CROWD || turn())
+        };
+        let waiting = self.ready.iter().enumerate().filter(|(_, waiting)| too_long(waiting));
+        waiting.min_by_key(|(_, waiting)| waiting.since).map(|(index, _)| index)
     }
 
     /// Puts a vCPU among those that are ready, near those that are here: at most `favour` nanoseconds before them, and not
@@ -405,7 +408,7 @@ impl<T: Entity> RunQueue<T> {
             (!allowed.difference(here).is_empty()).then_some((waiting.at, allowed))
         });
         if let Some((time, allowed)) = movable {
-            board.set_head(self.cpu, time, allowed);
+            board.set_head(self.cpu, time, allowed, self.total_weight());
         }
         let alone = self.running.as_ref().filter(|_| self.ready.is_empty() && !board.dedicated().contains(self.cpu));
         if let Some(running) = alone {

@@ -3,14 +3,11 @@
 //! A **cap** is a budget of CPU time for each [`CAP_PERIOD`]. A vCPU that is put on a CPU takes a piece of the budget with
 //! it ([`Share::claim`]) and runs no longer than that; what it didn't use it gives back. So the vCPUs of a domain, on
 //! however many CPUs, never run longer than the budget together. What a piece was overdrawn by is missing in the next
-//! period.
+//! periods, of [`MOST_DEBT`] of them at most: a timer that comes very late is not the domain's doing.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::vtime::UNIT;
-
-/// The weight of a domain of which nothing else is said, as Xen's.
-pub const DEFAULT_WEIGHT: u16 = 256;
 
 /// For how long a cap is a budget, in nanoseconds.
 pub const CAP_PERIOD: u64 = 30_000_000;
@@ -18,12 +15,15 @@ pub const CAP_PERIOD: u64 = 30_000_000;
 /// A piece of a budget is not smaller, or switching would cost more than the piece is worth.
 const LEAST_PIECE: u64 = 100_000;
 
-/// A domain's part of the CPUs. All CPUs may use and change it at any time.
+/// The most budgets that an overdraft takes.
+const MOST_DEBT: u64 = 10;
+
+/// A domain's part of the CPUs. All CPUs use it at any time.
 #[derive(Debug)]
 pub struct Share {
-    weight: AtomicU32,
+    weight: u64,
     /// In percent of one CPU; 0 for none.
-    cap: AtomicU32,
+    cap: u64,
     /// vCPUs that want to run.
     wanting: AtomicU32,
     /// The number of a period, modulo 2^32, and the nanoseconds of its budget that are taken, in the low 32 bits.
@@ -33,23 +33,12 @@ pub struct Share {
 impl Share {
     /// A share of `weight`, relative to the others', of at most `cap` percent of one CPU; a cap of 0 is no limit.
     pub fn new(weight: u16, cap: u16) -> Share {
-        Share {
-            weight: AtomicU32::new(weight.max(1).into()),
-            cap: AtomicU32::new(cap.into()),
-            wanting: AtomicU32::new(0),
-            taken: AtomicU64::new(0),
-        }
-    }
-
-    /// Weight and cap.
-    pub fn parameters(&self) -> (u32, u32) {
-        (self.weight.load(Ordering::Relaxed), self.cap.load(Ordering::Relaxed))
+        Share { weight: weight.max(1).into(), cap: cap.into(), wanting: AtomicU32::new(0), taken: AtomicU64::new(0) }
     }
 
     /// The weight of one of its vCPUs that want to run, in [`UNIT`]s.
     pub fn vcpu_weight(&self) -> u64 {
-        let weight = u64::from(self.weight.load(Ordering::Relaxed)) * UNIT;
-        weight / u64::from(self.wanting.load(Ordering::Relaxed).max(1))
+        self.weight * UNIT / u64::from(self.wanting.load(Ordering::Relaxed).max(1))
     }
 
     /// One more of its vCPUs wants to run.
@@ -64,11 +53,11 @@ impl Share {
 
     /// Is there a cap?
     pub fn is_capped(&self) -> bool {
-        self.cap.load(Ordering::Relaxed) != 0
+        self.cap != 0
     }
 
     fn budget(&self) -> u64 {
-        u64::from(self.cap.load(Ordering::Relaxed)) * CAP_PERIOD / 100
+        self.cap * CAP_PERIOD / 100
     }
 
     /// Has the budget of the present period been taken?
@@ -111,7 +100,8 @@ impl Share {
     fn change(&self, now: u64, mut change: impl FnMut(u64) -> u64) {
         let mut word = self.taken.load(Ordering::Relaxed);
         loop {
-            let taken = change(self.taken_in(word, now)).min(u32::MAX.into());
+            let most = (self.budget() * MOST_DEBT).min(u32::MAX.into());
+            let taken = change(self.taken_in(word, now)).min(most);
             let new = (now / CAP_PERIOD) << 32 | taken;
             match self.taken.compare_exchange_weak(word, new, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
@@ -165,6 +155,10 @@ mod tests {
         assert_eq!(share.claim(CAP_PERIOD, 10 * MS), Some(2 * MS));
         assert!(share.is_spent(CAP_PERIOD + 2 * MS));
         assert!(!share.is_spent(2 * CAP_PERIOD));
+        // However late the timer is.
+        share.claim(2 * CAP_PERIOD, 3 * MS);
+        share.settle(40 * CAP_PERIOD, 3 * MS, 1_000 * MS);
+        assert!(share.is_spent(40 * CAP_PERIOD) && !share.is_spent(50 * CAP_PERIOD));
     }
 
     #[test]
@@ -173,6 +167,7 @@ mod tests {
         assert_eq!(share.claim(7, u64::MAX), Some(u64::MAX));
         share.settle(9, u64::MAX, 2);
         assert!(!share.is_spent(9));
-        assert_eq!(share.parameters(), (1, 0));
+        share.join();
+        assert_eq!(share.vcpu_weight(), UNIT);
     }
 }

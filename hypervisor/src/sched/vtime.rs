@@ -1,7 +1,5 @@
 //! Virtual time: how much CPU time a vCPU has had, divided by its weight.
 
-use core::fmt;
-
 /// Weight units of a domain of weight 1 with one vCPU that wants to run. Fine enough to share a weight of 1 among 32.
 pub const UNIT: u64 = 1024;
 
@@ -57,12 +55,6 @@ impl VTime {
     #[must_use]
     pub const fn later(self, other: VTime) -> VTime {
         if self.is_before(other) { other } else { self }
-    }
-}
-
-impl fmt::Display for VTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)
     }
 }
 

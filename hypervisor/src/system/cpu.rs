@@ -332,15 +332,16 @@ fn put_back(runner: Box<Runner>, yields: bool, now: u64) {
     queue().put_back(runner, yields, now, board());
 }
 
-/// Puts a vCPU that was on no CPU and in no queue into the queue of an idle CPU, or else of the one that it names.
+/// Puts a vCPU that was on no CPU and in no queue into the queue of the CPU that it names, or of an idle one if that is busy.
 pub fn enqueue(runner: Box<Runner>) {
     let (link, now) = (runner.link(), time::now());
-    let cpu = board().take_idle(runner.account.allowed()).unwrap_or(link.cpu());
+    let idle = board().is_busy(link.cpu()).then(|| board().take_idle(runner.account.allowed()));
+    let cpu = idle.flatten().unwrap_or(link.cpu());
     link.set_cpu(cpu);
     link.change_run_state(RunState::Runnable, now);
-    if queue_of(cpu).lock().admit(runner, now, board()) {
-        nudge(cpu);
-    }
+    let mut queue = queue_of(cpu).lock();
+    let kicked = if queue.admit(runner, now, board()) { Some(cpu) } else { queue.helper(now, board()) };
+    kicked.into_iter().for_each(nudge);
 }
 
 /// Makes room for so many more vCPUs in all queues, so that none ever needs memory to take one.

@@ -7,7 +7,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use boot_archive::{Archive, BlobError, DomainConfig};
+use boot_archive::{Archive, BlobError, DomainConfig, Scheduling};
 use log::{error, info};
 use pv_abi::start_info::StartFlags;
 
@@ -30,7 +30,7 @@ use crate::mm::m2p;
 use crate::mm::owner::DomainFrames;
 use crate::mm::perform::Unfinished;
 use crate::mm::state::Level;
-use crate::sched::{DEFAULT_WEIGHT, Share};
+use crate::sched::Share;
 use crate::sync::{Once, Rank, SpinLock};
 
 /// Domain 0 is the control domain's number; those of the machine file count from here.
@@ -44,6 +44,8 @@ enum Failure {
     Vcpus(u32),
     NoMemory { pages: u64, free: u64 },
     Duplicate,
+    NoCpu,
+    FewCpus { cpus: usize, vcpus: u32 },
 }
 
 impl fmt::Display for Failure {
@@ -54,6 +56,8 @@ impl fmt::Display for Failure {
             Failure::Tables(refused) => write!(f, "page tables: {refused}"),
             Failure::Vcpus(vcpus) => write!(f, "{vcpus} vCPUs, expected 1 to {MAX_VCPUS}"),
             Failure::NoMemory { pages, free } => write!(f, "needs {pages} pages of memory, {free} are free"),
+            Failure::NoCpu => f.write_str("no CPU that it may use runs, or all are dedicated to other domains"),
+            Failure::FewCpus { cpus, vcpus } => write!(f, "{cpus} of its dedicated CPUs run, for {vcpus} vCPUs"),
             Failure::Duplicate => f.write_str("another domain has this name"),
         }
     }
@@ -61,6 +65,11 @@ impl fmt::Display for Failure {
 
 /// Creates all domains of the archive; one that can't be is refused with a line in the log.
 pub fn create_all(archive: &Archive<'_>) {
+    for domain in &archive.config().domains {
+        if domain.scheduling.dedicated {
+            cpu::board().dedicate(CpuSet::from_bits(domain.scheduling.cpus).intersection(running_cpus()));
+        }
+    }
     for (config, id) in archive.config().domains.iter().zip((FIRST_ID..).map(DomainId)) {
         match create(archive, config, id) {
             Ok(runner) => start(runner),
@@ -72,13 +81,13 @@ pub fn create_all(archive: &Archive<'_>) {
 /// Lets the first vCPU of a new domain run. The others are down. vCPUs are dealt out to CPUs one by one.
 fn start(runner: Box<Runner>) {
     let domain = runner.domain.clone();
-    let (links, cpus) = (domain.events.vcpus(), machine().running.load(Ordering::Relaxed));
+    let links = domain.events.vcpus();
     info!("{} ({}): {} MiB, {} vCPUs", domain.id, domain.name, domain.max_pages >> 8, links.len());
     console::domain_started(domain.id);
     machine().domains.lock().push(domain.clone());
     cpu::make_room(links.len());
-    for (link, cpu) in links.iter().zip(u32::from(domain.id.0 - FIRST_ID)..) {
-        link.set_cpu(CpuId(cpu % cpus));
+    for (link, turn) in links.iter().zip(usize::from(domain.id.0 - FIRST_ID)..) {
+        link.set_cpu(domain.cpus_of(link.id).cycle(turn));
         if link.id != runner.vcpu.id {
             let vcpu = Vcpu::new(link, domain.assists.clone());
             domain.live.fetch_add(1, Ordering::Relaxed);
@@ -103,7 +112,8 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
     };
     let image = KernelImage::parse(kernel).map_err(Failure::Kernel)?;
     let layout = Layout::plan(&image, config.memory_pages, ramdisk.len() as u64).map_err(Failure::Kernel)?;
-    let domain = Arc::new(new_domain(config, id)?);
+    let allowed = allowed_cpus(config)?;
+    let domain = Arc::new(new_domain(config, id, allowed)?);
     let built = Blocks::allocate(&domain).and_then(|mut memory| {
         let params = Params {
             command_line: &config.command_line,
@@ -131,8 +141,25 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
     }
 }
 
+/// All CPUs that run.
+fn running_cpus() -> CpuSet {
+    CpuSet::first(machine().running.load(Ordering::Relaxed))
+}
+
+/// The CPUs that a domain's vCPUs may use.
+fn allowed_cpus(config: &DomainConfig) -> Result<CpuSet, Failure> {
+    let cpus = CpuSet::from_bits(config.scheduling.cpus).intersection(running_cpus());
+    if !config.scheduling.dedicated {
+        let shared = cpus.difference(cpu::board().dedicated());
+        return if shared.is_empty() { Err(Failure::NoCpu) } else { Ok(shared) };
+    }
+    let (cpus_there, vcpus) = (cpus.iter().count(), config.vcpus);
+    if cpus_there < vcpus as usize { Err(Failure::FewCpus { cpus: cpus_there, vcpus }) } else { Ok(cpus) }
+}
+
 /// A domain that owns nothing yet but the page it shares with the hypervisor.
-fn new_domain(config: &DomainConfig, id: DomainId) -> Result<Domain, Failure> {
+fn new_domain(config: &DomainConfig, id: DomainId, allowed: CpuSet) -> Result<Domain, Failure> {
+    let Scheduling { weight, cap, dedicated, .. } = config.scheduling;
     let (table, allocator) = (machine().frames, machine().allocator);
     let none_left = Failure::NoMemory { pages: config.memory_pages, free: 0 };
     let page = allocator.lock().alloc(&table, 0).ok_or(none_left)?;
@@ -153,8 +180,9 @@ fn new_domain(config: &DomainConfig, id: DomainId) -> Result<Domain, Failure> {
         paused: AtomicU32::new(0),
         shared_mfn: page.mfn,
         frames: SpinLock::new(Rank::Domain, frames),
-        share: Arc::new(Share::new(DEFAULT_WEIGHT, 0)),
-        allowed: CpuSet::first(machine().running.load(Ordering::Relaxed)),
+        share: Arc::new(Share::new(weight, cap)),
+        allowed,
+        dedicated,
         cpus: AtomicCpuSet::new(),
         complaints: Complaints::default(),
         end: Once::new(),

@@ -119,6 +119,8 @@ pub struct Domain {
     share: Arc<Share>,
     /// The CPUs that its vCPUs may use.
     allowed: CpuSet,
+    /// Each of its vCPUs has one of those for itself.
+    dedicated: bool,
     /// CPUs that may hold its translations.
     cpus: AtomicCpuSet,
     complaints: Complaints,
@@ -137,6 +139,11 @@ impl Domain {
     /// What all CPUs share of a vCPU of this domain.
     fn link(&self, id: VcpuId) -> &VcpuLink {
         self.events.vcpu(id).expect("a domain has a link for each of its vCPUs")
+    }
+
+    /// The CPUs that a vCPU may use.
+    fn cpus_of(&self, id: VcpuId) -> CpuSet {
+        if self.dedicated { CpuSet::only(self.allowed.cycle(id.0 as usize)) } else { self.allowed }
     }
 
     /// How many vCPUs it was created with.

@@ -52,7 +52,7 @@ pub struct World<'a> {
 impl Runner {
     /// A vCPU that has not run yet.
     pub fn new(vcpu: Vcpu, domain: Arc<Domain>) -> Runner {
-        let account = Account::new(domain.share.clone(), domain.allowed);
+        let account = Account::new(domain.share.clone(), domain.cpus_of(vcpu.id));
         Runner { vcpu, state: MachineState::default(), account, domain }
     }
 

@@ -53,7 +53,12 @@ fn wake(link: &VcpuLink, attention: &mut bool) {
     }
     let (cpu, kick) = match woken {
         Woken::NotHere => return,
-        Woken::Here { kick } => (cpu, kick),
+        Woken::Here { kick } => {
+            // A CPU may have become idle since the queue looked for one.
+            let helper = if kick { None } else { queue.helper(now, cpu::board()) };
+            helper.into_iter().for_each(nudge);
+            (cpu, kick)
+        }
         Woken::Moves(runner, to) => {
             link.set_cpu(to);
             drop(queue);

@@ -14,6 +14,7 @@ mod oracle;
 mod panic;
 mod ramdisk;
 mod sched;
+mod shares;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -35,6 +36,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(mmu::tests()?);
     tests.extend(events::tests()?);
     tests.extend(sched::tests(full)?);
+    tests.extend(shares::tests());
     tests.extend(oracle::tests()?);
     Ok(tests)
 }

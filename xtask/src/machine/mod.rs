@@ -6,6 +6,7 @@
 mod mistake;
 mod parse;
 mod reader;
+mod scheduling;
 mod values;
 
 #[cfg(test)]
@@ -16,7 +17,7 @@ pub use values::{Chipset, Firmware, Memory};
 
 use crate::build;
 use anyhow::{Context, Result};
-use boot_archive::{LogLevel, WhenAllStopped};
+use boot_archive::{LogLevel, Scheduling, WhenAllStopped};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -67,6 +68,8 @@ pub struct Domain {
     pub memory: Memory,
     /// Number of virtual CPUs.
     pub vcpus: u32,
+    /// Its part of the CPUs.
+    pub scheduling: Scheduling,
 }
 
 /// Where a guest kernel comes from.

@@ -4,6 +4,7 @@ use super::{
     Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, MACHINE_MEMORY, MAX_CPUS, Machine, Memory, Mistakes,
     Overrides, hypervisor_memory,
     reader::{Located, Notes, Section, Wrong, choice, number, text},
+    scheduling::{self, PartialScheduling},
 };
 use crate::{build, kernel_file, paths, qemu::DEBUG_EXIT_PORT};
 use boot_archive::{LogLevel, MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, WhenAllStopped};
@@ -40,6 +41,11 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     if let Some(memory) = memory {
         check_memory(&domains, &memory, notes);
     }
+    let cpus = domains.iter().map(|domain| {
+        let vcpus = domain.vcpus.as_ref().map_or(1, |vcpus| vcpus.value);
+        (domain.line, vcpus, &domain.scheduling)
+    });
+    scheduling::check(&cpus.collect::<Vec<_>>(), machine.cpus, notes);
     machine.domains = domains.into_iter().filter_map(PartialDomain::whole).collect();
 }
 
@@ -114,6 +120,7 @@ struct PartialDomain {
     command_line: Option<Located<String>>,
     memory: Option<Located<Memory>>,
     vcpus: Option<Located<u32>>,
+    scheduling: PartialScheduling,
 }
 
 impl PartialDomain {
@@ -125,6 +132,7 @@ impl PartialDomain {
             command_line: self.command_line.map(|line| line.value).unwrap_or_default(),
             memory: self.memory?.value,
             vcpus: self.vcpus.map_or(1, |vcpus| vcpus.value),
+            scheduling: self.scheduling.whole(),
         })
     }
 }
@@ -164,6 +172,7 @@ fn read_domain(mut section: Section<'_, '_>, folder: &Path) -> PartialDomain {
         command_line: section.optional("command_line", command_line),
         memory: section.required("memory", &amounts, |value| memory(value, least, most)),
         vcpus: section.optional("vcpus", |value| number(value, 1, MAX_VCPUS)),
+        scheduling: PartialScheduling::read(&mut section),
     };
     section.finish();
     domain

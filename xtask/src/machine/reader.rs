@@ -165,6 +165,11 @@ pub fn number(value: &DeValue<'_>, least: u32, most: u32) -> Result<u32, Wrong> 
         .ok_or_else(|| Wrong::expected(format!("a whole number from {least} to {most}")))
 }
 
+/// Reads `true` or `false`.
+pub fn flag(value: &DeValue<'_>) -> Result<bool, Wrong> {
+    value.as_bool().ok_or_else(|| Wrong::expected("true or false"))
+}
+
 /// Reads one of several words.
 pub fn choice<T: Copy>(value: &DeValue<'_>, words: &[(&str, T)]) -> Result<T, Wrong> {
     let found = value.as_str().and_then(|text| words.iter().find(|(word, _)| *word == text));

@@ -85,7 +85,8 @@ fn what_is_not_toml_is_reported() {
 fn unknown_fields_are_reported() {
     assert_eq!(
         mistake("vcpus = 4", "vcpu = 4"),
-        "19: domain.vcpu: unknown field; expected one of name, kernel, ramdisk, command_line, memory, vcpus"
+        "19: domain.vcpu: unknown field; expected one of name, kernel, ramdisk, command_line, memory, vcpus, \
+         weight, cap, cpus, dedicated"
     );
     assert_eq!(
         mistake("[console]", "[konsole]"),
@@ -223,6 +224,47 @@ fn kernels_are_found_beside_the_machine_file() {
     fs::write(&path, GOOD.replacen("guest:demo", "kernel", 1)).unwrap();
     let machine = Machine::load(&path, ENOUGH).unwrap();
     assert_eq!(machine.domains[0].kernel, Kernel::File(folder.path().join("kernel")));
+}
+
+#[test]
+fn a_part_of_the_cpus_is_read() {
+    let machine = parse(&GOOD.replacen("vcpus = 4", "weight = 512\ncap = 150\ncpus = \"0-1\"", 1)).unwrap();
+    let [alpha, beta] = &machine.domains[..] else { panic!("{machine:?}") };
+    assert_eq!(alpha.scheduling, Scheduling::default());
+    assert_eq!(beta.scheduling, Scheduling { weight: 512, cap: 150, cpus: 0b11, dedicated: false });
+    let machine = parse(&GOOD.replacen("vcpus = 4", "cpus = \"1\"\ndedicated = true", 1)).unwrap();
+    assert_eq!(machine.domains[1].scheduling, Scheduling { cpus: 0b10, dedicated: true, ..Scheduling::default() });
+}
+
+#[test]
+fn cpus_must_exist_and_be_enough() {
+    assert!(mistake("vcpus = 4", "weight = 0").ends_with("expected a whole number from 1 to 65535"));
+    assert!(mistake("vcpus = 4", "cap = 3201").ends_with("expected a whole number from 0 to 3200"));
+    for wrong in ["", "a", "1-0", "0-64", "0,", "-1", "0 1"] {
+        let expected = format!("19: domain.cpus: found {wrong:?}; expected CPUs as in \"0\", \"0-1\" or \"0,2-3\"");
+        assert_eq!(mistake("vcpus = 4", &format!("cpus = {wrong:?}")), expected);
+    }
+    assert_eq!(
+        mistake("vcpus = 4", "cpus = \"1-2\""),
+        "19: domain.cpus: the machine does not have them all; expected CPUs from 0 to 1"
+    );
+    assert_eq!(
+        mistake("vcpus = 4", "dedicated = true"),
+        "14: domain.dedicated: without CPUs; expected `cpus` with a CPU for each vCPU"
+    );
+    assert_eq!(
+        mistake("vcpus = 4", "vcpus = 2\ncpus = \"1\"\ndedicated = true"),
+        "20: domain.cpus: 1 dedicated CPUs for 2 vCPUs; expected a CPU for each vCPU"
+    );
+    assert_eq!(
+        mistake("vcpus = 4", "vcpus = 2\ncpus = \"0-1\"\ndedicated = true"),
+        "9: domain.cpus: all dedicated to other domains; expected at least one CPU that is not"
+    );
+    let twice = GOOD.replace("kernel =", "cpus = \"1\"\ndedicated = true\nkernel =").replacen("vcpus = 4", "", 1);
+    assert_eq!(
+        parse(&twice).unwrap_err().to_string(),
+        "machines/test.toml:18: domain.cpus: dedicated to another domain too; expected other CPUs"
+    );
 }
 
 #[test]

@@ -366,6 +366,9 @@ stories! {
         "pair-goner": pair::goner,
         "pair-ring": pair::ring,
     }
+    shares {
+        "cpu-share": sched::cpu_share,
+    }
     boot {
         "ramdisk": ramdisk::ramdisk,
         "spin": sched::spin,

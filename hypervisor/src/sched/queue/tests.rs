@@ -44,6 +44,7 @@ fn queue(cpu: u32) -> RunQueue<Vcpu> {
 
 const VCPUS: u32 = 6;
 const CPUS: CpuSet = CpuSet::first(2);
+const NUMBERS: [CpuId; 2] = [CpuId(0), CpuId(1)];
 
 #[test]
 fn time_follows_weight() {
@@ -257,7 +258,7 @@ impl World {
     }
 
     fn admit(&mut self, queue: usize, vcpu: Vcpu) {
-        assert!(vcpu.account.allowed().contains(CpuId(queue as u32)));
+        assert!(vcpu.account.allowed().contains(NUMBERS[queue]));
         self.places.insert(vcpu.id, Place::Ready(queue));
         self.queues[queue].admit(vcpu, self.now, &self.board);
     }
@@ -301,7 +302,7 @@ impl World {
                         Woken::NotHere => assert!(!sleeps),
                         Woken::Here { .. } => assert_eq!(places.insert(id, Place::Ready(at)).is_some(), sleeps),
                         Woken::Moves(vcpu, to) => {
-                            assert!(sleeps && running[to.0 as usize].is_none() && to != CpuId(at as u32));
+                            assert!(sleeps && running[to.0 as usize].is_none() && to != NUMBERS[at]);
                             return self.admit(to.0 as usize, vcpu);
                         }
                     }
@@ -324,16 +325,16 @@ impl World {
                 let Some((victim, limit)) = queues[thief].victim(*now, board) else { return };
                 let victim = victim.0 as usize;
                 assert_ne!(victim, thief);
-                if let Some(vcpu) = queues[victim].give(CpuId(thief as u32), limit, *now, board) {
+                if let Some(vcpu) = queues[victim].give(NUMBERS[thief], limit, *now, board) {
                     assert_eq!(places.get(&vcpu.id), Some(&Place::Ready(victim)));
                     self.admit(thief, vcpu);
                 }
             }
             Action::Remove(id) => {
-                for at in 0..2 {
+                for (at, queue) in queues.iter_mut().enumerate() {
                     let is_here = matches!(places.get(&id),
                         Some(&(Place::Ready(here) | Place::Asleep(here, _))) if here == at);
-                    let removed = queues[at].remove(board, |vcpu| vcpu.id == id);
+                    let removed = queue.remove(board, |vcpu| vcpu.id == id);
                     assert_eq!(removed.map(|vcpu| vcpu.id), is_here.then_some(id));
                     if is_here {
                         places.remove(&id);

@@ -15,6 +15,10 @@ impl Dice {
         (mixed ^ (mixed >> 31)) % end
     }
 
+    pub fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).expect("it is below a length")
+    }
+
     fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most - least)
     }

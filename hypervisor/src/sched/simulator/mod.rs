@@ -101,6 +101,10 @@ enum Event {
     Wake(usize),
 }
 
+fn number(cpu: usize) -> CpuId {
+    CpuId(u32::try_from(cpu).expect("there are at most 64"))
+}
+
 /// The machine.
 struct Simulator {
     now: u64,
@@ -158,7 +162,7 @@ impl Simulator {
         for number in 0..domain.vcpus as usize {
             let (cpu, allowed) = match domain.pinned {
                 Some((_, true)) => (places[number], CpuSet::only(places[number])),
-                _ => (places[self.dice.below(places.len() as u64) as usize], allowed),
+                _ => (places[self.dice.index(places.len())], allowed),
             };
             let id = self.records.len();
             let load = domain.load;
@@ -200,7 +204,10 @@ impl Simulator {
         let (now, cpu) = (self.now, self.records[id].cpu);
         let kicked = match self.cpus[cpu].queue.wake(id, now, &self.board) {
             Woken::NotHere => panic!("vCPU {id} is lost"),
-            Woken::Here { kick } => kick.then_some(cpu),
+            Woken::Here { kick: true } => Some(cpu),
+            Woken::Here { kick: false } => {
+                self.cpus[cpu].queue.helper(now, &self.board).map(|helper| helper.0 as usize)
+            }
             Woken::Moves(vcpu, CpuId(to)) => {
                 self.admit(vcpu, to as usize);
                 Some(to as usize)
@@ -285,7 +292,7 @@ impl Simulator {
     fn steal(&mut self, cpu: usize) -> bool {
         let Some((victim, limit)) = self.cpus[cpu].queue.victim(self.now, &self.board) else { return false };
         let from = &mut self.cpus[victim.0 as usize].queue;
-        let stolen: Option<Vcpu> = from.give(CpuId(cpu as u32), limit, self.now, &self.board);
+        let stolen: Option<Vcpu> = from.give(number(cpu), limit, self.now, &self.board);
         let found = stolen.is_some();
         stolen.into_iter().for_each(|vcpu| self.admit(vcpu, cpu));
         found
@@ -294,7 +301,7 @@ impl Simulator {
     fn enter(&mut self, cpu: usize, vcpu: Vcpu) {
         let record = &mut self.records[vcpu.id];
         assert_eq!(record.cpu, cpu);
-        assert!(vcpu.account.allowed().contains(CpuId(cpu as u32)), "vCPU {} on CPU {cpu}", vcpu.id);
+        assert!(vcpu.account.allowed().contains(number(cpu)), "vCPU {} on CPU {cpu}", vcpu.id);
         if let Some((since, slept)) = record.waits.take() {
             let wait = self.now - since;
             record.longest_wait = record.longest_wait.max(wait);

@@ -13,7 +13,7 @@ use crate::{
     qemu::{Accel, COUNTING_CPU, Hardware, Session},
 };
 use anyhow::{Result, ensure};
-use boot_archive::{LogLevel, WhenAllStopped};
+use boot_archive::{LogLevel, Scheduling, WhenAllStopped};
 use std::fs;
 
 /// Most instructions from the hypervisor's entry to the first guest instruction, at 512 MiB.
@@ -42,6 +42,7 @@ pub fn measure(rows: &mut Vec<Row>) -> Result<bool> {
         command_line: "name=alpha".to_owned(),
         memory: Memory::mib(32),
         vcpus: 1,
+        scheduling: Scheduling::default(),
     });
     let (built, imager, archive) = prepare(&machine)?;
 

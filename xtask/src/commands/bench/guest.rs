@@ -14,7 +14,7 @@ use crate::{
     xen::{self, Xen},
 };
 use anyhow::{Context, Result, bail};
-use boot_archive::WhenAllStopped;
+use boot_archive::{Scheduling, WhenAllStopped};
 use std::fs;
 
 /// The bench guest, among [`build::GUESTS`].
@@ -106,6 +106,7 @@ fn machine(options: &str) -> Machine {
         command_line: options.to_owned(),
         memory: Memory::mib(64),
         vcpus: 1,
+        scheduling: Scheduling::default(),
     };
     Machine {
         cpu: COUNTING_CPU.to_owned(),

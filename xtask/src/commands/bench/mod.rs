@@ -10,6 +10,7 @@
 //! | `guest` | the bench guest on a hypervisor, and what it says |
 //! | `watch`, `execution_log`, `code` | which of the hypervisor's instructions were executed |
 //! | `trace`, `source` | `--trace`: the functions that they belong to |
+//! | `sched` | the group `sched`: the scheduler on the host, in time instead of instructions |
 //! | `report` | numbers as text, rows as JSON |
 
 mod bars;
@@ -19,6 +20,7 @@ mod execution_log;
 mod guest;
 mod operations;
 mod report;
+mod sched;
 mod source;
 mod trace;
 mod watch;
@@ -34,7 +36,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// Count the instructions of operations
 #[derive(Args, Debug)]
 pub struct BenchArgs {
-    /// What to count [default: everything]
+    /// What to count [default: boot and mm]
     group: Option<Group>,
     /// Write the rows to this file too, as a list of JSON objects
     #[arg(long, value_name = "FILE")]
@@ -54,6 +56,8 @@ pub enum Group {
     Boot,
     /// Hypercalls, traps and changes of page tables
     Mm,
+    /// Shares, latency and moves of simulated vCPUs, on the host
+    Sched,
 }
 
 /// What Pavise can be compared with.
@@ -68,6 +72,13 @@ pub enum Rival {
 /// # Errors
 /// When a build or a run fails, or a bar is broken.
 pub fn bench(args: &BenchArgs) -> Result<()> {
+    if args.group == Some(Group::Sched) {
+        ensure!(
+            args.against.is_none() && args.json.is_none(),
+            "the group `sched` is a table for people, of Pavise alone"
+        );
+        return sched::simulate();
+    }
     if args.group == Some(Group::Boot) && args.against.is_some() {
         bail!("the group `boot` has no counterpart on Xen, so --against has nothing to compare");
     }

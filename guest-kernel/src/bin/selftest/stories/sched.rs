@@ -1,10 +1,12 @@
 //! `sched_op`: yield and poll, and what must not stop the domain.
 
-use crate::check::{Told, call, equal, holds, reads, refused, refuses_bad_pointers, skip};
-use guest_kernel::{hypercall, println, time};
+use crate::check::{Told, call, equal, fail, holds, reads, refused, refuses_bad_pointers, skip, writes};
+use guest_kernel::start::command_line;
+use guest_kernel::{cmdline, hypercall, println, time};
 use pv_abi::errno::Errno;
-use pv_abi::hypercall::SCHED_OP;
+use pv_abi::hypercall::{SCHED_OP, VCPU_OP};
 use pv_abi::sched::{SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SchedPoll};
+use pv_abi::vcpu::{VCPUOP_GET_RUNSTATE_INFO, VcpuRunstateInfo};
 
 const POLL: u64 = SCHEDOP_POLL as u64;
 const MILLISECOND: u64 = 1_000_000;
@@ -56,6 +58,26 @@ pub fn bad() -> Told {
         refused("unknown command", call(SCHED_OP, [command, 0]), Errno::ENOSYS)?;
     }
     refuses_bad_pointers("shutdown", |pointer| call(SCHED_OP, [u64::from(SCHEDOP_SHUTDOWN), pointer]))
+}
+
+/// Keeps the CPU busy from one system time to another, both on the command line in milliseconds, and says how much of it
+/// this vCPU had.
+pub fn cpu_share() -> Told {
+    let time = |name| cmdline::option(command_line(), name)?.parse().ok().map(|time: u64| time * MILLISECOND);
+    let (Some(from), Some(to)) = (time("from"), time("to")) else { return fail("from= and to= are missing") };
+    holds("too late", time::now().is_some_and(|now| now < from))?;
+    let [before, after] = [from, to].map(|end| {
+        while time::now().is_some_and(|now| now < end) {
+            core::hint::spin_loop();
+        }
+        let mut info = VcpuRunstateInfo::default();
+        call(VCPU_OP, [u64::from(VCPUOP_GET_RUNSTATE_INFO), 0, writes(&mut info)]).map(|_| info.time)
+    });
+    let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+    let [ran, waited, slept, down] = core::array::from_fn(|state| after[state] - before[state]);
+    equal("time asleep and down", (slept, down), (0, 0))?;
+    println!("ran {} of {} us", ran / 1000, (ran + waited) / 1000);
+    Ok(())
 }
 
 /// Keeps the CPU for good, for tests of what else may have it.
