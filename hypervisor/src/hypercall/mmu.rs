@@ -118,13 +118,6 @@ pub(super) fn update_va_mapping_otherdomain<P: Platform>(call: &mut Call<'_, P>)
 }
 
 #[inline(never)]
-fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) -> Reply {
-    let vcpus = call.read(bitmap)?;
-    call.flush(target, Scope::Vcpus(vcpus));
-    Ok(0)
-}
-
-#[inline(never)]
 fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     let [va, value, flags, ..] = *call.args;
     let address = GuestVa::new(va).ok_or(Errno::EINVAL)?;
@@ -134,6 +127,16 @@ fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
         Err(Unfinished::Again) => return Err(call.again([])),
         Err(Unfinished::Refused(refused)) => return Err(call.refuse("update_va_mapping", refused).into()),
     }
+    if flags == UVMF_INVLPG | UVMF_LOCAL {
+        // What kernels ask for most.
+        call.platform.flush_address(address);
+        return Ok(0);
+    }
+    flush(call, va, flags)
+}
+
+#[inline(never)]
+fn flush<P: Platform>(call: &mut Call<'_, P>, va: u64, flags: u64) -> Reply {
     let target = match flags & UVMF_FLUSHTYPE_MASK {
         UVMF_TLB_FLUSH => Target::Everything,
         UVMF_INVLPG => Target::Address(va),
@@ -142,7 +145,7 @@ fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     let scope = match flags & !UVMF_FLUSHTYPE_MASK {
         UVMF_LOCAL => Scope::Local,
         UVMF_ALL => Scope::All,
-        bitmap => return flush_some(call, target, bitmap),
+        bitmap => Scope::Vcpus(call.read(bitmap)?),
     };
     call.flush(target, scope);
     Ok(0)

@@ -66,35 +66,27 @@ pub fn perform<E: Effects, T>(
         let mut op = Operation::new(effects.mmu(), effects.space(), pending, *budget);
         let result = step(&mut op, effects.frames());
         *budget = op.budget;
-        let result = match result {
-            Ok(value) if pending.freed.is_empty() => return Ok(value),
-            result => result,
-        };
-        let again = carry_out(effects, pending, *budget, result.as_ref().err());
+        let freed = !pending.freed.is_empty();
+        if freed {
+            effects.retire(&mut pending.freed);
+        }
         match result {
             Ok(value) => return Ok(value),
-            Err(Stop::Refused(refused)) => return Err(Unfinished::Refused(refused)),
-            Err(_) if again => {}
-            Err(_) => return Err(Unfinished::Again),
+            Err(stop) => answer(effects, stop, freed && *budget > 0)?,
         }
     }
 }
 
-/// Carries out the effects of a round that did not just succeed. Whether another round may follow at once.
+/// What follows from a step that stopped: another round, or the end. `room`: it may have stopped just because the list of
+/// freed frames was full.
 #[cold]
 #[inline(never)]
-fn carry_out<E: Effects>(effects: &mut E, pending: &mut Pending, budget: u32, stop: Option<&Stop>) -> bool {
-    let freed = !pending.freed.is_empty();
-    if freed {
-        effects.retire(&mut pending.freed);
-    }
+fn answer<E: Effects>(effects: &mut E, stop: Stop, room: bool) -> Result<(), Unfinished> {
     match stop {
-        Some(Stop::Flush(cpus)) => {
-            effects.flush(*cpus);
-            true
-        }
-        // It may have stopped just because the list was full.
-        Some(Stop::Again) => freed && budget > 0,
-        Some(Stop::Refused(_)) | None => false,
+        Stop::Flush(cpus) => effects.flush(cpus),
+        Stop::Again if room => {}
+        Stop::Again => return Err(Unfinished::Again),
+        Stop::Refused(refused) => return Err(Unfinished::Refused(refused)),
     }
+    Ok(())
 }
