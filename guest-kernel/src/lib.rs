@@ -17,6 +17,7 @@
 //! | `task` | programs in user mode |
 //! | `shared` | the page shared with the hypervisor, where it can be mapped |
 //! | `time` | system time and sleep |
+//! | `control` | for the control domain: other domains, made and ended; image and plan are pure |
 //! | `version`, `vcpu` | what the hypervisor is, and how many vCPUs the domain has |
 //! | `exit` | verdicts, shutdown, the panic handler |
 //!
@@ -30,6 +31,7 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
+pub mod control;
 pub mod line;
 pub mod paging;
 pub mod task;
