@@ -34,7 +34,7 @@ pub struct BootConfig {
     pub console: ConsoleConfig,
     /// What happens once no domain is left running.
     pub when_all_stopped: WhenAllStopped,
-    /// The domains, built in this order: domain ids count up from 0.
+    /// The domains, built in this order. The control domain is domain 0, the others count up from 1.
     pub domains: Vec<DomainConfig>,
     /// The hypervisor's symbol table ([`Symbols`](crate::Symbols)), for backtraces.
     pub symbols: Option<Blob>,
@@ -78,6 +78,8 @@ pub enum WhenAllStopped {
 pub struct DomainConfig {
     /// Name, unique on the machine, for messages.
     pub name: String,
+    /// It controls the other domains: it may create, build and end them. At most one domain does.
+    pub control: bool,
     /// The guest kernel's command line.
     pub command_line: String,
     /// Memory, in 4 KiB pages.

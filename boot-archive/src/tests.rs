@@ -6,6 +6,7 @@ use proptest::prelude::*;
 fn domain(name: &str, kernel: Blob, ramdisk: Option<Blob>) -> DomainConfig {
     DomainConfig {
         name: name.to_string(),
+        control: false,
         command_line: format!("story={name}"),
         memory_pages: 8192,
         vcpus: 2,

@@ -73,6 +73,7 @@ mod tests {
         let mut writer = ArchiveWriter::new();
         let mut domain = |name: &str| DomainConfig {
             name: name.to_owned(),
+            control: false,
             command_line: String::new(),
             memory_pages: 1,
             vcpus: 1,

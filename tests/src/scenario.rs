@@ -121,6 +121,7 @@ pub fn domain(name: &str, guest: &str, command_line: &str, memory: Memory) -> Do
     Domain {
         name: name.to_owned(),
         kernel: Kernel::Built(guest.to_owned()),
+        control: false,
         ramdisk: None,
         command_line: command_line.to_owned(),
         memory,

@@ -1,6 +1,10 @@
 //! The self-test on Debian's Xen.
 
-use crate::{guest::Verdict, scenario::LIMIT, telling::{Shape, cpu}};
+use crate::{
+    guest::Verdict,
+    scenario::LIMIT,
+    telling::{Shape, cpu},
+};
 use anyhow::Result;
 use std::path::Path;
 use xtask::{

@@ -31,6 +31,7 @@ fn pack(domain: &Domain, writer: &mut ArchiveWriter) -> Result<DomainConfig> {
     let ramdisk = domain.ramdisk.as_deref().map(read).transpose()?;
     Ok(DomainConfig {
         name: domain.name.clone(),
+        control: domain.control,
         command_line: domain.command_line.clone(),
         memory_pages: domain.memory.pages(),
         vcpus: domain.vcpus,

@@ -1,5 +1,5 @@
-//! The state that `VCPUOP_initialise` gives a vCPU: `struct vcpu_guest_context` (`arch-x86/xen.h`), its page tables and GDT
-//! apart, which the rules of memory must agree to.
+//! The state that `VCPUOP_initialise` and the control domain give a vCPU: `struct vcpu_guest_context` (`arch-x86/xen.h`), its
+//! page tables and GDT apart, which the rules of memory must agree to.
 
 use alloc::boxed::Box;
 
@@ -8,7 +8,7 @@ use pv_abi::trap::{TI_DPL_MASK, TI_MASK_EVENTS, TrapInfo};
 use pv_abi::vcpu::{CpuUserRegs, VcpuContextFlags, VcpuGuestContext};
 
 use super::vcpu::{Callback, Callbacks, DESCRIPTORS_PER_PAGE, GDT_PAGES, Gate, Ldt, Mode, Vcpu};
-use crate::addr::{MachineAddr, Mfn, is_canonical};
+use crate::addr::{GuestVa, MachineAddr, Mfn, is_canonical};
 use crate::bounce::user_flags;
 use crate::emulate::debug;
 use crate::guest::GuestRegisters;
@@ -64,6 +64,11 @@ impl Context {
         usize::try_from(pages).ok().and_then(|pages| self.0.gdt_frames.get(..pages)).unwrap_or(&[])
     }
 
+    /// Is the vCPU to be up at once? For the control domain to say; `VCPUOP_initialise` doesn't ask.
+    pub fn is_online(&self) -> bool {
+        self.0.flags & VcpuContextFlags::ONLINE.bits() != 0
+    }
+
     /// Fills in everything else of a vCPU that has never run.
     pub fn fill(&self, vcpu: &mut Vcpu) -> CpuContext {
         let context = &*self.0;
@@ -98,10 +103,51 @@ impl Context {
     }
 }
 
+/// The context of a vCPU that is on no CPU, as the control domain reads it. FPU registers are not told.
+pub fn snapshot(vcpu: &Vcpu, cpu: &CpuContext, online: bool, context: &mut VcpuGuestContext) {
+    let Callbacks { event, failsafe, syscall, .. } = vcpu.callbacks;
+    let [fs_base, gs_base, gs_base_inactive] = cpu.bases;
+    let base = |root: Option<Mfn>| root.map_or(0, |mfn| mfn.base().0);
+    let mut flags = VcpuContextFlags::empty();
+    flags.set(VcpuContextFlags::IN_KERNEL, vcpu.mode == Mode::Kernel);
+    flags.set(VcpuContextFlags::FAILSAFE_DISABLES_EVENTS, failsafe.masks_events);
+    flags.set(VcpuContextFlags::SYSCALL_DISABLES_EVENTS, syscall.masks_events);
+    flags.set(VcpuContextFlags::ONLINE, online);
+    context.flags = flags.bits();
+    context.user_regs = user_regs(&vcpu.regs, cpu.selectors, vcpu.control.iopl);
+    for (vector, (trap, gate)) in (0..).zip(context.trap_ctxt.iter_mut().zip(&*vcpu.gates)) {
+        *trap = gate.to_abi(vector);
+    }
+    context.ldt_base = vcpu.ldt.base.map_or(0, GuestVa::get);
+    context.ldt_ents = vcpu.ldt.entries.into();
+    for (frame, mfn) in context.gdt_frames.iter_mut().zip(&vcpu.gdt) {
+        *frame = mfn.0;
+    }
+    context.gdt_ents = vcpu.gdt.len() as u64 * u64::from(DESCRIPTORS_PER_PAGE);
+    context.kernel_sp = vcpu.kernel_sp;
+    context.ctrlreg[3] = base(vcpu.roots.kernel);
+    context.ctrlreg[1] = base(vcpu.roots.user);
+    context.debugreg = vcpu.control.debug;
+    context.event_callback_eip = event.address;
+    context.failsafe_callback_eip = failsafe.address;
+    context.syscall_callback_eip = syscall.address;
+    context.fs_base = fs_base;
+    // The guest kernel's GS is the active one while it runs, and the other while a user program does.
+    let kernel = vcpu.mode == Mode::Kernel;
+    context.gs_base_kernel = if kernel { gs_base } else { gs_base_inactive };
+    context.gs_base_user = if kernel { gs_base_inactive } else { gs_base };
+}
+
 impl Gate {
     /// An entry of the trap table.
     pub fn from_abi(trap: &TrapInfo) -> Gate {
         Gate { address: trap.address, dpl: trap.flags & TI_DPL_MASK, masks_events: trap.flags & TI_MASK_EVENTS != 0 }
+    }
+
+    /// The entry of the trap table for this vector.
+    fn to_abi(self, vector: u8) -> TrapInfo {
+        let flags = self.dpl | if self.masks_events { TI_MASK_EVENTS } else { 0 };
+        TrapInfo { vector, flags, address: self.address, ..TrapInfo::default() }
     }
 }
 
@@ -130,5 +176,42 @@ fn registers(user: &CpuUserRegs) -> GuestRegisters {
         rflags: user_flags(user.rflags),
         rsp: user.rsp,
         ss: u64::from(user.ss | 3),
+    }
+}
+
+/// General registers as the ABI shows them. The flags have the I/O privilege level that the guest believes to have.
+fn user_regs(regs: &GuestRegisters, [ds, es, fs, gs]: [u16; 4], iopl: u8) -> CpuUserRegs {
+    let selector = |word: u64| {
+        let [low, high, ..] = word.to_le_bytes();
+        u16::from_le_bytes([low, high])
+    };
+    CpuUserRegs {
+        r15: regs.r15,
+        r14: regs.r14,
+        r13: regs.r13,
+        r12: regs.r12,
+        rbp: regs.rbp,
+        rbx: regs.rbx,
+        r11: regs.r11,
+        r10: regs.r10,
+        r9: regs.r9,
+        r8: regs.r8,
+        rax: regs.rax,
+        rcx: regs.rcx,
+        rdx: regs.rdx,
+        rsi: regs.rsi,
+        rdi: regs.rdi,
+        error_code: regs.error_code,
+        entry_vector: regs.vector,
+        rip: regs.rip,
+        cs: selector(regs.cs),
+        rflags: regs.rflags | u64::from(iopl) << 12,
+        rsp: regs.rsp,
+        ss: selector(regs.ss),
+        ds,
+        es,
+        fs,
+        gs,
+        ..CpuUserRegs::default()
     }
 }

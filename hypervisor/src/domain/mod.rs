@@ -59,12 +59,26 @@ pub enum End {
     Shutdown(ShutdownReason),
     /// It did something that leaves no way to go on.
     Crash(Crash),
+    /// The control domain ended it.
+    Destroyed,
 }
 
 impl End {
     /// Whether this is an end in order: power-off or reboot.
     pub fn is_clean(self) -> bool {
-        matches!(self, End::Shutdown(ShutdownReason::Poweroff | ShutdownReason::Reboot))
+        matches!(self, End::Shutdown(ShutdownReason::Poweroff | ShutdownReason::Reboot) | End::Destroyed)
+    }
+
+    /// The number that the control domain is told: a `SHUTDOWN_*`.
+    pub fn reason(self) -> u32 {
+        match self {
+            End::Shutdown(ShutdownReason::Poweroff) | End::Destroyed => sched::SHUTDOWN_POWEROFF,
+            End::Shutdown(ShutdownReason::Reboot) => sched::SHUTDOWN_REBOOT,
+            End::Shutdown(ShutdownReason::Suspend) => sched::SHUTDOWN_SUSPEND,
+            End::Shutdown(ShutdownReason::Crash) | End::Crash(_) => sched::SHUTDOWN_CRASH,
+            End::Shutdown(ShutdownReason::Watchdog) => sched::SHUTDOWN_WATCHDOG,
+            End::Shutdown(ShutdownReason::SoftReset) => sched::SHUTDOWN_SOFT_RESET,
+        }
     }
 }
 
@@ -138,6 +152,7 @@ impl fmt::Display for End {
         match self {
             End::Shutdown(reason) => write!(f, "shut down: {}", report::reason(*reason)),
             End::Crash(crash) => write!(f, "crashed: {crash}"),
+            End::Destroyed => f.write_str("destroyed by the control domain"),
         }
     }
 }

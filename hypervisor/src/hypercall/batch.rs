@@ -114,10 +114,11 @@ fn alone<P: Platform, T: FromBytes + IntoBytes + Copy>(
     }
 }
 
-type Some<'a, 'b, P, T> = &'a mut dyn FnMut(&mut Call<'b, P>, &mut Iter<'_, T>) -> Result<(), Halt>;
+pub(super) type Some<'a, 'b, P, T> = &'a mut dyn FnMut(&mut Call<'b, P>, &mut Iter<'_, T>) -> Result<(), Halt>;
 
+/// [`run`], for a list of any length.
 #[inline(never)]
-fn list<'a, P: Platform, T: FromBytes + IntoBytes + Copy>(
+pub(super) fn list<'a, P: Platform, T: FromBytes + IntoBytes + Copy>(
     call: &mut Call<'a, P>,
     what: &str,
     some: Some<'_, 'a, P, T>,

@@ -7,7 +7,7 @@ use super::batch::Halt;
 use super::{Call, Platform, Reply};
 use crate::addr::{MachineAddr, Mfn};
 use crate::domain::vcpu::{DESCRIPTORS_PER_PAGE, GDT_PAGES, Gdt, Ldt, Vcpu};
-use crate::mm::perform::{Unfinished, perform};
+use crate::mm::perform::{Effects, Unfinished, perform};
 use crate::mm::update::Slot;
 
 /// `(unsigned long *frames, unsigned int entries)`: makes the frames the guest's part of the GDT.
@@ -28,18 +28,18 @@ pub(super) fn set_gdt<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 /// Holds frames as descriptor pages, all or none.
-pub(super) fn take_gdt<P: Platform>(
+pub(super) fn take_gdt<E: Effects>(
     vcpu: &mut Vcpu,
-    platform: &mut P,
+    domain: &mut E,
     budget: &mut u32,
     frames: &[u64],
 ) -> Result<Gdt, Unfinished> {
     let mut gdt = Gdt::new();
     for &frame in frames.iter().take(GDT_PAGES) {
-        match perform(platform, &mut vcpu.pending, budget, |op, _| op.take_descriptors(Mfn(frame))) {
+        match perform(domain, &mut vcpu.pending, budget, |op, _| op.take_descriptors(Mfn(frame))) {
             Ok(()) => gdt.push(Mfn(frame)),
             Err(why) => {
-                put_all(vcpu, platform, budget, gdt);
+                put_all(vcpu, domain, budget, gdt);
                 return Err(why);
             }
         }
@@ -47,16 +47,16 @@ pub(super) fn take_gdt<P: Platform>(
     Ok(gdt)
 }
 
-fn put_all<P: Platform>(vcpu: &mut Vcpu, platform: &mut P, budget: &mut u32, gdt: Gdt) {
+fn put_all<E: Effects>(vcpu: &mut Vcpu, domain: &mut E, budget: &mut u32, gdt: Gdt) {
     for mfn in gdt {
-        put(vcpu, platform, budget, mfn);
+        put(vcpu, domain, budget, mfn);
     }
 }
 
 /// Drops a descriptor page that no CPU shows any more.
-fn put<P: Platform>(vcpu: &mut Vcpu, platform: &mut P, budget: &mut u32, mfn: Mfn) {
+fn put<E: Effects>(vcpu: &mut Vcpu, domain: &mut E, budget: &mut u32, mfn: Mfn) {
     // Dropping a reference asks for nothing and is never refused.
-    let _: Result<(), Unfinished> = perform(platform, &mut vcpu.pending, budget, |op, _| {
+    let _: Result<(), Unfinished> = perform(domain, &mut vcpu.pending, budget, |op, _| {
         op.put_descriptors(mfn);
         Ok(())
     });

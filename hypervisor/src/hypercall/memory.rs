@@ -10,8 +10,10 @@ use pv_abi::memory::{
     XENMEM_MEMORY_MAP, XENMEM_POPULATE_PHYSMAP, XENMEM_REMOVE_FROM_PHYSMAP, XENMEM_SET_MEMORY_MAP,
 };
 
+use super::target::Target;
 use super::{Call, Platform, Reply, exchange, reservation};
 use crate::addr::{DomainId, PAGE_SHIFT};
+use crate::mm::perform::Effects;
 
 /// Bits of the command word above these hold a restart position.
 const COMMAND_MASK: u32 = 0x3f;
@@ -20,18 +22,12 @@ const COMMAND_MASK: u32 = 0x3f;
 pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     match call.u32(0) & COMMAND_MASK {
         XENMEM_MAXIMUM_RAM_PAGE => Ok(call.platform.max_mfn().0),
-        XENMEM_CURRENT_RESERVATION => {
-            own(call)?;
-            Ok(call.platform.frames().run(|frames| frames.allocated()))
-        }
-        XENMEM_MAXIMUM_RESERVATION => {
-            own(call)?;
-            Ok(call.platform.domain().max_pages)
-        }
-        XENMEM_MAXIMUM_GPFN => {
-            own(call)?;
-            Ok(call.platform.domain().max_pages.saturating_sub(1))
-        }
+        XENMEM_CURRENT_RESERVATION => Ok(match other(call)? {
+            None => call.platform.frames().run(|frames| frames.allocated()),
+            Some(target) => call.platform.memory_of(&target).frames().run(|frames| frames.allocated()),
+        }),
+        XENMEM_MAXIMUM_RESERVATION => max_pages(call),
+        XENMEM_MAXIMUM_GPFN => Ok(max_pages(call)?.saturating_sub(1)),
         XENMEM_MACHPHYS_MAPPING => {
             let max_mfn = call.platform.max_mfn().0;
             let answer = MachphysMapping { v_start: MACH2PHYS_VIRT_START, v_end: MACH2PHYS_VIRT_END, max_mfn };
@@ -50,14 +46,20 @@ pub(super) fn memory_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     }
 }
 
-/// Reads the domain asked about. A domain may only ask about itself.
-fn own<P: Platform>(call: &mut Call<'_, P>) -> Result<(), Errno> {
+/// Reads the domain asked about: `None` for the caller's own. A domain without privilege may only ask about itself.
+fn other<P: Platform>(call: &mut Call<'_, P>) -> Result<Option<P::Target>, Errno> {
     let request: MemoryDomain = call.read(call.word(1))?;
     if request.domid == DOMID_SELF || request.domid == call.vcpu.domain.0 {
-        return Ok(());
+        return Ok(None);
     }
-    let exists = call.platform.domain_exists(DomainId(request.domid));
-    Err(if exists { Errno::EPERM } else { Errno::ESRCH })
+    call.target(DomainId(request.domid)).map(Some)
+}
+
+fn max_pages<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    Ok(match other(call)? {
+        None => call.platform.domain().max_pages,
+        Some(target) => target.facts().max_pages,
+    })
 }
 
 /// One entry of RAM from 0 to the most the domain may own.

@@ -1,6 +1,5 @@
 //! `mmuext_op`: pins, roots, flushes, the LDT, whole pages (`xen.h`).
 
-use pv_abi::domid::DOMID_SELF;
 use pv_abi::errno::Errno;
 use pv_abi::mmu::{
     MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MMUEXT_FLUSH_CACHE, MMUEXT_FLUSH_CACHE_GLOBAL, MMUEXT_INVLPG_ALL,
@@ -15,22 +14,23 @@ use super::batch::{self, Halt};
 use super::descriptors::drop_ldt_pages;
 use super::flush::{Scope, Target};
 use super::mmu::page_owner;
+use super::target::Other;
 use super::{Call, Platform, Reply};
-use crate::addr::Mfn;
+use crate::addr::{DomainId, Mfn};
 use crate::domain::vcpu::{Mode, Vcpu};
-use crate::mm::perform::{Unfinished, perform};
+use crate::mm::perform::{Effects, Unfinished, perform};
 use crate::mm::root::OldRoot;
 use crate::mm::state::Level;
 
 /// `(struct mmuext_op *list, unsigned int count, unsigned int *done, unsigned int foreigndom)`.
 ///
-/// Naming another domain is of no use: its tables are checked when it makes them tables itself.
+/// With privilege over another domain, a caller that names it pins and unpins that domain's tables, and clears and copies
+/// its pages. All else is about the caller alone.
 pub(super) fn mmuext_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let [low, high, ..] = call.u32(3).to_le_bytes();
-    let named = u16::from_le_bytes([low, high]);
-    page_owner(call, named)?;
-    if named != DOMID_SELF {
-        return Err(Errno::EPERM.into());
+    let owner = page_owner(call, u16::from_le_bytes([low, high]))?;
+    if owner != call.vcpu.domain {
+        return of_other(call, owner);
     }
     batch::run(call, "mmuext_op", one, |call, requests| {
         while let Some(&request) = requests.as_slice().first() {
@@ -41,10 +41,46 @@ pub(super) fn mmuext_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     })
 }
 
+/// A list of operations about another domain's memory.
+#[inline(never)]
+fn of_other<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
+    let mut other = call.other(owner)?;
+    let mut one = |call: &mut Call<'_, P>, request: MmuextOp| {
+        call.spend()?;
+        let mfn = Mfn(request.arg1);
+        match request.cmd {
+            MMUEXT_PIN_L1_TABLE => pin_other(call, &mut other, mfn, Level::L1),
+            MMUEXT_PIN_L2_TABLE => pin_other(call, &mut other, mfn, Level::L2),
+            MMUEXT_PIN_L3_TABLE => pin_other(call, &mut other, mfn, Level::L3),
+            MMUEXT_PIN_L4_TABLE => pin_other(call, &mut other, mfn, Level::L4),
+            MMUEXT_UNPIN_TABLE => Ok(other.memory(call.platform, &mut call.budget, |op, _| {
+                op.unpin(mfn)?;
+                op.drain()
+            })?),
+            MMUEXT_CLEAR_PAGE => fill(call, owner, mfn, None),
+            MMUEXT_COPY_PAGE => fill(call, owner, mfn, Some(Mfn(request.arg2))),
+            _ => Err(Errno::EPERM.into()),
+        }
+    };
+    let reply = batch::list(call, "mmuext_op", &mut |call, requests| {
+        while let Some(&request) = requests.as_slice().first() {
+            one(call, request)?;
+            requests.next();
+        }
+        Ok(())
+    });
+    call.let_go(other);
+    reply
+}
+
+fn pin_other<P: Platform>(call: &mut Call<'_, P>, other: &mut Other<P>, mfn: Mfn, level: Level) -> Result<(), Halt> {
+    Ok(other.memory(call.platform, &mut call.budget, |op, _| op.pin(mfn, level))?)
+}
+
 fn one<P: Platform>(call: &mut Call<'_, P>, request: MmuextOp) -> Result<(), Halt> {
     call.spend()?;
     let MmuextOp { arg1, arg2, .. } = request;
-    let mfn = Mfn(arg1);
+    let (mfn, own) = (Mfn(arg1), call.vcpu.domain);
     match request.cmd {
         MMUEXT_PIN_L1_TABLE => pin(call, mfn, Level::L1),
         MMUEXT_PIN_L2_TABLE => pin(call, mfn, Level::L2),
@@ -62,8 +98,8 @@ fn one<P: Platform>(call: &mut Call<'_, P>, request: MmuextOp) -> Result<(), Hal
         // For domains with devices that don't snoop caches.
         MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => Err(Errno::EACCES.into()),
         MMUEXT_SET_LDT => call.set_ldt(arg1, arg2),
-        MMUEXT_CLEAR_PAGE => fill(call, mfn, None),
-        MMUEXT_COPY_PAGE => fill(call, mfn, Some(Mfn(arg2))),
+        MMUEXT_CLEAR_PAGE => fill(call, own, mfn, None),
+        MMUEXT_COPY_PAGE => fill(call, own, mfn, Some(Mfn(arg2))),
         MMUEXT_MARK_SUPER | MMUEXT_UNMARK_SUPER => Err(Errno::EOPNOTSUPP.into()),
         _ => Err(Errno::ENOSYS.into()),
     }
@@ -115,26 +151,26 @@ fn new_user_root<P: Platform>(call: &mut Call<'_, P>, mfn: Mfn) -> Result<(), Ha
 }
 
 /// Gives a vCPU another root for a mode, or none; no CPU has the old one loaded for it.
-pub(super) fn replace_root<P: Platform>(
+pub(super) fn replace_root<E: Effects>(
     vcpu: &mut Vcpu,
-    platform: &mut P,
+    domain: &mut E,
     budget: &mut u32,
     mode: Mode,
     root: Option<Mfn>,
 ) -> Result<(), Unfinished> {
     let hide = hides_m2p(vcpu);
     let Vcpu { pending, roots, .. } = vcpu;
-    let old = perform(platform, pending, budget, |op, _| op.set_root(roots, mode, root, hide))?;
-    drop_root(vcpu, platform, budget, old)
+    let old = perform(domain, pending, budget, |op, _| op.set_root(roots, mode, root, hide))?;
+    drop_root(vcpu, domain, budget, old)
 }
 
-fn drop_root<P: Platform>(
+fn drop_root<E: Effects>(
     vcpu: &mut Vcpu,
-    platform: &mut P,
+    domain: &mut E,
     budget: &mut u32,
     mut old: Option<OldRoot>,
 ) -> Result<(), Unfinished> {
-    perform(platform, &mut vcpu.pending, budget, |op, _| {
+    perform(domain, &mut vcpu.pending, budget, |op, _| {
         if let Some(old) = old.take() {
             op.drop_root(old);
         }
@@ -157,10 +193,9 @@ fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) 
     flush(call, target, Scope::Vcpus(vcpus))
 }
 
-/// Clears a page that the guest may write, or copies another of its pages there.
+/// Clears a page of a domain that could be mapped writable, or copies another of its pages there.
 #[inline(never)]
-fn fill<P: Platform>(call: &mut Call<'_, P>, to: Mfn, from: Option<Mfn>) -> Result<(), Halt> {
-    let owner = call.vcpu.domain;
+fn fill<P: Platform>(call: &mut Call<'_, P>, owner: DomainId, to: Mfn, from: Option<Mfn>) -> Result<(), Halt> {
     if let Some(from) = from {
         call.memory(|op, _| op.reference(from, owner))?;
     }

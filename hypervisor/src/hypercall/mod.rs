@@ -15,6 +15,7 @@ mod callback;
 mod console;
 mod debug;
 mod descriptors;
+mod domctl;
 mod event;
 mod exchange;
 mod flush;
@@ -25,6 +26,8 @@ mod mmuext;
 mod multicall;
 mod reservation;
 mod sched;
+mod sysctl;
+mod target;
 #[cfg(test)]
 mod tests;
 mod trap;
@@ -54,11 +57,15 @@ use crate::mm::perform::{Effects, FramesLock, Unfinished, perform};
 use crate::time::GuestRecord;
 
 pub use mmuext::new_kernel_root;
+pub use target::{Facts, MachineFacts, NewDomain, Target};
 
 /// What handlers need from the rest of the hypervisor.
 pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
     /// A vCPU that was taken from among those that may not run.
     type Parked: Parked;
+
+    /// A domain that the control domain works on.
+    type Target: Target;
 
     /// Nanoseconds since the hypervisor started (`system_time`).
     fn now(&mut self) -> u64;
@@ -89,9 +96,6 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
 
     /// The timers of the calling vCPU were set.
     fn timers_changed(&mut self, vcpu: &Vcpu);
-
-    /// Is there a domain of this number?
-    fn domain_exists(&self, id: DomainId) -> bool;
 
     /// Any domain's event channels.
     fn events_of(&self, id: DomainId) -> Option<Arc<Events>>;
@@ -154,6 +158,56 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
     /// Copies a frame that the caller holds to one that it holds as writable.
     fn copy_page(&mut self, to: Mfn, from: Mfn);
 
+    /// Fills a frame that the caller holds as writable with hypercall stubs.
+    fn fill_hypercall_page(&mut self, mfn: Mfn);
+
+    /// Is the calling domain the control domain?
+    fn is_privileged(&self) -> bool;
+
+    /// What there is to tell of the machine.
+    fn machine(&self) -> MachineFacts;
+
+    /// The domain of this number, if there is one.
+    fn target(&mut self, id: DomainId) -> Option<Self::Target>;
+
+    /// The domain with the least number from this one up.
+    fn target_from(&mut self, id: DomainId) -> Option<Self::Target>;
+
+    /// What carries out the effects of the memory rules for a domain.
+    fn memory_of(&mut self, target: &Self::Target) -> impl Effects<Tables = <Self as Effects>::Tables>;
+
+    /// [`Platform::populate`], for a domain of which the caller has a vCPU in hand.
+    fn populate_for(&mut self, target: &Self::Target, order: u8) -> Option<Mfn>;
+
+    /// Creates a domain without memory, its vCPUs down, paused once.
+    ///
+    /// # Errors
+    /// `EEXIST`: there is a domain of this number. `ENOMEM`.
+    fn create(&mut self, new: &NewDomain) -> Result<DomainId, Errno>;
+
+    /// Ends a domain, which isn't the caller's. True when it owns nothing any more but what others refer to; until then it
+    /// is to be asked again.
+    fn destroy(&mut self, target: &Self::Target) -> bool;
+
+    /// Pauses a domain, which isn't the caller's, once more. When this returns its vCPUs are on no CPU.
+    ///
+    /// # Errors
+    /// `EOVERFLOW`: it is paused too often.
+    fn pause(&mut self, target: &Self::Target) -> Result<(), Errno>;
+
+    /// Ends one pause of a domain.
+    ///
+    /// # Errors
+    /// `EINVAL`: it isn't paused.
+    fn unpause(&mut self, target: &Self::Target) -> Result<(), Errno>;
+
+    /// Takes a vCPU of a domain that isn't the caller's off its CPU or from wherever it is, and keeps the domain from
+    /// running until it is given back. `None` if it is on its way somewhere, or taken already.
+    fn take_vcpu(&mut self, target: &Self::Target, id: VcpuId) -> Option<Self::Parked>;
+
+    /// Gives it back.
+    fn give_vcpu(&mut self, target: &Self::Target, vcpu: Self::Parked);
+
     /// Notes in the log what the guest did wrong. May drop lines if there are many.
     fn complain(&mut self, what: fmt::Arguments<'_>);
 }
@@ -165,6 +219,9 @@ pub trait Parked {
 
     /// What the CPU is to hold for it when it runs. Bases are canonical.
     fn load(&mut self, cpu: &CpuContext);
+
+    /// What the CPU is to hold for it when it runs, its FPU registers apart.
+    fn save(&self) -> CpuContext;
 }
 
 /// What is known of a domain.
@@ -344,6 +401,8 @@ impl<P: Platform> Table<P> {
         handlers[number::SCHED_OP as usize] = sched::sched_op;
         handlers[number::EVENT_CHANNEL_OP as usize] = event::event_channel_op;
         handlers[number::EVENT_CHANNEL_OP_COMPAT as usize] = event::event_channel_op_compat;
+        handlers[number::SYSCTL as usize] = sysctl::sysctl;
+        handlers[number::DOMCTL as usize] = domctl::domctl;
         handlers[number::CALLBACK_OP as usize] = callback::callback_op;
         handlers[number::PHYSDEV_OP as usize] = misc::physdev_op;
         handlers

@@ -9,10 +9,13 @@ use pv_abi::memory::{
     MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_INCREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
 };
 
+use super::target::Other;
 use super::{Call, Otherwise, Platform, Reply};
 use crate::addr::{DomainId, Mfn, Pfn};
+use crate::mm::error::Stop;
 use crate::mm::m2p;
-use crate::mm::perform::Unfinished;
+use crate::mm::operation::Operation;
+use crate::mm::perform::{FramesLock, Unfinished};
 
 /// Largest extent, as log2 of its frames: 2 MiB, as Xen allows unprivileged domains.
 pub(super) const MAX_ORDER: u32 = 9;
@@ -28,13 +31,30 @@ pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply
     if request.extent_order > MAX_ORDER || request.nr_extents > u64::MAX >> (POSITION_SHIFT + MAX_ORDER) {
         return Ok(0);
     }
-    if request.domid != DOMID_SELF && request.domid != call.vcpu.domain.0 {
-        return match call.platform.page_owner(DomainId(request.domid)) {
-            // Changing another domain's memory is for tools; there are none yet.
-            Ok(_) | Err(Errno::EPERM) => Err(Errno::EPERM.into()),
-            Err(_) => Ok(0),
-        };
+    if request.domid == DOMID_SELF || request.domid == call.vcpu.domain.0 {
+        return extents(call, &mut None, command, &request, position);
     }
+    let mut other = match call.other(DomainId(request.domid)) {
+        Ok(other) => Some(other),
+        // As in Xen: there is no such domain, so no extents are done.
+        Err(why) if why == Errno::ESRCH.into() => return Ok(0),
+        Err(why) => return Err(why),
+    };
+    let reply = extents(call, &mut other, command, &request, position);
+    if let Some(other) = other {
+        call.let_go(other);
+    }
+    reply
+}
+
+/// Carries out what is left of a request behind `position`, for another domain if there is one, else for the caller's.
+fn extents<P: Platform>(
+    call: &mut Call<'_, P>,
+    other: &mut Option<Other<P>>,
+    command: u32,
+    request: &MemoryReservation,
+    position: u64,
+) -> Reply {
     // Frames, counted through all extents, so that a restart may come in the middle of one.
     let frames = request.nr_extents << request.extent_order;
     let mut at = position.min(frames);
@@ -44,9 +64,9 @@ pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply
     };
     while at < frames {
         let step = match command {
-            XENMEM_INCREASE_RESERVATION => add(call, &request, at, false),
-            XENMEM_POPULATE_PHYSMAP => add(call, &request, at, true),
-            _ => remove(call, &request, at),
+            XENMEM_INCREASE_RESERVATION => add(call, other, request, at, false),
+            XENMEM_POPULATE_PHYSMAP => add(call, other, request, at, true),
+            _ => remove(call, other, request, at),
         };
         match step {
             Step::Done => at += steps,
@@ -55,10 +75,22 @@ pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply
         }
     }
     // Tables that were pinned when they were given back are taken apart before the guest goes on.
-    if call.memory(|op, _| op.drain()) == Err(Unfinished::Again) {
+    if memory(call, other, |op, _| op.drain()) == Err(Unfinished::Again) {
         return Err(restart(call, command, at));
     }
     Ok(at >> request.extent_order)
+}
+
+/// Carries out a step of the memory rules for the domain whose memory it is.
+fn memory<P: Platform, T>(
+    call: &mut Call<'_, P>,
+    other: &mut Option<Other<P>>,
+    step: impl FnMut(&mut Operation<'_, P::Tables>, &dyn FramesLock) -> Result<T, Stop>,
+) -> Result<T, Unfinished> {
+    match other {
+        None => call.memory(step),
+        Some(other) => other.memory(call.platform, &mut call.budget, step),
+    }
 }
 
 fn restart<P: Platform>(call: &mut Call<'_, P>, command: u32, at: u64) -> Otherwise {
@@ -77,7 +109,13 @@ fn entry(request: &MemoryReservation, at: u64) -> u64 {
 }
 
 /// Adds one extent. With `placed` the guest says at which pfn it is to be known.
-fn add<P: Platform>(call: &mut Call<'_, P>, request: &MemoryReservation, at: u64, placed: bool) -> Step {
+fn add<P: Platform>(
+    call: &mut Call<'_, P>,
+    other: &mut Option<Other<P>>,
+    request: &MemoryReservation,
+    at: u64,
+    placed: bool,
+) -> Step {
     let entry = entry(request, at);
     let Ok(order) = u8::try_from(request.extent_order) else { return Step::Failed };
     // Zeroing a frame costs as much as looking at some dozen page-table entries.
@@ -93,7 +131,11 @@ fn add<P: Platform>(call: &mut Call<'_, P>, request: &MemoryReservation, at: u64
             Err(_) => return Step::Failed,
         }
     }
-    let Some(mfn) = call.platform.populate(order) else { return Step::Failed };
+    let populated = match other {
+        None => call.platform.populate(order),
+        Some(other) => call.platform.populate_for(&other.target, order),
+    };
+    let Some(mfn) = populated else { return Step::Failed };
     if placed {
         let table = call.platform.mmu().memory;
         (0..1 << order).for_each(|n: u64| m2p::set(table, mfn.offset(n), Pfn(pfn.wrapping_add(n))));
@@ -105,11 +147,16 @@ fn add<P: Platform>(call: &mut Call<'_, P>, request: &MemoryReservation, at: u64
 }
 
 /// Gives one frame back.
-fn remove<P: Platform>(call: &mut Call<'_, P>, request: &MemoryReservation, at: u64) -> Step {
+fn remove<P: Platform>(
+    call: &mut Call<'_, P>,
+    other: &mut Option<Other<P>>,
+    request: &MemoryReservation,
+    at: u64,
+) -> Step {
     let in_extent = at & ((1 << request.extent_order) - 1);
     let Ok(first) = call.read::<u64>(entry(request, at)) else { return Step::Failed };
     let mfn = Mfn(first.wrapping_add(in_extent));
-    match call.memory(|op, frames| frames.run(|frames| op.give_back(frames, mfn))) {
+    match memory(call, other, |op, frames| frames.run(|frames| op.give_back(frames, mfn))) {
         Ok(()) => Step::Done,
         Err(Unfinished::Again) => Step::Again,
         Err(Unfinished::Refused(refused)) => {

@@ -22,7 +22,7 @@ use crate::domain::timers::{MAX_PERIOD, MIN_PERIOD, Timers};
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::domain::{End, ShutdownReason};
 use crate::guest::check_span;
-use crate::mm::perform::Unfinished;
+use crate::mm::perform::{Effects, Unfinished};
 
 /// `(int cmd, unsigned int vcpuid, void *arg)`. A guest counts its vCPUs with `is_up`: -ENOENT ends the count.
 pub(super) fn vcpu_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -182,11 +182,11 @@ fn initialise<P: Platform>(call: &mut Call<'_, P>, id: VcpuId) -> Reply {
     let events = call.platform.events().clone();
     let reply = match events.vcpu(id) {
         Some(link) if !link.is_initialised() => {
-            let filled = fill(call, &context, &mut parked);
+            let filled = fill(call.platform, &mut call.budget, &context, &mut parked);
             if filled.is_ok() {
                 link.set_initialised();
             }
-            filled
+            call.filled("vCPU initialise", filled)
         }
         _ => Err(Errno::EEXIST.into()),
     };
@@ -194,33 +194,53 @@ fn initialise<P: Platform>(call: &mut Call<'_, P>, id: VcpuId) -> Reply {
     reply
 }
 
-/// Fills the vCPU in, memory first. When that is refused the vCPU is as before; when it is interrupted it keeps what it has,
-/// and the restarted call replaces that if the guest has changed its mind.
-fn fill<P: Platform>(call: &mut Call<'_, P>, context: &Context, parked: &mut P::Parked) -> Reply {
-    let vcpu = parked.vcpu();
-    let taken = take_memory(call, context, vcpu);
-    if let Err(why) = taken {
-        return Err(match why {
-            Unfinished::Again => call.again([]),
-            Unfinished::Refused(refused) => {
-                // Dropping is never refused, and what it asks for is done when the vCPU next does something.
-                let _ = replace_root(vcpu, call.platform, &mut call.budget, Mode::User, None);
-                let _ = replace_root(vcpu, call.platform, &mut call.budget, Mode::Kernel, None);
-                call.refuse("vCPU initialise", refused);
-                Errno::EINVAL.into()
+impl<P: Platform> Call<'_, P> {
+    /// What the guest is told of a [`fill`].
+    pub(super) fn filled(&mut self, what: &str, filled: Result<(), Unfinished>) -> Reply {
+        match filled {
+            Ok(()) => Ok(0),
+            Err(Unfinished::Again) => Err(self.again([])),
+            Err(Unfinished::Refused(refused)) => {
+                self.refuse(what, refused);
+                Err(Errno::EINVAL.into())
             }
-        });
+        }
+    }
+}
+
+/// Fills a vCPU of a domain in, memory first. When that is refused the vCPU is as before; when it is interrupted it keeps
+/// what it has, and the restarted call replaces that if the caller has changed its mind.
+pub(super) fn fill<E: Effects, V: Parked>(
+    domain: &mut E,
+    budget: &mut u32,
+    context: &Context,
+    parked: &mut V,
+) -> Result<(), Unfinished> {
+    let vcpu = parked.vcpu();
+    let taken = take_memory(domain, budget, context, vcpu);
+    if let Err(why) = taken {
+        if let Unfinished::Refused(_) = why {
+            // Dropping is never refused, and what it asks for is done when the vCPU next does something.
+            let _ = replace_root(vcpu, domain, budget, Mode::User, None);
+            let _ = replace_root(vcpu, domain, budget, Mode::Kernel, None);
+        }
+        return Err(why);
     }
     let cpu = context.fill(parked.vcpu());
     parked.load(&cpu);
-    Ok(0)
+    Ok(())
 }
 
 /// Takes the page tables and the GDT that a context names.
-fn take_memory<P: Platform>(call: &mut Call<'_, P>, context: &Context, vcpu: &mut Vcpu) -> Result<(), Unfinished> {
+fn take_memory<E: Effects>(
+    domain: &mut E,
+    budget: &mut u32,
+    context: &Context,
+    vcpu: &mut Vcpu,
+) -> Result<(), Unfinished> {
     let (kernel, user) = context.roots();
-    replace_root(vcpu, call.platform, &mut call.budget, Mode::Kernel, Some(kernel))?;
-    replace_root(vcpu, call.platform, &mut call.budget, Mode::User, user)?;
-    vcpu.gdt = take_gdt(vcpu, call.platform, &mut call.budget, context.gdt())?;
+    replace_root(vcpu, domain, budget, Mode::Kernel, Some(kernel))?;
+    replace_root(vcpu, domain, budget, Mode::User, user)?;
+    vcpu.gdt = take_gdt(vcpu, domain, budget, context.gdt())?;
     Ok(())
 }

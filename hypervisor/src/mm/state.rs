@@ -311,9 +311,7 @@ impl State {
     pub(super) fn share(self, kind: FrameType, foreign: bool) -> Option<State> {
         // In use, because it is checked. The other count can't overflow: each type reference comes with a general one.
         let (usable, countable) = match kind {
-            FrameType::Writable => {
-                (self.is_checked_as(kind), self.references().wrapping_sub(1) < MAX_REFERENCES - 1)
-            }
+            FrameType::Writable => (self.is_checked_as(kind), self.references().wrapping_sub(1) < MAX_REFERENCES - 1),
             _ => (self.is_live(kind), self.references() < MAX_REFERENCES),
         };
         (usable && countable).then_some(State((self.0 + TYPE_REFERENCE + REFERENCE) | foreign_bit(foreign)))

@@ -301,10 +301,11 @@ impl<T: Entity> RunQueue<T> {
     /// Takes out every vCPU, ready or asleep, for which `gone` holds; at most one per call.
     pub fn remove(&mut self, board: &Board, gone: impl Fn(&T) -> bool) -> Option<T> {
         if let Some(index) = self.ready.iter().position(|waiting| gone(&waiting.entity)) {
-            let waiting = self.ready.remove(index);
-            self.weight -= waiting.weight;
+            let Waiting { mut entity, weight, .. } = self.ready.remove(index);
+            self.weight -= weight;
+            entity.account_mut().rest();
             self.publish(board);
-            return Some(waiting.entity);
+            return Some(entity);
         }
         let index = self.asleep.iter().position(|sleeper| gone(&sleeper.entity))?;
         Some(self.take_sleeper(index))

@@ -10,9 +10,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use pv_abi::trap::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
-use super::remove::{self, Remains};
+use super::remove;
 use super::runner::Runner;
-use super::{CPUS, Domain, descriptors, flush, machine, nudge, park};
+use super::{CPUS, Domain, REMAINS, control, descriptors, flush, machine, nudge, park};
 use crate::addr::{CpuId, DomainId, VcpuId};
 use crate::arch::descriptors::GuestTables;
 use crate::arch::vcpu::CurrentSpace;
@@ -43,8 +43,6 @@ pub struct Cpu {
     yields: bool,
     /// What the timer is set for.
     pub timer: Option<u64>,
-    /// What is left of ended domains and still to be given back.
-    remains: Remains,
     /// Whose translations the CPU may hold: the latest vCPU on it.
     translations: Option<(Arc<Domain>, VcpuId)>,
     /// Which descriptors of a guest it shows.
@@ -60,7 +58,6 @@ impl Cpu {
             attention: false,
             yields: false,
             timer: None,
-            remains: Remains::new(),
             translations: None,
             tables: GuestTables::new(),
         }
@@ -147,10 +144,12 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
     loop {
         cpu.attention = false;
         super::entry::report_nmi();
-        if !cpu.remains.is_empty() {
-            cpu.remains.step();
+        let mut remains = REMAINS.borrow();
+        if !remains.is_empty() {
+            remains.step();
             cpu.attention = true;
         }
+        drop(remains);
         let now = time::now();
         drop_current_if_stopped(&mut cpu, regs);
         expire(now);
@@ -373,6 +372,8 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
         Some(selectors) => bounce::failsafe(vcpu, regs, &mut CurrentSpace, selectors).err(),
         None => None,
     };
+    // Who stopped it before it was said to run has not interrupted this CPU.
+    cpu.attention |= !domain.may_run(domain.link(vcpu.id));
     cpu.current = Some(runner);
     if let Some(crash) = entered {
         end_current(cpu, regs, End::Crash(crash));
@@ -425,11 +426,18 @@ fn forget_translations(cpu: &mut Cpu, next: Option<&Arc<Domain>>) {
     }
 }
 
-/// Ends the domain of the current vCPU and says why.
+/// Ends the domain of the current vCPU and says why. One that has a supervisor shuts down, and stays until that ends it.
 fn end_current(cpu: &mut Cpu, regs: &GuestRegisters, end: End) {
+    let Some(runner) = cpu.current.as_ref() else { return };
+    let domain: Arc<Domain> = runner.domain.clone();
+    if domain.supervised {
+        if control::shut_down(&domain, end, &mut cpu.attention) {
+            remove::report(runner, regs, end);
+        }
+        return leave_cpu(cpu, regs, To::Park);
+    }
     let Some(mut runner) = cpu.current.take() else { return };
     dismiss(&mut runner, time::now());
-    let domain: Arc<Domain> = runner.domain.clone();
     let mut first = false;
     domain.end.call_once(|| {
         first = true;
@@ -440,19 +448,22 @@ fn end_current(cpu: &mut Cpu, regs: &GuestRegisters, end: End) {
     }
     arch::vcpu::leave_guest_space();
     dispose(cpu, runner);
-    reap(cpu, &domain);
+    reap(&domain, &mut cpu.attention);
+    if domain.privileged {
+        control::gone(&mut cpu.attention);
+    }
 }
 
 /// Takes all vCPUs of a domain that has ended from where they are; those that run leave their CPUs themselves. Whoever
-/// had one in hand meanwhile sees that the domain has ended before it puts it anywhere.
-fn reap(cpu: &mut Cpu, domain: &Arc<Domain>) {
+/// had one in hand meanwhile sees that the domain has ended before it puts it anywhere. `attention` is this CPU's flag.
+pub fn reap(domain: &Arc<Domain>, attention: &mut bool) {
     for queue in &machine().queues {
         while let Some(runner) = remove_one(queue, domain) {
-            dispose(cpu, runner);
+            bury(runner, attention);
         }
     }
     while let Some(runner) = park::take_any(domain) {
-        dispose(cpu, runner);
+        bury(runner, attention);
     }
     let here = percpu::cpu();
     machine().running_cpus().filter(|&other| other != here).for_each(nudge);
@@ -465,14 +476,27 @@ fn remove_one(queue: &SpinLock<RunQueue<Box<Runner>>>, domain: &Arc<Domain>) -> 
 /// Begins to take a vCPU of a domain that has ended apart. With the last one goes the domain. No CPU has its page tables
 /// loaded.
 fn dispose(cpu: &mut Cpu, runner: Box<Runner>) {
-    machine().vcpus.fetch_sub(1, Ordering::Relaxed);
-    runner.link().set_activity(Activity::Elsewhere);
-    cpu.attention = true;
     if cpu.current.is_none() {
         // This CPU may still show the vCPU's descriptors. Else it shows another's.
         forget_translations(cpu, None);
         cpu.tables.show_gdt(&Gdt::new());
         cpu.tables.show_ldt(&Ldt::default());
     }
-    cpu.remains.add(runner);
+    bury(runner, &mut cpu.attention);
+}
+
+/// Begins to take a vCPU of a domain that has ended apart, which this CPU doesn't show.
+fn bury(runner: Box<Runner>, attention: &mut bool) {
+    machine().vcpus.fetch_sub(1, Ordering::Relaxed);
+    runner.link().set_activity(Activity::Elsewhere);
+    *attention = true;
+    REMAINS.borrow().add(runner);
+}
+
+/// Takes a vCPU that waits or sleeps out of its queue. It must be settled afterwards.
+pub fn take_waiting(link: &VcpuLink) -> Option<Box<Runner>> {
+    let mut queue = queue_of(link.cpu()).lock();
+    let runner = queue.remove(board(), |runner| runner.key() == (link.domain, link.id))?;
+    link.set_activity(Activity::Elsewhere);
+    Some(runner)
 }

@@ -1,25 +1,27 @@
-//! New domains, from what the boot archive says of them.
+//! New domains, and how those that the boot archive names get their memory and their kernels.
 
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use boot_archive::{Archive, BlobError, DomainConfig, Scheduling};
 use log::{error, info};
 use pv_abi::start_info::StartFlags;
+use spin::Mutex;
 
 use super::complain::Complaints;
 use super::memory::{self, Memory};
 use super::park::Parked;
 use super::runner::Runner;
-use super::{Domain, console, cpu, flush, machine, remove};
-use crate::addr::{CpuId, DomainId, Mfn, Pfn, VcpuId};
+use super::{Domain, console, cpu, flush, machine, park, remove};
+use crate::addr::{DomainId, Mfn, Pfn, VcpuId};
 use crate::arch::{guest_frames, time};
 use crate::domain::MAX_VCPUS;
-use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, build};
+use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, StartState, build};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::event::{Events, Rights};
@@ -33,8 +35,13 @@ use crate::mm::state::Level;
 use crate::sched::Share;
 use crate::sync::{Once, Rank, SpinLock};
 
-/// Domain 0 is the control domain's number; those of the machine file count from here.
+/// The control domain's number.
+const CONTROL: DomainId = DomainId(0);
+/// The other domains of the machine file count from here.
 const FIRST_ID: u16 = 1;
+
+/// The vCPU that starts.
+const FIRST_VCPU: VcpuId = VcpuId(0);
 
 /// Why a domain can't be created.
 enum Failure {
@@ -58,7 +65,7 @@ impl fmt::Display for Failure {
             Failure::NoMemory { pages, free } => write!(f, "needs {pages} pages of memory, {free} are free"),
             Failure::NoCpu => f.write_str("no CPU that it may use runs, or all are dedicated to other domains"),
             Failure::FewCpus { cpus, vcpus } => write!(f, "{cpus} of its dedicated CPUs run, for {vcpus} vCPUs"),
-            Failure::Duplicate => f.write_str("another domain has this name"),
+            Failure::Duplicate => f.write_str("another domain has this name, or control"),
         }
     }
 }
@@ -70,39 +77,42 @@ pub fn create_all(archive: &Archive<'_>) {
             cpu::board().dedicate(CpuSet::from_bits(domain.scheduling.cpus).intersection(running_cpus()));
         }
     }
-    for (config, id) in archive.config().domains.iter().zip((FIRST_ID..).map(DomainId)) {
+    let mut ids = (FIRST_ID..).map(DomainId);
+    for config in &archive.config().domains {
+        let id = if config.control { Some(CONTROL) } else { ids.next() };
+        let Some(id) = id else { return };
         match create(archive, config, id) {
-            Ok(runner) => start(runner),
+            Ok(domain) => start(&domain),
             Err(failure) => error!("{id}: refusing domain '{}': {failure}", config.name),
         }
     }
 }
 
-/// Lets the first vCPU of a new domain run. The others are down. vCPUs are dealt out to CPUs one by one.
-fn start(runner: Box<Runner>) {
-    let domain = runner.domain.clone();
-    let links = domain.events.vcpus();
-    info!("{} ({}): {} MiB, {} vCPUs", domain.id, domain.name, domain.max_pages >> 8, links.len());
-    console::domain_started(domain.id);
-    machine().domains.lock().push(domain.clone());
-    cpu::make_room(links.len());
-    for (link, turn) in links.iter().zip(usize::from(domain.id.0 - FIRST_ID)..) {
-        link.set_cpu(domain.cpus_of(link.id).cycle(turn));
-        if link.id != runner.vcpu.id {
-            let vcpu = Vcpu::new(link, domain.assists.clone());
-            domain.live.fetch_add(1, Ordering::Relaxed);
-            domain.parked.lock().add(Box::new(Runner::new(vcpu, domain.clone())));
-        }
-    }
-    runner.link().set_up(true);
-    cpu::enqueue(runner);
+/// Lets the first vCPU of a new domain run. The others are down.
+fn start(domain: &Arc<Domain>) {
+    let (pages, vcpus) = (domain.max_pages.load(Ordering::Relaxed), domain.vcpu_count());
+    info!("{} ({}): {} MiB, {vcpus} vCPUs", domain.id, domain.name, pages >> 8);
+    enlist(domain);
+    domain.link(FIRST_VCPU).set_up(true);
+    park::unpark(domain);
 }
 
-fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<Box<Runner>, Failure> {
+/// Puts a new domain on the list of all. Its vCPUs are dealt out to CPUs one by one.
+pub fn enlist(domain: &Arc<Domain>) {
+    let links = domain.events.vcpus();
+    cpu::make_room(links.len());
+    for (link, turn) in links.iter().zip(usize::from(domain.id.0.saturating_sub(FIRST_ID))..) {
+        link.set_cpu(domain.cpus_of(link.id).cycle(turn));
+    }
+    machine().domains.lock().push(domain.clone());
+    console::domain_started(domain.id);
+}
+
+fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<Arc<Domain>, Failure> {
     if !(1..=MAX_VCPUS).contains(&config.vcpus) {
         return Err(Failure::Vcpus(config.vcpus));
     }
-    if machine().domains.lock().iter().any(|domain| domain.name == config.name) {
+    if machine().domains.lock().iter().any(|domain| domain.name == config.name || domain.id == id) {
         return Err(Failure::Duplicate);
     }
     let kernel = archive.blob(&config.kernel).map_err(|error| Failure::Archive("kernel", error))?;
@@ -113,29 +123,33 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
     let image = KernelImage::parse(kernel).map_err(Failure::Kernel)?;
     let layout = Layout::plan(&image, config.memory_pages, ramdisk.len() as u64).map_err(Failure::Kernel)?;
     let allowed = allowed_cpus(config)?;
-    let domain = Arc::new(new_domain(config, id, allowed)?);
+    let Scheduling { weight, cap, dedicated, .. } = config.scheduling;
+    let new = New {
+        id,
+        name: config.name.clone(),
+        max_pages: config.memory_pages,
+        vcpus: config.vcpus,
+        handle: handle(id),
+        privileged: config.control,
+        supervised: false,
+        sharing: Sharing { weight, cap, allowed, dedicated },
+    };
+    let domain = new_domain(new).ok_or(Failure::NoMemory { pages: config.memory_pages, free: 0 })?;
     let built = Blocks::allocate(&domain).and_then(|mut memory| {
         let params = Params {
             command_line: &config.command_line,
             ramdisk,
             shared_info: domain.shared_mfn,
-            flags: StartFlags::empty(),
+            flags: start_flags(config),
             store_port: 0,
             console_port: 0,
         };
         build(&image, &layout, &params, &mut memory).map_err(Failure::Kernel)
     });
-    let mut vcpu = Vcpu::new(domain.link(VcpuId(0)), domain.assists.clone());
-    let started = built.and_then(|state| {
-        vcpu.regs = state.registers;
-        domain.link(VcpuId(0)).set_initialised();
-        take_root(&domain, &mut vcpu, state.root)
-    });
-    let runner = Box::new(Runner::new(vcpu, domain));
-    match started {
-        Ok(()) => Ok(runner),
+    match built.and_then(|state| set_first_vcpu(&domain, &state)) {
+        Ok(()) => Ok(domain),
         Err(failure) => {
-            remove::discard(runner);
+            remove::discard(&domain);
             Err(failure)
         }
     }
@@ -157,37 +171,103 @@ fn allowed_cpus(config: &DomainConfig) -> Result<CpuSet, Failure> {
     if cpus_there < vcpus as usize { Err(Failure::FewCpus { cpus: cpus_there, vcpus }) } else { Ok(cpus) }
 }
 
-/// A domain that owns nothing yet but the page it shares with the hypervisor.
-fn new_domain(config: &DomainConfig, id: DomainId, allowed: CpuSet) -> Result<Domain, Failure> {
-    let Scheduling { weight, cap, dedicated, .. } = config.scheduling;
+fn start_flags(config: &DomainConfig) -> StartFlags {
+    if config.control { StartFlags::PRIVILEGED | StartFlags::INITDOMAIN } else { StartFlags::empty() }
+}
+
+/// Gives the first vCPU the state that the builder made.
+fn set_first_vcpu(domain: &Domain, state: &StartState) -> Result<(), Failure> {
+    let mut runner = domain.take_parked(FIRST_VCPU).expect("all vCPUs of a new domain are parked");
+    runner.vcpu.regs = state.registers;
+    let taken = take_root(domain, &mut runner.vcpu, state.root);
+    domain.parked.lock().add(runner);
+    domain.link(FIRST_VCPU).set_initialised();
+    taken
+}
+
+/// What is decided about a domain before it has memory.
+pub struct New {
+    /// Its number, which no other has.
+    pub id: DomainId,
+    /// Its name in the log and on the console.
+    pub name: String,
+    /// Most frames it may have.
+    pub max_pages: u64,
+    /// Its vCPUs, 1 to [`MAX_VCPUS`].
+    pub vcpus: u32,
+    /// Its UUID-like handle.
+    pub handle: [u8; 16],
+    /// It is the control domain.
+    pub privileged: bool,
+    /// It is the control domain that creates it.
+    pub supervised: bool,
+    /// Its part of the CPUs.
+    pub sharing: Sharing,
+}
+
+/// A domain's part of the CPUs.
+pub struct Sharing {
+    /// Its weight, see [`Share`].
+    pub weight: u16,
+    /// The most CPU time it gets, in percent of one CPU; 0: no limit.
+    pub cap: u16,
+    /// The CPUs that it may use.
+    pub allowed: CpuSet,
+    /// These are its own, one for each vCPU.
+    pub dedicated: bool,
+}
+
+impl Default for Sharing {
+    /// A domain like any other, on all CPUs that are nobody's own.
+    fn default() -> Sharing {
+        let allowed = running_cpus().difference(cpu::board().dedicated());
+        let Scheduling { weight, cap, dedicated, .. } = Scheduling::default();
+        Sharing { weight, cap, allowed, dedicated }
+    }
+}
+
+/// A domain that owns nothing yet but the page it shares with the hypervisor. Its vCPUs are down. `None` if there is no frame
+/// for that page.
+pub fn new_domain(new: New) -> Option<Arc<Domain>> {
     let (table, allocator) = (machine().frames, machine().allocator);
-    let none_left = Failure::NoMemory { pages: config.memory_pages, free: 0 };
-    let page = allocator.lock().alloc(&table, 0).ok_or(none_left)?;
+    let page = allocator.lock().alloc(&table, 0)?;
     flush::flush(memory::clock().stale(page.last_use, memory::mmu().online));
     let shared = guest_frames::shared_info(&table, page.mfn);
     prepare_shared(shared);
-    let mut frames = DomainFrames::new(id);
+    let mut frames = DomainFrames::new(new.id);
     frames.share(&table, page.mfn);
     m2p::mark_shared(&guest_frames::Tables, page.mfn);
-    Ok(Domain {
-        id,
-        name: config.name.clone(),
-        max_pages: config.memory_pages,
-        handle: handle(id),
-        events: Arc::new(Events::new(id, shared, config.vcpus, Rights::ORDINARY, &guest_frames::Tables)),
+    let rights = Rights { privileged: new.privileged, ..Rights::ORDINARY };
+    let domain = Arc::new(Domain {
+        id: new.id,
+        name: new.name,
+        privileged: new.privileged,
+        supervised: new.supervised,
+        max_pages: AtomicU64::new(new.max_pages),
+        handle: Mutex::new(new.handle),
+        events: Arc::new(Events::new(new.id, shared, new.vcpus, rights, &guest_frames::Tables)),
         assists: Arc::default(),
-        parked: SpinLock::new(Rank::Parked, Parked::with_capacity(config.vcpus)),
+        parked: SpinLock::new(Rank::Parked, Parked::with_capacity(new.vcpus)),
         paused: AtomicU32::new(0),
+        pauses: AtomicU32::new(0),
         shared_mfn: page.mfn,
         frames: SpinLock::new(Rank::Domain, frames),
-        share: Arc::new(Share::new(weight, cap)),
-        allowed,
-        dedicated,
+        share: Arc::new(Share::new(new.sharing.weight, new.sharing.cap)),
+        allowed: new.sharing.allowed,
+        dedicated: new.sharing.dedicated,
         cpus: AtomicCpuSet::new(),
         complaints: Complaints::default(),
+        shutdown: Once::new(),
         end: Once::new(),
-        live: AtomicU32::new(1),
-    })
+        dismantled: AtomicBool::new(false),
+        awaited: AtomicBool::new(false),
+        live: AtomicU32::new(new.vcpus),
+    });
+    for link in domain.events.vcpus() {
+        let vcpu = Vcpu::new(link, domain.assists.clone());
+        domain.parked.lock().add(Box::new(Runner::new(vcpu, domain.clone())));
+    }
+    Some(domain)
 }
 
 /// Checks the tables that the builder made, pins the root as the ABI promises, and gives it to the vCPU.
@@ -238,7 +318,7 @@ struct Blocks(Vec<Block>);
 impl Blocks {
     /// Takes all the frames that the domain may have from the allocator, zeroed.
     fn allocate(domain: &Domain) -> Result<Blocks, Failure> {
-        let pages = domain.max_pages;
+        let pages = domain.max_pages.load(Ordering::Relaxed);
         let mut blocks = Vec::new();
         let mut pfn = 0;
         let mut largest = MAX_ORDER;

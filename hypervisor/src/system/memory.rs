@@ -1,5 +1,7 @@
 //! Memory of domains: the machine for the rules of [`mm`](crate::mm), and what carries out their effects.
 
+use core::sync::atomic::Ordering;
+
 use crate::addr::{DomainId, Mfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
@@ -12,6 +14,7 @@ use crate::mm::perform::{Effects, FramesLock, Unfinished, perform};
 use crate::mm::validate::Pending;
 use crate::sync::{Once, SpinLock};
 
+use super::remove::forget_if_gone;
 use super::{Domain, flush, machine};
 
 static CLOCK: FlushClock = FlushClock::new();
@@ -84,6 +87,7 @@ impl Effects for Memory<'_> {
                 retire(&self.0.frames, mfn);
             } else if let Some(domain) = owner.and_then(find) {
                 retire(&domain.frames, mfn);
+                forget_if_gone(&domain);
             }
         }
     }
@@ -107,17 +111,23 @@ impl Memory<'_> {
     /// not have so many more. The caller tells the machine-to-phys table.
     pub fn populate(self, order: u8) -> Option<Mfn> {
         let count = 1 << order;
-        if self.0.frames.lock().allocated() + count > self.0.max_pages {
+        if self.is_above_limit(count) {
             return None;
         }
         let (frames, allocator) = (machine().frames, machine().allocator);
-        let block = allocator.lock().alloc(&frames, order)?;
+        let block = {
+            let mut allocator = allocator.lock();
+            if allocator.free_frames() < count + HEAP_RESERVE {
+                return None;
+            }
+            allocator.alloc(&frames, order)?
+        };
         flush::flush(clock().stale(block.last_use, mmu().online));
         if block.dirty {
             (0..count).for_each(|n| guest_frames::clear(&frames, block.mfn.offset(n)));
         }
         let mut owned = self.0.frames.lock();
-        if owned.allocated() + count > self.0.max_pages {
+        if owned.allocated() + count > self.0.max_pages.load(Ordering::Relaxed) {
             // Another vCPU was faster.
             drop(owned);
             allocator.lock().free(&frames, block.mfn, order, false);
@@ -125,6 +135,10 @@ impl Memory<'_> {
         }
         (0..count).for_each(|n| owned.assign(&frames, block.mfn.offset(n)));
         Some(block.mfn)
+    }
+
+    fn is_above_limit(self, count: u64) -> bool {
+        self.0.frames.lock().allocated() + count > self.0.max_pages.load(Ordering::Relaxed)
     }
 }
 
@@ -135,6 +149,10 @@ impl Memory<'_> {
         machine().allocator.lock().free(&mmu().frames, mfn, 0, true);
     }
 }
+
+/// Frames that guests never get, so that the hypervisor's heap can grow: 2 MiB. What guests may make it allocate is limited
+/// where it is allocated; a new domain asks for half of this to be left before it begins ([`control`](super::control)).
+pub const HEAP_RESERVE: u64 = 512;
 
 /// Page-table entries that one step may look at: some ten thousand instructions, the time that interrupts may wait.
 pub const STEP: u32 = 1024;

@@ -5,7 +5,7 @@
 //! * [`cpu`]: which vCPU a CPU runs, and switching; [`wake`]: vCPUs that wait for something;
 //! * [`park`]: vCPUs that may not run: down, or of a paused domain;
 //! * [`runner`]: a running vCPU with its machine state, as hypercalls and emulation see it;
-//! * [`create`] and [`remove`]: domains come and go;
+//! * [`create`] and [`remove`]: domains come and go; [`control`]: by the control domain's will;
 //! * [`memory`] and [`flush`]: the rules of page tables and frames, with their effects;
 //! * [`fault`]: page faults of guests; [`descriptors`]: a guest's LDT, page by page;
 //! * [`console`]: who reads the keyboard; [`complain`]: what guests did wrong;
@@ -15,6 +15,7 @@
 pub mod boot;
 mod complain;
 mod console;
+mod control;
 mod cpu;
 mod create;
 mod descriptors;
@@ -28,7 +29,7 @@ mod runner;
 mod wake;
 
 use core::cell::RefCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -36,6 +37,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use boot_archive::WhenAllStopped;
+use spin::Mutex;
 
 use crate::addr::{CpuId, DomainId, Mfn, VcpuId};
 use crate::arch::{apic, vectors};
@@ -53,6 +55,7 @@ use crate::sync::{Once, PerCpu, SpinLock};
 use complain::Complaints;
 use console::Input;
 use park::Parked;
+use remove::Remains;
 use runner::Runner;
 
 pub use cpu::Cpu;
@@ -84,6 +87,10 @@ static MACHINE: Once<Machine> = Once::new();
 /// What belongs to each CPU. A static of its own, without a look whether it was made: every entry from a guest needs it.
 static CPUS: PerCpu<Cpu> = PerCpu::new([const { RefCell::new(Cpu::new()) }; MAX_CPUS]);
 
+/// What is left of ended domains and still to be given back, by the CPU that does it. Apart from [`CPUS`], because a call of
+/// the vCPU there may add to it.
+static REMAINS: PerCpu<Remains> = PerCpu::new([const { RefCell::new(Remains::new()) }; MAX_CPUS]);
+
 /// The machine. Callers run after boot made it.
 #[inline]
 fn machine() -> &'static Machine {
@@ -101,9 +108,13 @@ impl Machine {
 pub struct Domain {
     id: DomainId,
     name: String,
+    /// It is the control domain.
+    privileged: bool,
+    /// The control domain created it, and learns of its end.
+    supervised: bool,
     /// Most frames it may have allocated.
-    max_pages: u64,
-    handle: [u8; 16],
+    max_pages: AtomicU64,
+    handle: Mutex<[u8; 16]>,
     /// Its event channels, and what all CPUs share of its vCPUs.
     events: Arc<Events>,
     assists: Arc<Assists>,
@@ -111,6 +122,8 @@ pub struct Domain {
     parked: SpinLock<Parked>,
     /// How many reasons there are that none of its vCPUs may run.
     paused: AtomicU32,
+    /// How many of them are the control domain's.
+    pauses: AtomicU32,
     /// The frame of the shared-info page, which the hypervisor holds until the last vCPU is gone.
     shared_mfn: Mfn,
     /// All frames it owns.
@@ -124,8 +137,14 @@ pub struct Domain {
     /// CPUs that may hold its translations.
     cpus: AtomicCpuSet,
     complaints: Complaints,
+    /// Why it shut down, if it did and waits for the control domain to end it; set once.
+    shutdown: Once<End>,
     /// Why it ended; set once.
     end: Once<End>,
+    /// It owns nothing any more but what other domains refer to.
+    dismantled: AtomicBool,
+    /// The call that ended it is to find it yet.
+    awaited: AtomicBool,
     /// vCPUs that still exist, running or not. The one that brings it to 0 removes the domain.
     live: AtomicU32,
 }

@@ -6,11 +6,11 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use log::{error, info};
+use log::{Level, debug, error, info, log};
 
 use super::memory::{self, Memory};
 use super::runner::Runner;
-use super::{Domain, all_stopped, console, machine};
+use super::{Domain, all_stopped, console, machine, park};
 use crate::arch::vcpu::CurrentSpace;
 use crate::domain::link::VcpuLink;
 use crate::domain::report::{Registers, Trace};
@@ -26,14 +26,18 @@ pub fn report(runner: &Runner, regs: &GuestRegisters, end: End) {
     let domain = &runner.domain;
     let (id, name, vcpu) = (domain.id, &domain.name, runner.vcpu.id.0);
     match end {
-        End::Shutdown(ShutdownReason::Poweroff | ShutdownReason::Reboot) => info!("{id} ({name}) {end}"),
+        // Its supervisor asks for the reason.
+        _ if end.is_clean() && domain.supervised => debug!("{id} ({name}) {end}"),
+        End::Shutdown(ShutdownReason::Poweroff | ShutdownReason::Reboot) | End::Destroyed => {
+            info!("{id} ({name}) {end}");
+        }
         End::Shutdown(_) => error!("{id}: {end} ({name} v{vcpu})"),
         End::Crash(_) => {
             error!("{id}: {end} ({name} v{vcpu})\n{}", Registers(regs));
             error!("{id}: {}", Trace::take(regs, &mut CurrentSpace));
         }
     }
-    if !end.is_clean() {
+    if !end.is_clean() && !domain.supervised {
         machine().any_crash.store(true, Ordering::Relaxed);
     }
 }
@@ -91,7 +95,8 @@ impl Remains {
             }
         } else if let Some(mut ended) = self.domains.pop() {
             if ended.step() {
-                forget(&ended.domain);
+                ended.domain.dismantled.store(true, Ordering::SeqCst);
+                forget_if_gone(&ended.domain);
             } else {
                 self.domains.push(ended);
             }
@@ -99,11 +104,13 @@ impl Remains {
     }
 }
 
-/// Gives everything back that a domain had which could not be created.
-pub fn discard(mut runner: Box<Runner>) {
-    while !strip(&mut runner) {}
+/// Gives everything back that a domain had which could not be created. All its vCPUs are parked.
+pub fn discard(domain: &Domain) {
+    while let Some(mut runner) = park::take_any(domain) {
+        while !strip(&mut runner) {}
+    }
     let mut pending = Pending::new();
-    while !tear_down(&runner.domain, &mut pending) {}
+    while !tear_down(domain, &mut pending) {}
 }
 
 /// Drops what a vCPU holds: unfinished work, descriptor pages, page-table roots. True when there is nothing left.
@@ -172,19 +179,34 @@ fn done(step: Result<(), Unfinished>) -> bool {
     }
 }
 
-/// Takes a domain that owns nothing any more off the list.
-fn forget(domain: &Arc<Domain>) {
-    assert!(domain.frames.lock().is_empty(), "{} still owns frames", domain.id);
+/// Takes an ended domain off the list if it owns nothing any more: the last of its frames may be one that another domain
+/// mapped. Called by whoever changed something about that.
+pub fn forget_if_gone(domain: &Domain) {
+    let is_gone = domain.dismantled.load(Ordering::SeqCst)
+        && !domain.awaited.load(Ordering::SeqCst)
+        && domain.frames.lock().is_empty();
+    if !is_gone {
+        return;
+    }
+    let (removed, left) = {
+        let mut domains = machine().domains.lock();
+        let before = domains.len();
+        domains.retain(|other| !core::ptr::eq(&**other, domain));
+        (before > domains.len(), domains.len())
+    };
+    // Another CPU may have been faster.
+    if removed {
+        forgotten(domain, left);
+    }
+}
+
+fn forgotten(domain: &Domain, left: usize) {
     let (free, total) = {
         let allocator = machine().allocator.lock();
         (allocator.free_frames(), allocator.total_frames())
     };
-    let left = {
-        let mut domains = machine().domains.lock();
-        domains.retain(|other| other.id != domain.id);
-        domains.len()
-    };
-    info!("{}: removed; {} MiB of {} MiB free", domain.id, free >> 8, total >> 8);
+    let level = if domain.supervised { Level::Debug } else { Level::Info };
+    log!(level, "{}: removed; {} MiB of {} MiB free", domain.id, free >> 8, total >> 8);
     console::domain_gone(domain.id);
     if left == 0 {
         all_stopped();

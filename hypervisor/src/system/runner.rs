@@ -3,12 +3,13 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::Ordering;
 use pv_abi::errno::Errno;
 use pv_abi::event::VIRQ_TIMER;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::memory::{self, Memory};
-use super::{Domain, complain, console, cpu, descriptors, flush, machine, park, wake};
+use super::{Domain, complain, console, control, cpu, descriptors, flush, machine, park, wake};
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
 use crate::arch::descriptors::GuestTables;
 use crate::arch::guest_frames::{self, Tables};
@@ -24,7 +25,7 @@ use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
 use crate::event::{Events, Kick};
 use crate::guest::{Fault, GuestCopy};
-use crate::hypercall::{self, DomainView, Parked, Platform};
+use crate::hypercall::{self, DomainView, MachineFacts, NewDomain, Parked, Platform};
 use crate::mm::flush::CpuSet;
 use crate::mm::operation::{Freed, Mmu, Space};
 use crate::mm::perform::{Effects, FramesLock, Unfinished};
@@ -166,10 +167,15 @@ impl Parked for Box<Runner> {
     fn load(&mut self, cpu: &CpuContext) {
         self.state = MachineState::new(cpu);
     }
+
+    fn save(&self) -> CpuContext {
+        self.state.context()
+    }
 }
 
 impl Platform for World<'_> {
     type Parked = Box<Runner>;
+    type Target = Arc<Domain>;
 
     fn now(&mut self) -> u64 {
         time::now()
@@ -213,11 +219,8 @@ impl Platform for World<'_> {
 
     fn domain(&self) -> DomainView {
         let domain = self.domain;
-        DomainView { vcpus: domain.vcpu_count(), max_pages: domain.max_pages, handle: domain.handle }
-    }
-
-    fn domain_exists(&self, id: DomainId) -> bool {
-        machine().domains.lock().iter().any(|domain| domain.id == id)
+        let max_pages = domain.max_pages.load(Ordering::Relaxed);
+        DomainView { vcpus: domain.vcpu_count(), max_pages, handle: *domain.handle.lock() }
     }
 
     #[inline]
@@ -287,9 +290,9 @@ impl Platform for World<'_> {
     }
 
     fn page_owner(&self, id: DomainId) -> Result<DomainId, Errno> {
-        // No domain has privileges over another yet.
-        let exists = self.domain_exists(id);
-        Err(if exists { Errno::EPERM } else { Errno::ESRCH })
+        // Of a domain that is being taken apart nobody gets hold of more.
+        let owner = control::find(id).filter(|domain| !domain.is_ending()).ok_or(Errno::ESRCH)?;
+        if self.domain.privileged { Ok(owner.id) } else { Err(Errno::EPERM) }
     }
 
     fn populate(&mut self, order: u8) -> Option<Mfn> {
@@ -306,6 +309,58 @@ impl Platform for World<'_> {
 
     fn copy_page(&mut self, to: Mfn, from: Mfn) {
         guest_frames::copy(&machine().frames, to, from);
+    }
+
+    fn fill_hypercall_page(&mut self, mfn: Mfn) {
+        write_hypercall_page(mfn);
+    }
+
+    fn is_privileged(&self) -> bool {
+        self.domain.privileged
+    }
+
+    fn machine(&self) -> MachineFacts {
+        control::facts()
+    }
+
+    fn target(&mut self, id: DomainId) -> Option<Arc<Domain>> {
+        control::find(id)
+    }
+
+    fn target_from(&mut self, id: DomainId) -> Option<Arc<Domain>> {
+        control::find_from(id)
+    }
+
+    fn memory_of(&mut self, target: &Arc<Domain>) -> impl Effects<Tables = Tables> {
+        Memory(target)
+    }
+
+    fn populate_for(&mut self, target: &Arc<Domain>, order: u8) -> Option<Mfn> {
+        Memory(target).populate(order)
+    }
+
+    fn create(&mut self, new: &NewDomain) -> Result<DomainId, Errno> {
+        control::create(new)
+    }
+
+    fn destroy(&mut self, target: &Arc<Domain>) -> bool {
+        control::destroy(target, self.attention)
+    }
+
+    fn pause(&mut self, target: &Arc<Domain>) -> Result<(), Errno> {
+        control::pause(target, self.attention)
+    }
+
+    fn unpause(&mut self, target: &Arc<Domain>) -> Result<(), Errno> {
+        control::unpause(target)
+    }
+
+    fn take_vcpu(&mut self, target: &Arc<Domain>, id: VcpuId) -> Option<Box<Runner>> {
+        control::take_vcpu(target, id, self.attention)
+    }
+
+    fn give_vcpu(&mut self, target: &Arc<Domain>, vcpu: Box<Runner>) {
+        control::give_vcpu(target, vcpu);
     }
 
     fn complain(&mut self, what: fmt::Arguments<'_>) {
@@ -366,9 +421,7 @@ impl GuestCpu for World<'_> {
         let (memory, owner) = (Memory(self.domain), self.domain.id);
         let step = memory.step(&mut vcpu.pending, |op, _| {
             op.take_writable(frame, owner)?;
-            let mut page = [0; PAGE_SIZE];
-            hypercall_page::fill(&mut page);
-            guest_frames::write(&machine().frames, frame, 0, &page);
+            write_hypercall_page(frame);
             op.put_writable(frame);
             Ok(())
         });
@@ -402,4 +455,11 @@ impl GuestCpu for World<'_> {
             shift: record.scale.shift,
         }
     }
+}
+
+/// Writes hypercall stubs to a frame that is held as writable.
+fn write_hypercall_page(mfn: Mfn) {
+    let mut page = [0; PAGE_SIZE];
+    hypercall_page::fill(&mut page);
+    guest_frames::write(&machine().frames, mfn, 0, &page);
 }

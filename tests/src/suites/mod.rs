@@ -5,6 +5,7 @@ mod abi;
 mod bad_input;
 mod boot;
 mod crash;
+mod domains;
 mod events;
 mod host;
 mod lint;
@@ -31,6 +32,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(bad_input::tests());
     tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
+    tests.extend(domains::tests()?);
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);

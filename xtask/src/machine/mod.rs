@@ -60,6 +60,8 @@ pub struct Domain {
     pub name: String,
     /// The guest kernel.
     pub kernel: Kernel,
+    /// It controls the other domains.
+    pub control: bool,
     /// An initial RAM disk.
     pub ramdisk: Option<PathBuf>,
     /// The guest kernel's command line.

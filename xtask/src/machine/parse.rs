@@ -3,7 +3,7 @@
 use super::{
     Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, MACHINE_MEMORY, MAX_CPUS, Machine, Memory, Mistakes,
     Overrides, hypervisor_memory,
-    reader::{Located, Notes, Section, Wrong, choice, number, text},
+    reader::{Located, Notes, Section, Wrong, choice, flag, number, text},
     scheduling::{self, PartialScheduling},
 };
 use crate::{build, kernel_file, paths, qemu::DEBUG_EXIT_PORT};
@@ -38,6 +38,7 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     file.finish();
 
     check_names(&domains, notes);
+    check_control(&domains, notes);
     if let Some(memory) = memory {
         check_memory(&domains, &memory, notes);
     }
@@ -116,6 +117,7 @@ struct PartialDomain {
     line: usize,
     name: Option<Located<String>>,
     kernel: Option<Located<Kernel>>,
+    control: Option<Located<bool>>,
     ramdisk: Option<Located<PathBuf>>,
     command_line: Option<Located<String>>,
     memory: Option<Located<Memory>>,
@@ -128,6 +130,7 @@ impl PartialDomain {
         Some(Domain {
             name: self.name?.value,
             kernel: self.kernel?.value,
+            control: self.control.is_some_and(|control| control.value),
             ramdisk: self.ramdisk.map(|ramdisk| ramdisk.value),
             command_line: self.command_line.map(|line| line.value).unwrap_or_default(),
             memory: self.memory?.value,
@@ -168,6 +171,7 @@ fn read_domain(mut section: Section<'_, '_>, folder: &Path) -> PartialDomain {
         line: section.line(),
         name: section.required("name", "the domain's name", name),
         kernel: section.required("kernel", "an ELF file, or guest:NAME", |value| kernel(value, folder)),
+        control: section.optional("control", flag),
         ramdisk: section.optional("ramdisk", |value| ramdisk(value, folder)),
         command_line: section.optional("command_line", command_line),
         memory: section.required("memory", &amounts, |value| memory(value, least, most)),
@@ -236,6 +240,14 @@ fn check_names(domains: &[PartialDomain], notes: &Notes<'_>) {
             let problem = format!("{:?} is also the name of the domain of line {}", name.value, first.line);
             notes.add(name.line, "domain.name", problem, "another name");
         }
+    }
+}
+
+fn check_control(domains: &[PartialDomain], notes: &Notes<'_>) {
+    let mut controls = domains.iter().filter_map(|domain| domain.control.as_ref()).filter(|control| control.value);
+    if let (Some(first), Some(second)) = (controls.next(), controls.next()) {
+        let problem = format!("the domain of line {} has control already", first.line);
+        notes.add(second.line, "domain.control", problem, "one domain at most");
     }
 }
 

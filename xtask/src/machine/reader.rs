@@ -157,17 +157,17 @@ pub fn text(value: &DeValue<'_>) -> Result<String, Wrong> {
     value.as_str().map(str::to_owned).ok_or_else(|| Wrong::expected("a text in double quotes"))
 }
 
+/// Reads a truth value.
+pub fn flag(value: &DeValue<'_>) -> Result<bool, Wrong> {
+    value.as_bool().ok_or_else(|| Wrong::expected("true or false"))
+}
+
 /// Reads a whole number between two bounds, both included.
 pub fn number(value: &DeValue<'_>, least: u32, most: u32) -> Result<u32, Wrong> {
     let number = value.as_integer().and_then(|number| u32::from_str_radix(number.as_str(), number.radix()).ok());
     number
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| Wrong::expected(format!("a whole number from {least} to {most}")))
-}
-
-/// Reads `true` or `false`.
-pub fn flag(value: &DeValue<'_>) -> Result<bool, Wrong> {
-    value.as_bool().ok_or_else(|| Wrong::expected("true or false"))
 }
 
 /// Reads one of several words.

@@ -106,6 +106,18 @@ fn missing_fields_are_reported() {
 }
 
 #[test]
+fn one_domain_at_most_has_control() {
+    assert_eq!(parse(GOOD).unwrap().domains.iter().filter(|domain| domain.control).count(), 0);
+    let one = parse(&GOOD.replace("vcpus = 4", "control = true")).unwrap();
+    assert_eq!(one.domains.iter().map(|domain| domain.control).collect::<Vec<_>>(), [false, true]);
+    let two = GOOD.replace("vcpus = 4", "control = true").replace("\"32 MiB\"\n", "\"32 MiB\"\ncontrol = true\n");
+    assert_eq!(
+        parse(&two).unwrap_err().list.iter().map(Mistake::to_string).collect::<Vec<_>>(),
+        ["20: domain.control: the domain of line 13 has control already; expected one domain at most"]
+    );
+}
+
+#[test]
 fn missing_and_malformed_sections_are_reported() {
     let shown = |text: &str| parse(text).unwrap_err().list.iter().map(Mistake::to_string).collect::<Vec<_>>();
     assert_eq!(
@@ -132,6 +144,7 @@ fn values_of_the_wrong_kind_or_size_are_reported() {
     let cases = [
         ("cpus = 2", "cpus = \"2\"", "6: machine.cpus: found \"2\"; expected a whole number from 1 to 8"),
         ("cpus = 2", "cpus = 0", "6: machine.cpus: found 0; expected a whole number from 1 to 8"),
+        ("vcpus = 4", "control = 1", "19: domain.control: found 1; expected true or false"),
         ("vcpus = 4", "vcpus = 33", "19: domain.vcpus: found 33; expected a whole number from 1 to 32"),
         ("vcpus = 4", "vcpus = -1", "19: domain.vcpus: found -1; expected a whole number from 1 to 32"),
         (

@@ -7,9 +7,9 @@ use crate::stories::*;
 pub struct Story {
     /// One word.
     pub name: &'static str,
-    /// `abi`, `mmu`, `events`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `pair`: parts of stories that several domains
-    /// tell together. `crash`: the domain is killed.
-    /// `boot`: for a machine made for it.
+    /// `abi`, `mmu`, `events`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `pair`: parts of
+    /// stories that several domains tell together. `crash`: the domain is killed. `boot`: for a machine made for it.
+    /// `domains`: told by the control domain; `child`: by those that it makes.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -372,6 +372,19 @@ stories! {
     boot {
         "ramdisk": ramdisk::ramdisk,
         "spin": sched::spin,
+    }
+    domains {
+        "domains-life": domains::life::from_create_to_destroy,
+        "domains-pauses": domains::life::pauses,
+        "domains-foreign-frames": domains::foreign::outlives_its_domain,
+        "domains-foreign-rules": domains::foreign::rules,
+        "domains-refusals": domains::refusals::with_control,
+        "domains-unprivileged": domains::refusals::without_control,
+        "domains-hundred": domains::many::hundred,
+    }
+    child {
+        "child-sleeper": domains::child::sleeper,
+        "child-busy": domains::child::busy,
     }
 }
 

@@ -54,6 +54,12 @@ impl MachineState {
         MachineState { fpu, selectors: cpu.selectors, fs_base, gs_base, gs_base_inactive }
     }
 
+    /// What the CPU will hold for the vCPU, the FPU's registers apart.
+    pub fn context(&self) -> CpuContext {
+        let bases = [self.fs_base, self.gs_base, self.gs_base_inactive];
+        CpuContext { selectors: self.selectors, bases, fpu: None }
+    }
+
     /// DS, ES, FS, GS as they will be loaded.
     pub fn selectors(&self) -> [u16; 4] {
         self.selectors

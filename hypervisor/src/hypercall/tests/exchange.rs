@@ -193,7 +193,7 @@ fn frames_are_flushed_before_the_domain_gets_them_back() {
 fn two_mebibytes_are_one_step() {
     let machine = Machine::<true>::new(3000, fake::CPUS as u32);
     let world = &mut World::new(&machine);
-    world.fake.domains[1].max_pages = 2000;
+    world.fake.set_max_pages(1, 2000);
     world.put_extents(extents(INPUTS, 1, 9), &[]);
     assert_eq!(world.result(number::MEMORY_OP, &[XENMEM_INCREASE_RESERVATION.into(), REQUEST]), 1);
     let block = world.fake.word(INPUTS);

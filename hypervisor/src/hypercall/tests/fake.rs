@@ -3,9 +3,10 @@
 //! The arguments of calls are in a window of guest memory; any other address faults. Copies and allocations fail when a
 //! test says so. Domain 0 has privilege over domain 1 and two device frames.
 
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use std::boxed::Box;
+use std::rc::Rc;
 use std::string::{String, ToString};
 use std::sync::Arc;
 use std::vec;
@@ -21,7 +22,7 @@ use crate::emulate::SegmentBase;
 use crate::event::tests::Pages;
 use crate::event::{Events, Kick, Rights};
 use crate::guest::{Fault, GuestCopy, check_span};
-use crate::hypercall::{DomainView, Parked, Platform};
+use crate::hypercall::{DomainView, Facts, MachineFacts, NewDomain, Parked, Platform, Target};
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::flush::CpuSet;
 use crate::mm::m2p;
@@ -111,8 +112,88 @@ pub struct Domain {
     pub first: Vec<Mfn>,
     /// The frame it shares with the hypervisor.
     pub shared_mfn: Mfn,
-    pub max_pages: u64,
+    pub facts: Rc<Cell<Facts>>,
     pub events: Arc<Events>,
+}
+
+/// A domain in the hands of the control domain.
+pub struct FakeTarget {
+    id: DomainId,
+    facts: Rc<Cell<Facts>>,
+    events: Arc<Events>,
+}
+
+impl FakeTarget {
+    fn change(&self, change: impl FnOnce(&mut Facts)) {
+        let mut facts = self.facts.get();
+        change(&mut facts);
+        self.facts.set(facts);
+    }
+}
+
+impl Target for FakeTarget {
+    fn id(&self) -> DomainId {
+        self.id
+    }
+
+    fn facts(&self) -> Facts {
+        self.facts.get()
+    }
+
+    fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    fn set_max_pages(&self, pages: u64) {
+        self.change(|facts| facts.max_pages = pages);
+    }
+
+    fn set_handle(&self, handle: [u8; 16]) {
+        self.change(|facts| facts.handle = handle);
+    }
+}
+
+/// The platform as another domain's.
+pub struct InNameOf<'b, 'a> {
+    fake: &'b mut Fake<'a>,
+    caller: usize,
+}
+
+impl<'b, 'a> InNameOf<'b, 'a> {
+    fn new(fake: &'b mut Fake<'a>, domain: DomainId) -> InNameOf<'b, 'a> {
+        let caller = core::mem::replace(&mut fake.domain, usize::from(domain.0));
+        InNameOf { fake, caller }
+    }
+}
+
+impl Drop for InNameOf<'_, '_> {
+    fn drop(&mut self) {
+        self.fake.domain = self.caller;
+    }
+}
+
+impl Effects for InNameOf<'_, '_> {
+    type Tables = Memory<true>;
+
+    fn mmu(&self) -> &Mmu<'_, Memory<true>> {
+        self.fake.mmu()
+    }
+
+    fn space(&self) -> Space<'_> {
+        self.fake.space()
+    }
+
+    fn frames(&self) -> &dyn FramesLock {
+        self.fake.frames()
+    }
+
+    fn retire(&mut self, freed: &mut Freed) {
+        self.fake.retire(freed);
+    }
+
+    fn flush(&mut self, cpus: CpuSet) {
+        self.fake.flush(cpus);
+    }
 }
 
 /// What a CPU has loaded.
@@ -137,6 +218,8 @@ pub struct Record {
     pub complaints: Vec<String>,
     pub kicks: Vec<(DomainId, VcpuId)>,
     pub timers: Vec<Option<u64>>,
+    pub created: Vec<NewDomain>,
+    pub hypercall_pages: Vec<Mfn>,
 }
 
 pub struct Fake<'a> {
@@ -174,7 +257,14 @@ impl<'a> Fake<'a> {
                 frames: Frames(RefCell::new(frames)),
                 first: vec![],
                 shared_mfn,
-                max_pages: MAX_FRAMES,
+                facts: Rc::new(Cell::new(Facts {
+                    max_pages: MAX_FRAMES,
+                    shared_info: shared_mfn,
+                    handle: [7; 16],
+                    dying: false,
+                    shutdown: None,
+                    paused: false,
+                })),
                 events: events(DomainId(id)),
             }
         };
@@ -206,6 +296,10 @@ impl<'a> Fake<'a> {
             }
         }
         fake
+    }
+
+    pub fn set_max_pages(&mut self, domain: u16, pages: u64) {
+        self.target(DomainId(domain)).unwrap().set_max_pages(pages);
     }
 
     /// Stores an argument, whatever fails.
@@ -284,7 +378,7 @@ impl<'a> Fake<'a> {
         assert_eq!(self.allocator.free_frames() + owned, self.allocator.total_frames(), "of {:?}", table.end());
         for (domain, allocated) in self.domains.iter().zip(allocated) {
             assert_eq!(domain.frames.0.borrow().allocated(), allocated);
-            assert!(allocated <= domain.max_pages);
+            assert!(allocated <= domain.facts.get().max_pages);
         }
     }
 }
@@ -360,10 +454,15 @@ impl Parked for FakeParked {
     fn load(&mut self, cpu: &CpuContext) {
         self.cpu = Some(*cpu);
     }
+
+    fn save(&self) -> CpuContext {
+        self.cpu.unwrap_or(CpuContext { selectors: [0; 4], bases: [0; 3], fpu: None })
+    }
 }
 
 impl Platform for Fake<'_> {
     type Parked = FakeParked;
+    type Target = FakeTarget;
 
     fn now(&mut self) -> u64 {
         self.now
@@ -406,12 +505,8 @@ impl Platform for Fake<'_> {
     }
 
     fn domain(&self) -> DomainView {
-        let max_pages = self.domains[self.domain].max_pages;
-        DomainView { vcpus: 3, max_pages, handle: [7; 16] }
-    }
-
-    fn domain_exists(&self, id: DomainId) -> bool {
-        usize::from(id.0) < DOMAINS
+        let Facts { max_pages, handle, .. } = self.domains[self.domain].facts.get();
+        DomainView { vcpus: 3, max_pages, handle }
     }
 
     fn events_of(&self, id: DomainId) -> Option<Arc<Events>> {
@@ -481,7 +576,7 @@ impl Platform for Fake<'_> {
 
     fn page_owner(&self, id: DomainId) -> Result<DomainId, Errno> {
         match self.domain {
-            _ if !self.domain_exists(id) => Err(Errno::ESRCH),
+            _ if usize::from(id.0) >= DOMAINS => Err(Errno::ESRCH),
             0 => Ok(id),
             _ => Err(Errno::EPERM),
         }
@@ -489,9 +584,9 @@ impl Platform for Fake<'_> {
 
     fn populate(&mut self, order: u8) -> Option<Mfn> {
         let (count, table) = (1 << order, self.mmu.frames);
-        let Domain { frames, max_pages, .. } = &self.domains[self.domain];
+        let Domain { frames, facts, .. } = &self.domains[self.domain];
         let mut frames = frames.0.try_borrow_mut().expect("no lock is held");
-        if self.allocations.fails() || frames.allocated() + count > *max_pages {
+        if self.allocations.fails() || frames.allocated() + count > facts.get().max_pages {
             return None;
         }
         let block = self.allocator.alloc(&table, order)?;
@@ -519,6 +614,77 @@ impl Platform for Fake<'_> {
         for index in 0..<Memory<true> as PageTableMem>::ENTRIES {
             self.machine.memory.write(to, index, self.machine.memory.read(from, index));
         }
+    }
+
+    fn fill_hypercall_page(&mut self, mfn: Mfn) {
+        assert_eq!(self.frame_type(mfn), Some(FrameType::Writable));
+        self.record.hypercall_pages.push(mfn);
+    }
+
+    fn is_privileged(&self) -> bool {
+        self.domain == 0
+    }
+
+    fn machine(&self) -> MachineFacts {
+        let (total_pages, free_pages) = (self.allocator.total_frames(), self.allocator.free_frames());
+        MachineFacts { cpus: CPUS as u32, khz: 1_000_000, total_pages, free_pages }
+    }
+
+    fn target(&mut self, id: DomainId) -> Option<FakeTarget> {
+        let Domain { facts, events, .. } = self.domains.get(usize::from(id.0))?;
+        Some(FakeTarget { id, facts: facts.clone(), events: events.clone() })
+    }
+
+    fn target_from(&mut self, id: DomainId) -> Option<FakeTarget> {
+        self.target(id)
+    }
+
+    fn memory_of(&mut self, target: &FakeTarget) -> impl Effects<Tables = Memory<true>> {
+        InNameOf::new(self, target.id)
+    }
+
+    fn populate_for(&mut self, target: &FakeTarget, order: u8) -> Option<Mfn> {
+        InNameOf::new(self, target.id).fake.populate(order)
+    }
+
+    fn create(&mut self, new: &NewDomain) -> Result<DomainId, Errno> {
+        let id = new.id.unwrap_or(DomainId(DOMAINS as u16));
+        if self.target(id).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        self.record.created.push(*new);
+        Ok(id)
+    }
+
+    fn destroy(&mut self, target: &FakeTarget) -> bool {
+        // Once more, as if that were what takes its time.
+        let done = target.facts().dying;
+        target.change(|facts| facts.dying = true);
+        done
+    }
+
+    fn pause(&mut self, target: &FakeTarget) -> Result<(), Errno> {
+        if target.facts().paused {
+            return Err(Errno::EOVERFLOW);
+        }
+        target.change(|facts| facts.paused = true);
+        Ok(())
+    }
+
+    fn unpause(&mut self, target: &FakeTarget) -> Result<(), Errno> {
+        if !target.facts().paused {
+            return Err(Errno::EINVAL);
+        }
+        target.change(|facts| facts.paused = false);
+        Ok(())
+    }
+
+    fn take_vcpu(&mut self, target: &FakeTarget, id: VcpuId) -> Option<FakeParked> {
+        InNameOf::new(self, target.id).fake.take_parked(id)
+    }
+
+    fn give_vcpu(&mut self, _: &FakeTarget, vcpu: FakeParked) {
+        self.park(vcpu);
     }
 
     fn complain(&mut self, what: fmt::Arguments<'_>) {

@@ -38,6 +38,7 @@ pub fn measure(rows: &mut Vec<Row>) -> Result<bool> {
     machine.domains.push(Domain {
         name: "alpha".to_owned(),
         kernel: Kernel::Built("demo".to_owned()),
+        control: false,
         ramdisk: None,
         command_line: "name=alpha".to_owned(),
         memory: Memory::mib(32),

@@ -102,6 +102,7 @@ fn machine(options: &str) -> Machine {
     let guest = Domain {
         name: GUEST.to_owned(),
         kernel: Kernel::Built(GUEST.to_owned()),
+        control: false,
         ramdisk: None,
         command_line: options.to_owned(),
         memory: Memory::mib(64),

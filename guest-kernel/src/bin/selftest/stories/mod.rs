@@ -8,6 +8,7 @@ pub mod console;
 pub mod control;
 pub mod cpuid;
 pub mod crash;
+pub mod domains;
 pub mod event;
 pub mod frame;
 pub mod frames;

@@ -1,0 +1,192 @@
+//! The calls of the control domain: `domctl`, `sysctl`, and `memory_op` about another domain. Headers: `domctl.h`,
+//! `sysctl.h`, `memory.h`.
+
+use crate::hypercall::{self, Answer};
+use core::mem::{offset_of, size_of};
+use pv_abi::domctl::{
+    CreateDomain, Domctl, GetDomainInfo, HypercallInit, MaxMem, VcpuContext, XEN_DOMCTL_CREATEDOMAIN,
+    XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_HYPERCALL_INIT,
+    XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SETVCPUCONTEXT,
+    XEN_DOMCTL_UNPAUSEDOMAIN,
+};
+use pv_abi::errno::Errno;
+use pv_abi::hypercall as number;
+use pv_abi::memory::{MemoryReservation, XENMEM_POPULATE_PHYSMAP};
+use pv_abi::sysctl::{
+    GetDomainInfoList, PhysInfo, Sysctl, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
+    XEN_SYSCTL_PHYSINFO,
+};
+use pv_abi::vcpu::VcpuGuestContext;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// A payload of `domctl` or `sysctl`, or none.
+pub trait Payload: FromBytes + IntoBytes + KnownLayout + Immutable + Copy {}
+
+impl<T: FromBytes + IntoBytes + KnownLayout + Immutable + Copy> Payload for T {}
+
+/// A request of `domctl`; the payload is what its command says.
+///
+/// # Panics
+/// If the payload is larger than there is room for.
+pub fn request<T: Payload>(command: u32, domain: u16, payload: T) -> Domctl {
+    let mut request =
+        Domctl { cmd: command, interface_version: XEN_DOMCTL_INTERFACE_VERSION, domain, ..Domctl::default() };
+    request.u.as_mut_bytes()[..size_of::<T>()].copy_from_slice(payload.as_bytes());
+    request
+}
+
+/// Makes a request, whatever it names.
+///
+/// # Errors
+/// The call's.
+///
+/// # Safety
+/// Memory that the payload names is the caller's, for what the command does with it.
+pub unsafe fn domctl(request: &mut Domctl) -> Answer {
+    // SAFETY: the structure is ours; the rest is the caller's promise.
+    unsafe { hypercall::call(number::DOMCTL, [(&raw mut *request) as u64, 0, 0, 0, 0]) }
+}
+
+/// Reads the payload of an answer.
+fn payload<T: Payload>(words: &[u64; 16]) -> T {
+    T::read_from_prefix(words.as_bytes()).expect("payloads fit").0
+}
+
+/// A command about a domain that has no payload, or none with addresses.
+fn command<T: Payload>(command: u32, domain: u16, payload: T) -> Answer {
+    // SAFETY: no address is in the payload: callers are below.
+    unsafe { domctl(&mut request(command, domain, payload)) }
+}
+
+/// Creates a domain with `vcpus` vCPUs and no memory. Its number is `id`, or for 0 any that is free.
+///
+/// # Errors
+/// The call's.
+pub fn create_domain(id: u16, config: CreateDomain) -> Result<u16, Errno> {
+    let mut request = request(XEN_DOMCTL_CREATEDOMAIN, id, config);
+    // SAFETY: no address is in the payload.
+    unsafe { domctl(&mut request) }.map(|_| request.domain)
+}
+
+/// Ends a domain.
+///
+/// # Errors
+/// The call's.
+pub fn destroy_domain(id: u16) -> Answer {
+    command(XEN_DOMCTL_DESTROYDOMAIN, id, ())
+}
+
+/// Pauses a domain once more.
+///
+/// # Errors
+/// The call's.
+pub fn pause_domain(id: u16) -> Answer {
+    command(XEN_DOMCTL_PAUSEDOMAIN, id, ())
+}
+
+/// Ends one pause.
+///
+/// # Errors
+/// The call's.
+pub fn unpause_domain(id: u16) -> Answer {
+    command(XEN_DOMCTL_UNPAUSEDOMAIN, id, ())
+}
+
+/// Sets how many pages a domain may have.
+///
+/// # Errors
+/// The call's.
+pub fn set_max_pages(id: u16, pages: u64) -> Answer {
+    command(XEN_DOMCTL_MAX_MEM, id, MaxMem { max_memkb: pages << 2 })
+}
+
+/// Fills a page of a domain with hypercall stubs.
+///
+/// # Errors
+/// The call's.
+pub fn fill_hypercall_page(id: u16, frame: u64) -> Answer {
+    command(XEN_DOMCTL_HYPERCALL_INIT, id, HypercallInit { gmfn: frame })
+}
+
+/// What there is to tell of the domain with the least number from `id` up.
+///
+/// # Errors
+/// The call's.
+pub fn domain_info(id: u16) -> Result<GetDomainInfo, Errno> {
+    let mut request = request(XEN_DOMCTL_GETDOMAININFO, id, ());
+    // SAFETY: no address is in the payload.
+    unsafe { domctl(&mut request) }.map(|_| payload(&request.u))
+}
+
+/// Gives a vCPU the state to start from.
+///
+/// # Errors
+/// The call's.
+pub fn set_context(id: u16, vcpu: u32, context: &VcpuGuestContext) -> Answer {
+    let payload = VcpuContext { vcpu, ctxt: (&raw const *context) as u64, ..VcpuContext::default() };
+    // SAFETY: the call only reads the context.
+    unsafe { domctl(&mut request(XEN_DOMCTL_SETVCPUCONTEXT, id, payload)) }
+}
+
+/// Reads a vCPU's state.
+///
+/// # Errors
+/// The call's.
+pub fn read_context(id: u16, vcpu: u32, context: &mut VcpuGuestContext) -> Answer {
+    let payload = VcpuContext { vcpu, ctxt: (&raw mut *context) as u64, ..VcpuContext::default() };
+    // SAFETY: the call writes one context, which is borrowed for it.
+    unsafe { domctl(&mut request(XEN_DOMCTL_GETVCPUCONTEXT, id, payload)) }
+}
+
+/// A request of `sysctl`.
+fn sysctl(command: u32, fill: impl FnOnce(&mut [u8])) -> Result<Sysctl, Errno> {
+    let mut request = Sysctl { cmd: command, interface_version: XEN_SYSCTL_INTERFACE_VERSION, ..Sysctl::default() };
+    fill(request.u.as_mut_bytes());
+    // SAFETY: the structure is ours; addresses in the payload are those of exclusive borrows, of the lengths named.
+    unsafe { hypercall::call(number::SYSCTL, [(&raw mut request) as u64, 0, 0, 0, 0]) }.map(|_| request)
+}
+
+/// What there is to tell of the machine.
+///
+/// # Errors
+/// The call's.
+pub fn physical_info() -> Result<PhysInfo, Errno> {
+    sysctl(XEN_SYSCTL_PHYSINFO, |_| {}).map(|request| payload(&request.u))
+}
+
+/// Fills `list` with what there is to tell of the domains from `first` up; how many there were.
+///
+/// # Errors
+/// The call's.
+pub fn domain_list(first: u16, list: &mut [GetDomainInfo]) -> Result<usize, Errno> {
+    let payload = GetDomainInfoList {
+        first_domain: first,
+        max_domains: u32::try_from(list.len()).unwrap_or(u32::MAX),
+        buffer: list.as_mut_ptr() as u64,
+        ..GetDomainInfoList::default()
+    };
+    let request = sysctl(XEN_SYSCTL_GETDOMAININFOLIST, |bytes| {
+        bytes[..size_of::<GetDomainInfoList>()].copy_from_slice(payload.as_bytes());
+    })?;
+    let (done, _) = u32::read_from_prefix(&request.u.as_bytes()[offset_of!(GetDomainInfoList, num_domains)..])
+        .expect("the payload is in the request");
+    Ok(done as usize)
+}
+
+/// Adds extents of 2^`order` frames to a domain at the pseudo-physical frames that `frames` names; it receives each one's
+/// first machine frame. The answer is how many were added.
+///
+/// # Errors
+/// The call's.
+pub fn populate(domain: u16, frames: &mut [u64], order: u32) -> Answer {
+    let argument = MemoryReservation {
+        extent_start: frames.as_mut_ptr() as u64,
+        nr_extents: frames.len() as u64,
+        extent_order: order,
+        mem_flags: 0,
+        domid: domain,
+        _pad: [0; 3],
+    };
+    // SAFETY: the call writes the list, and no frame is taken away.
+    unsafe { hypercall::memory_op(XENMEM_POPULATE_PHYSMAP, (&raw const argument) as u64) }
+}

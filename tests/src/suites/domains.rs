@@ -1,0 +1,56 @@
+//! Suite `domains`: the control domain creates, builds, watches and ends others. Its ramdisk is the self-test's own ELF
+//! file: the kernel of its children.
+
+use crate::{
+    context::{Context, log_file},
+    guest::{Outcome, Verdict, stories},
+    running::Running,
+    scenario::{LIMIT, domain, machine},
+    suite::{Ending, Test},
+    telling::{self, Shape},
+};
+use anyhow::{Result, bail};
+use xtask::{
+    archive, build,
+    machine::{Domain, Machine, Memory},
+};
+
+/// The suite, and that of its stories.
+const SUITE: &str = "domains";
+
+/// Told by a domain that has no control.
+const UNPRIVILEGED: &str = "domains-unprivileged";
+
+/// Memory of the machine; a hundred children have 400 MiB of it.
+const MEMORY: Memory = Memory::gib(1);
+
+/// One test for each story.
+///
+/// # Errors
+/// When the list of stories can't be read.
+pub fn tests() -> Result<Vec<Test>> {
+    let test = |story: String| Test::machine(SUITE, story.clone(), move |context| judge(&story, context));
+    Ok(stories::of_suite(SUITE)?.into_iter().map(test).collect())
+}
+
+fn judge(story: &str, context: &Context) -> Result<Ending> {
+    let verdict = if story == UNPRIVILEGED {
+        telling::tell(SUITE, story, Shape::SINGLE, context)
+    } else {
+        with_control(story, context).unwrap_or_else(Verdict::silence)
+    };
+    if verdict.outcome == Outcome::Pass { Ok(Ending::Passed) } else { bail!("{verdict}") }
+}
+
+/// Tells a story in the control domain of a machine with two CPUs.
+fn with_control(story: &str, context: &Context) -> Result<Verdict> {
+    let built = &context.pavise()?.built;
+    let teller = domain("control", "selftest", &format!("story={story}"), telling::MEMORY);
+    let teller = Domain { control: true, ramdisk: Some(build::guest("selftest")), ..teller };
+    let machine = Machine { cpus: 2, memory: MEMORY, ..machine(vec![teller]) };
+    let archive = archive::make(&machine, built)?;
+    let mut running = Running::boot(context, &machine, &archive, &log_file(&format!("{SUITE}/{story}")), LIMIT)?;
+    let ended = running.end();
+    let verdict = Verdict::find(story, &running.output());
+    Ok(verdict.explained(|| format!("the machine's end is {ended:?}; {}", running.last_words())))
+}
