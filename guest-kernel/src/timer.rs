@@ -15,7 +15,8 @@ static FIRED: [AtomicU32; vcpu::LIMIT] = [const { AtomicU32::new(0) }; vcpu::LIM
 /// The hypervisor's; `EEXIST` if the vCPU has its port.
 pub fn init() -> Result<u32, Errno> {
     let id = vcpu::current();
-    let port = event::bind_virq(VIRQ_TIMER, id, |_| _ = FIRED[vcpu::current() as usize].fetch_add(1, Ordering::SeqCst))?;
+    let port =
+        event::bind_virq(VIRQ_TIMER, id, |_| _ = FIRED[vcpu::current() as usize].fetch_add(1, Ordering::SeqCst))?;
     hypercall::stop_periodic_timer(id)?;
     Ok(port)
 }

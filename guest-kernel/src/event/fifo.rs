@@ -145,12 +145,17 @@ mod tests {
         let domain = Domain::default();
         domain.queue(7, &[1, 2, 3]);
         let mut taken = Vec::new();
-        take(&domain.control, &domain.heads, |port| domain.words.get(port as usize), |port| {
-            if port == 1 {
-                domain.queue(0, &[10]);
-            }
-            taken.push(port);
-        });
+        take(
+            &domain.control,
+            &domain.heads,
+            |port| domain.words.get(port as usize),
+            |port| {
+                if port == 1 {
+                    domain.queue(0, &[10]);
+                }
+                taken.push(port);
+            },
+        );
         assert_eq!(taken, [1, 10, 2, 3]);
     }
 

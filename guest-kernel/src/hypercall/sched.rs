@@ -2,9 +2,7 @@
 
 use super::{Answer, call};
 use pv_abi::hypercall as number;
-use pv_abi::sched::{
-    SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SchedPoll, SchedShutdown,
-};
+use pv_abi::sched::{SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SchedPoll, SchedShutdown};
 
 /// Lets other vCPUs run (`SCHEDOP_yield`).
 pub fn yield_now() -> Answer {

@@ -33,7 +33,9 @@ pub use direct::DIRECT_MAP;
 pub use frames::Frame;
 pub use heap::heap_size;
 pub use kernel::KERNEL_PAGES;
-pub use numbers::{address_of_frame, entry, machine_frame, machine_frame_at, machine_frame_behind, mapped_end, pseudo_physical_frame};
+pub use numbers::{
+    address_of_frame, entry, machine_frame, machine_frame_at, machine_frame_behind, mapped_end, pseudo_physical_frame,
+};
 pub use space::{Access, Denied, Space, Touched, USER_END};
 
 pub(crate) use heap::init;

@@ -57,7 +57,10 @@ pub fn context(id: u32, entry: fn(u32) -> !) -> Box<VcpuGuestContext> {
 }
 
 /// The first code of a vCPU. A zero frame pointer, from the context, ends backtraces.
-#[allow(improper_ctypes_definitions, reason = "both sides are Rust; the convention is for the registers of the context")]
+#[allow(
+    improper_ctypes_definitions,
+    reason = "both sides are Rust; the convention is for the registers of the context"
+)]
 extern "sysv64" fn begin(entry: fn(u32) -> !, id: u64) -> ! {
     entry(u32::try_from(id).unwrap_or(0))
 }

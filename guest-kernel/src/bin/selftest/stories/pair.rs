@@ -25,7 +25,8 @@ fn now() -> u64 {
 /// A number on the command line.
 fn number(name: &str) -> Result<u16, Ending> {
     let text = cmdline::option(command_line(), name);
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| Ending::Fail(alloc::format!("no {name}= on the command line")))
+    text.and_then(|text| text.parse().ok())
+        .ok_or_else(|| Ending::Fail(alloc::format!("no {name}= on the command line")))
 }
 
 /// Waits for an event, and takes it.

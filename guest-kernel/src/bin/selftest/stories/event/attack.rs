@@ -8,9 +8,7 @@ use alloc::vec::Vec;
 use guest_kernel::{event, hypercall, vcpu};
 use pv_abi::domid::DOMID_SELF;
 use pv_abi::errno::Errno;
-use pv_abi::event::{
-    EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindVirq, EvtchnExpandArray, EvtchnInitControl,
-};
+use pv_abi::event::{EvtchnAllocUnbound, EvtchnBindInterdomain, EvtchnBindVirq, EvtchnExpandArray, EvtchnInitControl};
 use pv_abi::hypercall::EVENT_CHANNEL_OP;
 
 const PENDING: u32 = 1 << 31;
@@ -109,7 +107,7 @@ pub fn one_page() -> Told {
 pub fn resets() -> Told {
     for _ in 0..50 {
         let pages = Pages::new()?;
-        pages.fill(|port| LINKED | (port + 1) % 1024);
+        pages.fill(|port| LINKED | ((port + 1) % 1024));
         pages.provoke()?;
         equal("reset", hypercall::reset_ports(DOMID_SELF), Ok(()))?;
         equal("send", hypercall::send(pages.ports[0]), Err(Errno::EINVAL))?;

@@ -58,7 +58,10 @@ pub fn fifo() -> Told {
     holds("all of them", ports.len() == PORTS as usize - 16)?;
     all_once(&ports)?;
     all_once(&ports)?;
-    holds("words are clean", ports.iter().all(|port| {
-        event::fifo_word(*port).is_some_and(|word| word.load(SeqCst) & (fifo::PENDING | fifo::LINKED) == 0)
-    }))
+    holds(
+        "words are clean",
+        ports.iter().all(|port| {
+            event::fifo_word(*port).is_some_and(|word| word.load(SeqCst) & (fifo::PENDING | fifo::LINKED) == 0)
+        }),
+    )
 }

@@ -10,12 +10,12 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use guest_kernel::hypercall::mmuext::new_user_base;
 use guest_kernel::hypercall::{self, register_callback};
 use guest_kernel::paging::USER;
+use guest_kernel::sync::Mutex;
 use guest_kernel::trap::{self, TrapFrame};
 use pv_abi::hypercall::IRET;
 use pv_abi::trap::{
     CALLBACKTYPE_SYSCALL, CallbackFlags, FLAT_KERNEL_CS, FLAT_KERNEL_SS, FLAT_USER_CS, FLAT_USER_SS, IretContext,
 };
-use guest_kernel::sync::Mutex;
 
 /// Where the program is.
 pub const CODE: u64 = 0x40_0000;

@@ -71,9 +71,11 @@ fn pattern(id: u32, round: u64, words: usize) -> State {
     let seed = u64::from(id) << 56 | round << 16;
     let word = |at: usize| (seed | at as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     State {
-        vectors: core::array::from_fn(|vector| core::array::from_fn(|at| if at < words { word(4 * vector + at) } else { 0 })),
+        vectors: core::array::from_fn(|vector| {
+            core::array::from_fn(|at| if at < words { word(4 * vector + at) } else { 0 })
+        }),
         mxcsr: 0x1f80 | (id & 3) << 13,
-        x87_control: 0x037f | (id as u16 & 3) << 10,
+        x87_control: 0x037f | [0, 1, 2, 3][id as usize % 4] << 10,
     }
 }
 
@@ -83,9 +85,7 @@ fn spoilt(id: u32, with_avx: bool) -> usize {
         let want = pattern(id, *round, if with_avx { 4 } else { 2 });
         let mut found = want;
         // SAFETY: kernel code uses none of these registers; the calls read nothing.
-        unsafe {
-            if with_avx { hold_avx(&raw mut found, 25, 0) } else { hold_sse(&raw mut found, 25, 0) }
-        }
+        unsafe { if with_avx { hold_avx(&raw mut found, 25, 0) } else { hold_sse(&raw mut found, 25, 0) } }
         found != want
     });
     rounds.count()
@@ -100,9 +100,8 @@ fn enable_avx() -> bool {
     }
     let cr4 = probe::cr4().unwrap_or(0) | OSXSAVE;
     // SAFETY: the bit allows xsetbv, which then enables registers that kernel code doesn't use.
-    let caught = unsafe {
-        catch!(["mov cr4, {cr4}", "mov eax, 7", "xsetbv"] cr4 = in(reg) cr4, in("ecx") 0, in("edx") 0,)
-    };
+    let caught =
+        unsafe { catch!(["mov cr4, {cr4}", "mov eax, 7", "xsetbv"] cr4 = in(reg) cr4, in("ecx") 0, in("edx") 0,) };
     caught.is_none()
 }
 

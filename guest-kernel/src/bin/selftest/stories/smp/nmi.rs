@@ -1,7 +1,7 @@
 //! Non-maskable interrupts, from one vCPU to another.
 
 use super::{start_all, wait_until};
-use crate::check::{Told, equal, refused, reads, call, holds};
+use crate::check::{Told, call, equal, holds, reads, refused};
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use guest_kernel::{event, hypercall, smp, trap, vcpu};
 use pv_abi::errno::Errno;

@@ -5,9 +5,7 @@ use crate::stories::event::{refusal, start};
 use crate::stories::mmu::ground::Page;
 use guest_kernel::{hypercall, time, vcpu};
 use pv_abi::errno::Errno;
-use pv_abi::vcpu::{
-    RUNSTATE_BLOCKED, RUNSTATE_OFFLINE, RUNSTATE_RUNNING, XEN_RUNSTATE_UPDATE,
-};
+use pv_abi::vcpu::{RUNSTATE_BLOCKED, RUNSTATE_OFFLINE, RUNSTATE_RUNNING, XEN_RUNSTATE_UPDATE};
 
 const MILLISECOND: u64 = 1_000_000;
 
