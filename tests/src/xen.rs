@@ -10,7 +10,7 @@ use std::path::Path;
 use xtask::{
     build,
     qemu::Hardware,
-    xen::{Xen, hardware},
+    xen::{FirstDomain, Xen, hardware},
 };
 
 /// Boots the self-test as the first domain of Xen and lets it tell `story`.
@@ -19,8 +19,9 @@ use xtask::{
 /// When QEMU can't be started.
 pub fn tell(xen: &Xen, story: &str, shape: Shape, log: &Path) -> Result<Verdict> {
     let hardware = Hardware { cpus: shape.cpus, ..hardware(cpu(story)) };
-    let command_line = format!("story={story}");
-    let mut session = xen.boot(&build::guest("selftest"), &command_line, shape.vcpus, &hardware, &[], log, LIMIT)?;
+    let kernel = build::guest("selftest");
+    let domain = FirstDomain { kernel, command_line: &format!("story={story}"), vcpus: shape.vcpus };
+    let mut session = xen.boot(&domain, &hardware, &[], log, LIMIT)?;
     let ended = session.wait_exit();
     let verdict = Verdict::find(story, &session.text());
     Ok(verdict.explained(|| format!("Xen ended with {ended:?}; {}", session.last_words())))

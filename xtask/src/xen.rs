@@ -27,6 +27,16 @@ pub struct Xen {
     kernel: PathBuf,
 }
 
+/// The domain that Xen starts by itself.
+pub struct FirstDomain<'a> {
+    /// Its kernel.
+    pub kernel: PathBuf,
+    /// Its kernel's command line.
+    pub command_line: &'a str,
+    /// Its vCPUs.
+    pub vcpus: u32,
+}
+
 impl Xen {
     /// Finds Xen, or has apt download it. It is not installed.
     ///
@@ -46,16 +56,13 @@ impl Xen {
         &self.kernel
     }
 
-    /// Boots Xen with `guest` as its first domain, with so many vCPUs. `arguments` are more of QEMU's; the output goes to
-    /// the file `log` too.
+    /// Boots Xen with its first domain. `arguments` are more of QEMU's; the output goes to the file `log` too.
     ///
     /// # Errors
     /// When QEMU can't be started.
     pub fn boot(
         &self,
-        guest: &Path,
-        command_line: &str,
-        vcpus: u32,
+        domain: &FirstDomain<'_>,
         hardware: &Hardware,
         arguments: &[String],
         log: &Path,
@@ -64,9 +71,9 @@ impl Xen {
         // The name of a module must have neither a blank nor a comma in it; the path of the repository may.
         let folder = tempfile::tempdir()?;
         let module = folder.path().join("guest");
-        fs::copy(guest, &module).with_context(|| format!("cannot copy {}", guest.display()))?;
-        let module = format!("{} {command_line}", module.display());
-        let mut qemu = hardware.boot_kernel(&self.kernel, &options(vcpus), &module)?;
+        fs::copy(&domain.kernel, &module).with_context(|| format!("cannot copy {}", domain.kernel.display()))?;
+        let module = format!("{} {}", module.display(), domain.command_line);
+        let mut qemu = hardware.boot_kernel(&self.kernel, &options(domain.vcpus), &module)?;
         qemu.args(arguments);
         Ok(Session::start(&qemu, log, limit)?.keeping(folder))
     }

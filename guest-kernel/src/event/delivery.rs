@@ -4,7 +4,7 @@ use super::fifo::{self, Control, Heads};
 use super::two_level;
 use crate::hypercall::{self, deliver_upcalls};
 use crate::memory;
-use crate::paging::{PAGE_BYTES, PAGE_SIZE};
+use crate::paging::PAGE_BYTES;
 use crate::record::{Bits, Page, Record};
 use crate::shared::{page, record};
 use crate::vcpu::{self, LIMIT};
@@ -15,7 +15,9 @@ use pv_abi::errno::Errno;
 
 /// Event words of a page.
 #[repr(C, align(4096))]
-struct Words([AtomicU32; fifo::PORTS_IN_PAGE as usize]);
+struct Words([AtomicU32; IN_PAGE]);
+
+const IN_PAGE: usize = fifo::PORTS_IN_PAGE as usize;
 
 /// All vCPUs' control blocks, in one page.
 #[repr(C, align(4096))]
@@ -24,10 +26,9 @@ struct Controls([ControlSlot; LIMIT]);
 #[repr(C, align(128))]
 struct ControlSlot(Control);
 
-const _: () = assert!(size_of::<Controls>() == PAGE_BYTES);
+const _: () = assert!(size_of::<Controls>() == PAGE_BYTES && size_of::<Words>() == PAGE_BYTES);
 
-const EMPTY: Control = Control::new();
-static CONTROLS: Controls = Controls([const { ControlSlot(EMPTY) }; LIMIT]);
+static CONTROLS: Controls = Controls([const { ControlSlot(Control::new()) }; LIMIT]);
 static HEADS: [Heads; LIMIT] = [const { [const { AtomicU32::new(0) }; 16] }; LIMIT];
 static WORDS: [AtomicPtr<Words>; (fifo::PORTS / fifo::PORTS_IN_PAGE) as usize] =
     [const { AtomicPtr::new(null_mut()) }; (fifo::PORTS / fifo::PORTS_IN_PAGE) as usize];
@@ -49,9 +50,11 @@ pub fn start_fifo(vcpus: u32, ports: u32) -> Result<(), Errno> {
         unsafe { hypercall::init_control(controls, offset, vcpu) }?;
     }
     FIFO.store(true, SeqCst);
-    for (first, slot) in (0..ports).step_by(fifo::PORTS_IN_PAGE as usize).zip(&WORDS) {
-        let word = |index| AtomicU32::new(if was_unmasked(first + index) { 0 } else { fifo::MASKED });
-        let words: &'static Words = Box::leak(Box::new(Words(core::array::from_fn(|index| word(index as u32)))));
+    for (first, slot) in (0..ports).step_by(IN_PAGE).zip(&WORDS) {
+        let words: &'static Words = Box::leak(Box::new(Words([const { AtomicU32::new(fifo::MASKED) }; IN_PAGE])));
+        for (_, word) in (first..).zip(&words.0).filter(|(port, _)| was_unmasked(*port)) {
+            word.store(0, SeqCst);
+        }
         let address = core::ptr::from_ref(words) as u64;
         slot.store(core::ptr::from_ref(words).cast_mut(), SeqCst);
         // SAFETY: the page is never freed, and made of atomics.
@@ -145,5 +148,3 @@ pub(super) fn take(record: &Record, each: impl FnMut(u32)) {
         two_level::take(page, record, &PORTS_OF[id], each);
     }
 }
-
-const _: () = assert!(size_of::<Words>() as u64 == PAGE_SIZE);

@@ -101,7 +101,7 @@ mod tests {
         taken
     }
 
-    const ALL: Bits = [const { AtomicU64::new(u64::MAX) }; 64];
+    static ALL: Bits = [const { AtomicU64::new(u64::MAX) }; 64];
 
     #[test]
     fn others_ports_stay_pending() {

@@ -31,8 +31,8 @@ pub fn current() -> u32 {
     let pointer: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
-    let slot = pointer.checked_sub(STACKS).map_or(0, |offset| offset / SLOT);
-    if slot < LIMIT as u64 { slot as u32 } else { 0 }
+    let slot = pointer.checked_sub(STACKS).and_then(|offset| u32::try_from(offset / SLOT).ok());
+    slot.filter(|slot| (*slot as usize) < LIMIT).unwrap_or(0)
 }
 
 /// The stack of a vCPU other than the first.

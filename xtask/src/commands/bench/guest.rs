@@ -11,7 +11,7 @@ use crate::{
     machine::{Domain, Kernel, Machine, Memory},
     paths,
     qemu::{Accel, COUNTING_CPU, DEBUG_EXIT_PORT, Hardware, Session},
-    xen::{self, Xen},
+    xen::{self, FirstDomain, Xen},
 };
 use anyhow::{Context, Result, bail};
 use boot_archive::{Scheduling, WhenAllStopped};
@@ -91,7 +91,8 @@ impl Subject {
             }
             Self::Xen(xen) => {
                 let hardware = Hardware { icount: true, ..xen::hardware(COUNTING_CPU) };
-                xen.boot(&build::guest(GUEST), options, 1, &hardware, arguments, &log, LIMIT)
+                let domain = FirstDomain { kernel: build::guest(GUEST), command_line: options, vcpus: 1 };
+                xen.boot(&domain, &hardware, arguments, &log, LIMIT)
             }
         }
     }

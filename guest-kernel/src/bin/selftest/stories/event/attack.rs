@@ -107,7 +107,7 @@ pub fn one_page() -> Told {
 pub fn resets() -> Told {
     for _ in 0..50 {
         let pages = Pages::new()?;
-        pages.fill(|port| LINKED | (port + 1) % 1024);
+        pages.fill(|port| LINKED | ((port + 1) % 1024));
         pages.provoke()?;
         equal("reset", hypercall::reset_ports(DOMID_SELF), Ok(()))?;
         equal("send", hypercall::send(pages.ports[0]), Err(Errno::EINVAL))?;

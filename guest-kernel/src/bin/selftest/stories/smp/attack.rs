@@ -61,6 +61,11 @@ impl Random {
         self.0 ^= self.0 << 17;
         self.0
     }
+
+    /// A number below `limit`.
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() >> 1).map_or(0, |number| number % limit)
+    }
 }
 
 /// First states made of a good one with random words in random places. The vCPU never runs with them.
@@ -76,17 +81,17 @@ pub fn states() -> Told {
     let (mut refused, mut taken) = (0, 0);
     for _ in 0..3000 {
         let mut bytes = good.as_bytes().to_vec();
-        for _ in 0..1 + random.next() % 6 {
+        for _ in 0..=random.below(6) {
             // Mostly behind the trap table, where the numbers of frames are.
-            let words = (bytes.len() / 8) as u64;
-            let at = if random.next() % 4 == 0 { random.next() % words } else { words - 1 - random.next() % 50 };
-            let value = match random.next() % 4 {
+            let words = bytes.len() / 8;
+            let at = if random.below(4) == 0 { random.below(words) } else { words - 1 - random.below(50) };
+            let value = match random.below(4) {
                 0 => random.next(),
                 1 => u64::MAX,
                 2 => good.ctrlreg[3] ^ (random.next() % 256) << 12,
                 _ => 1 << (random.next() % 64),
             };
-            bytes[8 * at as usize..][..8].copy_from_slice(&value.to_le_bytes());
+            bytes[8 * at..][..8].copy_from_slice(&value.to_le_bytes());
         }
         let Ok(context) = VcpuGuestContext::read_from_bytes(&bytes) else { continue };
         // SAFETY: the vCPU is never started.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use guest_kernel::hypercall::{self, Flush, Vcpus};
 use guest_kernel::memory::{self, KERNEL_PAGES};
-use guest_kernel::paging::{PAGE_SIZE, Rights};
+use guest_kernel::paging::{PAGE_BYTES, PAGE_SIZE, Rights};
 use guest_kernel::{probe, smp};
 
 use crate::stories::mmu::ground::{Page, WRITE};
@@ -41,8 +41,7 @@ pub fn shootdown() -> Told {
             }
         });
     }
-    for round in 1..=300u64 {
-        let page = pages[round as usize % 2];
+    for (round, page) in (1..=300u64).zip(pages.into_iter().cycle()) {
         page.write(0, round);
         equal("map", remap(page), Ok(0))?;
         ROUND.store(round, SeqCst);
@@ -63,7 +62,7 @@ pub fn mapping() -> Told {
         let mut good = true;
         for round in 0..20 {
             memory::lock()?.map(pages.clone(), Rights::Write)?;
-            for address in pages.clone().step_by(PAGE_SIZE as usize) {
+            for address in pages.clone().step_by(PAGE_BYTES) {
                 // SAFETY: the page was mapped just now, for this vCPU.
                 good &= unsafe { probe::write(address, address + round) }.is_ok();
                 good &= probe::read(address) == Ok(address + round);

@@ -59,9 +59,9 @@ pub fn all_to_all() -> Told {
         }
     });
     let before = CAME.load(SeqCst);
-    for (at, port) in ports.iter().enumerate() {
+    for (at, port) in (0..).zip(&ports) {
         equal("send", hypercall::send(*port), Ok(()))?;
-        wait_until("the last event", || CAME.load(SeqCst) > before + at as u32)?;
+        wait_until("the last event", || CAME.load(SeqCst) > before + at)?;
     }
     event::disable();
     Ok(())
