@@ -16,7 +16,7 @@ use super::memory::{self, Memory};
 use super::park::Parked;
 use super::runner::Runner;
 use super::{Domain, console, cpu, flush, machine, remove};
-use crate::addr::{CpuId, DomainId, Mfn, Pfn, VcpuId};
+use crate::addr::{DomainId, Mfn, Pfn, VcpuId};
 use crate::arch::{guest_frames, time};
 use crate::domain::MAX_VCPUS;
 use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, build};
