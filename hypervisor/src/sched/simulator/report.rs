@@ -76,7 +76,7 @@ impl Mix {
     fn cap_error(&self, ran: &[f64]) -> Option<f64> {
         let capped = self.domains.iter().zip(ran).filter(|(domain, _)| domain.cap != 0);
         let cap = |domain: &Domain| f64::from(domain.cap) / 100.0 * self.seconds as f64;
-        capped.map(|(domain, ran)| (ran / cap(domain) - 1.0) * 100.0).reduce(f64::max)
+        capped.map(|(domain, ran)| ((ran / cap(domain) - 1.0) * 100.0).max(0.0)).reduce(f64::max)
     }
 }
 
