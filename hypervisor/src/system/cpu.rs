@@ -51,7 +51,7 @@ pub struct Cpu {
 
 impl Cpu {
     /// A CPU that has nothing to do.
-    pub const fn new() -> Cpu {
+    pub(crate) const fn new() -> Cpu {
         Cpu {
             current: None,
             next: None,
