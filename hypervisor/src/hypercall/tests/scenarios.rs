@@ -37,7 +37,7 @@ pub const SCENARIOS: [Scenario; 12] = [
     Scenario { name: "populate_physmap", least: 32, prepare: populate },
     Scenario { name: "exchange", least: 3, prepare: exchange },
     Scenario { name: "multicall", least: 32, prepare: multicall },
-    Scenario { name: "vcpu initialise", least: 4, prepare: initialise },
+    Scenario { name: "vcpu initialise", least: 5, prepare: initialise },
     Scenario { name: "register_vcpu_info", least: 2, prepare: register_info },
 ];
 
