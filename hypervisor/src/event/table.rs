@@ -28,9 +28,9 @@ pub(super) struct Ports {
 /// With [`FIRST`] added, the first bit of a number says which segment, and the bits behind it say where.
 #[inline]
 const fn segment_of(number: u32) -> (usize, usize) {
-    let shifted = number as u64 + FIRST as u64;
+    let shifted = number as usize + FIRST as usize;
     let first_bit = shifted.ilog2();
-    ((first_bit - FIRST.ilog2()) as usize, (shifted ^ 1 << first_bit) as usize)
+    ((first_bit - FIRST.ilog2()) as usize, shifted ^ 1 << first_bit)
 }
 
 /// Ports in a segment. The last one ends where numbers do.
