@@ -77,13 +77,14 @@ impl Events {
         if bits.is_masked() && pollers == 0 {
             return Wake::NOBODY;
         }
-        self.deliver_two_level(number, bits, pollers)
+        self.deliver_two_level(number, pollers)
     }
 
     /// The rest of [`Events::set_pending`], where somebody may have to look.
     #[inline(never)]
-    fn deliver_two_level(self: &Arc<Self>, number: u32, bits: Bits<'_>, pollers: u32) -> Wake {
-        let Some(port) = self.ports.get(number) else { return Wake::NOBODY };
+    fn deliver_two_level(self: &Arc<Self>, number: u32, pollers: u32) -> Wake {
+        let port = self.ports.get(number).zip(Bits::of(self.shared, number));
+        let Some((port, bits)) = port else { return Wake::NOBODY };
         let vcpu = port.vcpu();
         let upcall = !bits.is_masked() && self.vcpu(vcpu).is_some_and(|link| bits.select(link.info()));
         self.wake(u32::from(upcall) << vcpu.0, pollers)

@@ -1,7 +1,7 @@
 //! The ports of a domain: where they are kept, and which number is given out next.
 //!
-//! Ports are in *segments*: the first holds 64, each other as many as all before it. So a look-up needs no lock, a domain
-//! pays for at most twice what it uses, and a port that there was once stays there.
+//! Ports are in *segments*: the first holds 64, each other twice as many as the one before. So a look-up needs no lock, a
+//! domain pays for at most three times what it uses, and a port that there was once stays there.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -13,32 +13,37 @@ use spin::{MutexGuard, Once};
 use super::Events;
 use super::port::{Binding, Port};
 
-/// log2 of the ports in the first segment.
-const FIRST_BITS: u32 = 6;
+/// Ports in the first segment.
+const FIRST: u32 = 64;
 /// Enough for all ports there can be.
-const SEGMENTS: u32 = EVTCHN_FIFO_NR_CHANNELS.ilog2() - FIRST_BITS + 1;
+const SEGMENTS: usize = segment_of(EVTCHN_FIFO_NR_CHANNELS - 1).0 + 1;
 
 /// All ports that there are yet.
 pub(super) struct Ports {
-    segments: [Once<Box<[Port]>>; SEGMENTS as usize],
+    segments: [Once<Box<[Port]>>; SEGMENTS],
 }
 
-/// The segment that a port is in.
+/// The segment that a port is in, and its index there.
+///
+/// With [`FIRST`] added, the first bit of a number says which segment, and the bits behind it say where.
 #[inline]
-const fn segment_of(number: u32) -> u32 {
-    u32::BITS - (number >> FIRST_BITS).leading_zeros()
+const fn segment_of(number: u32) -> (usize, usize) {
+    let shifted = number as usize + FIRST as usize;
+    let first_bit = shifted.ilog2();
+    ((first_bit - FIRST.ilog2()) as usize, shifted ^ 1 << first_bit)
 }
 
-/// Ports in a segment.
-#[inline]
-const fn len_of(segment: u32) -> u32 {
-    1 << (FIRST_BITS + segment.saturating_sub(1))
+/// Ports in a segment. The last one ends where numbers do.
+const fn len_of(segment: usize) -> usize {
+    let (len, first) = ((FIRST as usize) << segment, (FIRST as usize) * ((1 << segment) - 1));
+    let left = EVTCHN_FIFO_NR_CHANNELS as usize - first;
+    if len < left { len } else { left }
 }
 
 impl Ports {
     /// The first segment, as creating a domain needs it anyway.
     pub fn new() -> Ports {
-        let ports = Ports { segments: [const { Once::new() }; SEGMENTS as usize] };
+        let ports = Ports { segments: [const { Once::new() }; SEGMENTS] };
         let [first, ..] = &ports.segments;
         first.call_once(|| (0..len_of(0)).map(|_| Port::new()).collect());
         ports
@@ -47,10 +52,8 @@ impl Ports {
     /// A port, in use or not.
     #[inline]
     pub fn get(&self, number: u32) -> Option<&Port> {
-        let segment = segment_of(number);
-        let ports = self.segments.get(segment as usize)?.get()?;
-        // A segment's length is a power of two, and its first number a multiple of that.
-        ports.get((number & (len_of(segment) - 1)) as usize)
+        let (segment, index) = segment_of(number);
+        self.segments.get(segment)?.get()?.get(index)
     }
 
     /// All ports that there are, with their numbers.
@@ -60,11 +63,11 @@ impl Ports {
 
     /// Adds the segment that a port is in; all before it are there.
     fn grow(&self, number: u32) -> Result<(), Errno> {
-        let segment = segment_of(number);
-        let slot = self.segments.get(segment as usize).ok_or(Errno::ENOSPC)?;
+        let (segment, _) = segment_of(number);
+        let slot = self.segments.get(segment).ok_or(Errno::ENOSPC)?;
         let len = len_of(segment);
         let mut ports = Vec::new();
-        ports.try_reserve_exact(len as usize).map_err(|_| Errno::ENOMEM)?;
+        ports.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
         ports.extend((0..len).map(|_| Port::new()));
         slot.call_once(|| ports.into_boxed_slice());
         Ok(())
@@ -153,6 +156,7 @@ impl Events {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "lengths of segments fit")]
 mod tests {
     use super::*;
 
@@ -161,9 +165,8 @@ mod tests {
         let ports = Ports::new();
         let mut first = 0;
         for segment in 0..SEGMENTS {
-            let last = first + len_of(segment) - 1;
-            assert_eq!((segment_of(first), segment_of(last)), (segment, segment));
-            assert_eq!(first % len_of(segment), 0);
+            let last = first + len_of(segment) as u32 - 1;
+            assert_eq!((segment_of(first), segment_of(last)), ((segment, 0), (segment, len_of(segment) - 1)));
             if segment > 0 {
                 assert!(ports.get(first).is_none());
                 ports.grow(first).unwrap();
@@ -173,7 +176,7 @@ mod tests {
         }
         assert_eq!(first, EVTCHN_FIFO_NR_CHANNELS);
         assert!(ports.get(first).is_none() && ports.get(u32::MAX).is_none());
-        assert_eq!(ports.grow(first), Err(Errno::ENOSPC));
+        assert_eq!(ports.grow(u32::MAX), Err(Errno::ENOSPC));
         assert_eq!(ports.iter().count(), first as usize);
         assert!(ports.iter().all(|(number, port)| core::ptr::eq(port, ports.get(number).unwrap())));
     }

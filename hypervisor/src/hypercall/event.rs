@@ -20,6 +20,10 @@ use crate::mm::perform::Unfinished;
 
 /// `(int cmd, void *arg)`.
 pub(super) fn event_channel_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
+    // The one that is made all the time.
+    if call.u32(0) == EVTCHNOP_SEND {
+        return send(call, call.word(1));
+    }
     operation(call, call.u32(0), call.word(1))
 }
 
@@ -33,15 +37,10 @@ pub(super) fn event_channel_op_compat<P: Platform>(call: &mut Call<'_, P>) -> Re
     operation(call, command, address.wrapping_add(4))
 }
 
-#[inline]
+#[inline(never)]
 fn operation<P: Platform>(call: &mut Call<'_, P>, command: u32, address: u64) -> Reply {
     match command {
-        EVTCHNOP_SEND => {
-            let EvtchnPort { port } = call.read(address)?;
-            let wake = call.platform.events().send(port)?;
-            wake.kick(call.platform);
-            Ok(0)
-        }
+        EVTCHNOP_SEND => send(call, address),
         EVTCHNOP_UNMASK => unmask(call, address),
         EVTCHNOP_BIND_INTERDOMAIN => bind_interdomain(call, address),
         EVTCHNOP_BIND_VIRQ => bind_virq(call, address),
@@ -57,6 +56,14 @@ fn operation<P: Platform>(call: &mut Call<'_, P>, command: u32, address: u64) ->
         EVTCHNOP_SET_PRIORITY => set_priority(call, address),
         _ => Err(Errno::ENOSYS.into()),
     }
+}
+
+#[inline]
+fn send<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
+    let EvtchnPort { port } = call.read(address)?;
+    let wake = call.platform.events().send(port)?;
+    wake.kick(call.platform);
+    Ok(0)
 }
 
 #[inline(never)]

@@ -1,5 +1,6 @@
 //! Real threads: two send, two are the vCPUs that get the events and sleep in between, one masks and moves ports, one
-//! closes them and connects them again. Each event that was sent is seen, and no vCPU sleeps for ever.
+//! closes them and connects them again. Each event that was sent is seen, and no vCPU sleeps for ever. Another vCPU polls a
+//! masked port for messages, each of which is answered before the next is sent.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex};
@@ -162,6 +163,52 @@ fn mask_and_move(guest: &Guest, mut random: Random, shared: &Shared, sending: &A
             }
         }
     }
+}
+
+/// As a kernel's spin locks do it: whoever waits polls a masked port, whoever unlocks sends there.
+fn poll(fifo: bool) {
+    const MESSAGES: u64 = 20_000;
+    let mut guest = Guest::new(domain(1, 2, 4096));
+    if fifo {
+        guest.use_fifo();
+        let _ = guest.expand(|_| true);
+    }
+    let events = &guest.events;
+    let port = events.bind_ipi(V1).unwrap();
+    guest.mask(port);
+    let (beds, answered) = (&Beds::default(), &AtomicU64::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while answered.load(SeqCst) < MESSAGES {
+                events.begin_poll(V1);
+                if !events.is_pending(port).unwrap() {
+                    beds.sleep(events.vcpu(V1).unwrap());
+                }
+                events.end_poll(V1);
+                if guest.clear(port) {
+                    answered.fetch_add(1, SeqCst);
+                }
+            }
+        });
+        for message in 1..=MESSAGES {
+            events.send(port).unwrap().kick(&mut &*beds);
+            let start = Instant::now();
+            while answered.load(SeqCst) < message {
+                assert!(start.elapsed() < LONG, "message {message} was lost");
+                thread::yield_now();
+            }
+        }
+    });
+}
+
+#[test]
+fn real_threads_poll_in_2_level_delivery() {
+    poll(false);
+}
+
+#[test]
+fn real_threads_poll_in_fifo_delivery() {
+    poll(true);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! `sched_op`.
 
 use super::*;
+use crate::addr::{DomainId, VcpuId};
 use crate::domain::ShutdownReason;
+use core::sync::atomic::Ordering;
+use pv_abi::event::EVTCHNOP_SEND;
 
 #[test]
 fn shutdown_reasons() {
@@ -41,4 +44,27 @@ fn blocking_unmasks() {
     world.vcpu().info.set_upcall_mask(true);
     assert_eq!(world.call(number::SCHED_OP, &[1, 0]).0, Next::Block);
     assert_eq!(world.vcpu().info.upcall_mask(), 0);
+}
+
+#[test]
+fn a_poll_looks_at_its_ports_and_waits() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    let events = world.fake.domains[1].events.clone();
+    let (vcpu, port) = (events.vcpu(VcpuId(0)).unwrap(), events.bind_ipi(VcpuId(0)).unwrap());
+    let poll = |world: &mut World<'_>, port: u32| {
+        world.fake.put_words(BASE, &[BASE + 64, 1, 0]);
+        world.fake.put_words(BASE + 64, &[port.into()]);
+        world.call(number::SCHED_OP, &[3, BASE])
+    };
+    assert_eq!(poll(world, port), (Next::Poll { until: None }, 0));
+    assert!(vcpu.is_polling());
+    events.shared.evtchn_mask[0].store(u64::MAX, Ordering::SeqCst);
+    assert_eq!(world.result(number::EVENT_CHANNEL_OP, &[EVTCHNOP_SEND.into(), BASE + 64]), 0);
+    assert!(vcpu.has_reason_to_wake());
+    assert_eq!(world.fake.record.kicks, [(DomainId(1), VcpuId(0))]);
+    assert_eq!(poll(world, port), (Next::Resume(Return::RcxR11Free), 0), "masked, but pending");
+    assert!(!vcpu.is_polling());
+    assert_eq!(poll(world, 1 << 17).1, EINVAL);
+    assert!(!vcpu.is_polling() && !vcpu.has_reason_to_wake());
 }
