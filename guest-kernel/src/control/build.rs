@@ -111,7 +111,8 @@ pub fn build(id: u16, image: &Image<'_>, new: &New<'_>) -> Result<(), Error> {
     domain.write_start_info(&plan, new.command_line)?;
     let root = domain.frame(plan.upper[0])?;
     // SAFETY: no frame of ours is touched.
-    unsafe { mmuext_op(&[mmuext::pin(4, root)], None, Owner { pages: id, tables: None }) }.map_err(refused("pinning"))?;
+    unsafe { mmuext_op(&[mmuext::pin(4, root)], None, Owner { pages: id, tables: None }) }
+        .map_err(refused("pinning"))?;
     let context = start_context(image, &plan, root).ok_or(Error::Memory)?;
     calls::set_context(id, 0, &context).map_err(refused("setvcpucontext"))?;
     Ok(())

@@ -116,7 +116,11 @@ mod tests {
         let plan = Plan::new(&image(0xffff_ffff_8000_0000, 0x18_0000), 1024).unwrap();
         assert_eq!((plan.mapped, plan.tables()), (1024, 5));
         assert_eq!(Plan::new(&image(0xffff_ffff_8000_0000, 0x18_0000), 1023), None);
-        assert_eq!(Plan::new(&image(0xffff_ffff_8000_1000, 0x18_0000), 1024), None, "the base is in the middle of a table");
+        assert_eq!(
+            Plan::new(&image(0xffff_ffff_8000_1000, 0x18_0000), 1024),
+            None,
+            "the base is in the middle of a table"
+        );
         assert_eq!(Plan::new(&image(0xffff_ffff_ffe0_0000, 0x18_0000), 1024), None, "the address space ends");
     }
 

@@ -34,7 +34,8 @@ pub(super) fn sysctl<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 fn payload<T: FromBytes + IntoBytes + KnownLayout + Immutable>(request: &mut Sysctl) -> &mut T {
-    let (payload, _) = T::mut_from_prefix(request.u.as_mut_bytes()).expect("a payload fits, and its alignment is 8 at most");
+    let (payload, _) =
+        T::mut_from_prefix(request.u.as_mut_bytes()).expect("a payload fits, and its alignment is 8 at most");
     payload
 }
 

@@ -1,6 +1,6 @@
 //! What there is to tell of a domain and of its vCPUs.
 
-use pv_abi::domctl::{Domctl, DomainInfoFlags, GetDomainInfo, GetVcpuInfo, XEN_DOMINF_SHUTDOWNSHIFT};
+use pv_abi::domctl::{DomainInfoFlags, Domctl, GetDomainInfo, GetVcpuInfo, XEN_DOMINF_SHUTDOWNSHIFT};
 use pv_abi::domid::DOMID_FIRST_RESERVED;
 use pv_abi::errno::Errno;
 

@@ -64,8 +64,14 @@ pub(super) fn privileged<P: Platform>(call: &Call<'_, P>) -> Result<(), Errno> {
 
 /// The payload of a request, as what its command says it is.
 fn payload<T: FromBytes + IntoBytes + KnownLayout + Immutable>(request: &mut Domctl) -> &mut T {
-    const { assert!(size_of::<T>() <= size_of_val(&Domctl { cmd: 0, interface_version: 0, domain: 0, _pad: [0; 3], u: [0; 16] }.u)) };
-    let (payload, _) = T::mut_from_prefix(request.u.as_mut_bytes()).expect("a payload fits, and its alignment is 8 at most");
+    const {
+        assert!(
+            size_of::<T>()
+                <= size_of_val(&Domctl { cmd: 0, interface_version: 0, domain: 0, _pad: [0; 3], u: [0; 16] }.u)
+        )
+    };
+    let (payload, _) =
+        T::mut_from_prefix(request.u.as_mut_bytes()).expect("a payload fits, and its alignment is 8 at most");
     payload
 }
 

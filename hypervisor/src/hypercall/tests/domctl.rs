@@ -155,7 +155,11 @@ fn a_domain_is_paused_told_of_and_ended() {
     assert!(told(world).flags & DomainInfoFlags::DYING.bits() != 0);
     world.put_extents(MemoryReservation { domid: 1, ..extents(INPUTS, 1, 0) }, &[0]);
     let populate = XENMEM_POPULATE_PHYSMAP.into();
-    assert_eq!(world.result(number::MEMORY_OP, &[populate, REQUEST]), 0, "one that is being taken apart gets no memory");
+    assert_eq!(
+        world.result(number::MEMORY_OP, &[populate, REQUEST]),
+        0,
+        "one that is being taken apart gets no memory"
+    );
 }
 
 #[test]
@@ -166,12 +170,19 @@ fn the_machine_is_told_of() {
     assert_eq!(world.sysctl(XEN_SYSCTL_PHYSINFO, &()), 0);
     let info: PhysInfo = world.answer(REQUEST + 8);
     assert_eq!((info.nr_cpus, info.max_cpu_id, info.capabilities), (2, 1, PhysCaps::PV.bits()));
-    assert_eq!((info.free_pages, info.total_pages), (world.fake.allocator.free_frames(), world.fake.allocator.total_frames()));
+    assert_eq!(
+        (info.free_pages, info.total_pages),
+        (world.fake.allocator.free_frames(), world.fake.allocator.total_frames())
+    );
     assert_eq!(world.sysctl(XEN_SYSCTL_AVAILHEAP, &AvailHeap::default()), 0);
     assert_eq!(world.answer::<AvailHeap>(REQUEST + 8).avail_bytes, info.free_pages << 12);
     for (first, room, found) in [(0, 9, 2), (0, 1, 1), (1, 9, 1), (2, 9, 0), (0, 0, 0), (0xffff, 9, 0)] {
-        let list =
-            GetDomainInfoList { first_domain: first, max_domains: room, buffer: BUFFER, ..GetDomainInfoList::default() };
+        let list = GetDomainInfoList {
+            first_domain: first,
+            max_domains: room,
+            buffer: BUFFER,
+            ..GetDomainInfoList::default()
+        };
         assert_eq!(world.sysctl(XEN_SYSCTL_GETDOMAININFOLIST, &list), 0);
         assert_eq!(world.answer::<GetDomainInfoList>(REQUEST + 8).num_domains, found);
         if found > 0 {
@@ -281,9 +292,15 @@ fn a_vcpu_of_another_domain_gets_its_state() {
         let mut read: Box<VcpuGuestContext> = VcpuGuestContext::new_box_zeroed().unwrap();
         *read = world.answer(BUFFER);
         let (got, want) = (read.user_regs, wanted.user_regs);
-        assert_eq!((got.rip, got.rsp, got.rdi, got.cs, got.ss), (want.rip, want.rsp, want.rdi, want.cs | 3, want.ss | 3));
+        assert_eq!(
+            (got.rip, got.rsp, got.rdi, got.cs, got.ss),
+            (want.rip, want.rsp, want.rdi, want.cs | 3, want.ss | 3)
+        );
         assert_eq!((got.rflags, read.flags), (want.rflags | 0x202, wanted.flags));
-        assert_eq!((read.ctrlreg[3], read.ctrlreg[1], read.gdt_frames[0]), (wanted.ctrlreg[3], 0, wanted.gdt_frames[0]));
+        assert_eq!(
+            (read.ctrlreg[3], read.ctrlreg[1], read.gdt_frames[0]),
+            (wanted.ctrlreg[3], 0, wanted.gdt_frames[0])
+        );
         assert_eq!((read.trap_ctxt[14].address, read.trap_ctxt[3].flags), (wanted.trap_ctxt[14].address, 3));
         assert_eq!((read.kernel_sp, read.event_callback_eip), (wanted.kernel_sp, wanted.event_callback_eip));
         assert_eq!(read.gs_base_kernel, wanted.gs_base_kernel);

@@ -64,7 +64,10 @@ pub fn rules() -> Told {
     if Window::open(id, frames[0]).is_ok() {
         fail("a table was mapped writable")?;
     }
-    holds("a frame of another domain", pin(id, other_frames[0]).is_err() && Window::open(id, other_frames[0]).is_err())?;
+    holds(
+        "a frame of another domain",
+        pin(id, other_frames[0]).is_err() && Window::open(id, other_frames[0]).is_err(),
+    )?;
     holds("a domain that isn't there", Window::open(id + 100, frames[1]).err() == Some(Errno::ESRCH))?;
     done("destroy", calls::destroy_domain(id))?;
     done("destroy", calls::destroy_domain(other))

@@ -54,7 +54,11 @@ pub fn with_control() -> Told {
     ] {
         refused(what, calls::create_domain(0, config).map(u64::from), Errno::EINVAL)?;
     }
-    refused("another pool", calls::create_domain(0, CreateDomain { cpupool_id: 1, ..good }).map(u64::from), Errno::ENOENT)?;
+    refused(
+        "another pool",
+        calls::create_domain(0, CreateDomain { cpupool_id: 1, ..good }).map(u64::from),
+        Errno::ENOENT,
+    )?;
 
     let id = calls::create_domain(500, good).map_err(|errno| Ending::Fail(format!("createdomain: {errno:?}")))?;
     equal("the number that was asked for", id, 500)?;
@@ -81,14 +85,22 @@ pub fn with_control() -> Told {
 fn contexts(id: u16) -> Told {
     let at = |vcpu, ctxt| VcpuContext { vcpu, ctxt, ..VcpuContext::default() };
     refused("a vCPU that isn't there", ask(XEN_DOMCTL_SETVCPUCONTEXT, id, at(2, 0x1000)), Errno::EINVAL)?;
-    refused("a vCPU far away", ask(XEN_DOMCTL_GETVCPUINFO, id, GetVcpuInfo { vcpu: u32::MAX, ..GetVcpuInfo::default() }), Errno::ESRCH)?;
+    refused(
+        "a vCPU far away",
+        ask(XEN_DOMCTL_GETVCPUINFO, id, GetVcpuInfo { vcpu: u32::MAX, ..GetVcpuInfo::default() }),
+        Errno::ESRCH,
+    )?;
     refused("a reset", ask(XEN_DOMCTL_SETVCPUCONTEXT, id, at(0, 0)), Errno::EOPNOTSUPP)?;
     refused("no state yet", ask(XEN_DOMCTL_GETVCPUCONTEXT, id, at(0, 0x1000)), Errno::ENODATA)?;
     refuses_bad_pointers("setvcpucontext", |pointer| ask(XEN_DOMCTL_SETVCPUCONTEXT, id, at(1, pointer)))?;
     // All zeros: no page table.
     let empty = [0u64; 646];
     refused("a context without tables", ask(XEN_DOMCTL_SETVCPUCONTEXT, id, at(0, reads(&empty))), Errno::EINVAL)?;
-    refused("hypercall stubs nowhere", ask(XEN_DOMCTL_HYPERCALL_INIT, id, HypercallInit { gmfn: u64::MAX }), Errno::EACCES)
+    refused(
+        "hypercall stubs nowhere",
+        ask(XEN_DOMCTL_HYPERCALL_INIT, id, HypercallInit { gmfn: u64::MAX }),
+        Errno::EACCES,
+    )
 }
 
 /// More memory than it may have, or than there is; and none of ours.
@@ -96,8 +108,14 @@ fn memory(id: u16) -> Told {
     equal("memory without a limit set", calls::populate(id, &mut [0], 0), Ok(0))?;
     done("max_mem", ask(XEN_DOMCTL_MAX_MEM, id, MaxMem { max_memkb: u64::MAX }))?;
     for (count, order) in [(u64::MAX, 0), (1 << 40, 9), (1, 64), (u64::MAX, u32::MAX)] {
-        let nowhere =
-            MemoryReservation { extent_start: 0x1000, nr_extents: count, extent_order: order, mem_flags: 0, domid: id, _pad: [0; 3] };
+        let nowhere = MemoryReservation {
+            extent_start: 0x1000,
+            nr_extents: count,
+            extent_order: order,
+            mem_flags: 0,
+            domid: id,
+            _pad: [0; 3],
+        };
         for command in [XENMEM_POPULATE_PHYSMAP, XENMEM_DECREASE_RESERVATION] {
             let answer = call(number::MEMORY_OP, [command.into(), reads(&nowhere)]);
             equal(&format!("{count:#x} extents of order {order}"), answer, Ok(0))?;
