@@ -115,7 +115,7 @@ pub fn snapshot(vcpu: &Vcpu, cpu: &CpuContext, online: bool, context: &mut VcpuG
     flags.set(VcpuContextFlags::ONLINE, online);
     context.flags = flags.bits();
     context.user_regs = user_regs(&vcpu.regs, cpu.selectors, vcpu.control.iopl);
-    for (vector, (trap, gate)) in (0..).zip(context.trap_ctxt.iter_mut().zip(&*vcpu.gates)) {
+    for (vector, (trap, gate)) in (0..=u8::MAX).zip(context.trap_ctxt.iter_mut().zip(&*vcpu.gates)) {
         *trap = gate.to_abi(vector);
     }
     context.ldt_base = vcpu.ldt.base.map_or(0, GuestVa::get);

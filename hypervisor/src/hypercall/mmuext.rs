@@ -2,11 +2,11 @@
 
 use pv_abi::errno::Errno;
 use pv_abi::mmu::{
-    MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MMUEXT_FLUSH_CACHE, MMUEXT_FLUSH_CACHE_GLOBAL, MMUEXT_INVLPG_ALL,
-    MMUEXT_INVLPG_LOCAL, MMUEXT_INVLPG_MULTI, MMUEXT_MARK_SUPER, MMUEXT_NEW_BASEPTR, MMUEXT_NEW_USER_BASEPTR,
-    MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE, MMUEXT_SET_LDT,
-    MMUEXT_TLB_FLUSH_ALL, MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_TLB_FLUSH_MULTI, MMUEXT_UNMARK_SUPER, MMUEXT_UNPIN_TABLE,
-    MmuextOp,
+    MMU_UPDATE_PREEMPTED, MMUEXT_CLEAR_PAGE, MMUEXT_COPY_PAGE, MMUEXT_FLUSH_CACHE, MMUEXT_FLUSH_CACHE_GLOBAL,
+    MMUEXT_INVLPG_ALL, MMUEXT_INVLPG_LOCAL, MMUEXT_INVLPG_MULTI, MMUEXT_MARK_SUPER, MMUEXT_NEW_BASEPTR,
+    MMUEXT_NEW_USER_BASEPTR, MMUEXT_PIN_L1_TABLE, MMUEXT_PIN_L2_TABLE, MMUEXT_PIN_L3_TABLE, MMUEXT_PIN_L4_TABLE,
+    MMUEXT_SET_LDT, MMUEXT_TLB_FLUSH_ALL, MMUEXT_TLB_FLUSH_LOCAL, MMUEXT_TLB_FLUSH_MULTI, MMUEXT_UNMARK_SUPER,
+    MMUEXT_UNPIN_TABLE, MmuextOp,
 };
 use pv_abi::trap::VMASST_TYPE_M2P_STRICT;
 
@@ -53,10 +53,7 @@ fn of_other<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
             MMUEXT_PIN_L2_TABLE => pin_other(call, &mut other, mfn, Level::L2),
             MMUEXT_PIN_L3_TABLE => pin_other(call, &mut other, mfn, Level::L3),
             MMUEXT_PIN_L4_TABLE => pin_other(call, &mut other, mfn, Level::L4),
-            MMUEXT_UNPIN_TABLE => Ok(other.memory(call.platform, &mut call.budget, |op, _| {
-                op.unpin(mfn)?;
-                op.drain()
-            })?),
+            MMUEXT_UNPIN_TABLE => Ok(other.memory(call.platform, &mut call.budget, |op, _| op.unpin(mfn))?),
             MMUEXT_CLEAR_PAGE => fill(call, owner, mfn, None),
             MMUEXT_COPY_PAGE => fill(call, owner, mfn, Some(Mfn(request.arg2))),
             _ => Err(Errno::EPERM.into()),
@@ -69,8 +66,13 @@ fn of_other<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
         }
         Ok(())
     });
+    // Tables that were unpinned are taken apart before the caller goes on: a restart finds nothing left on the list.
+    let drained = other.memory(call.platform, &mut call.budget, |op, _| op.drain());
     call.let_go(other);
-    reply
+    match reply {
+        Ok(_) if drained == Err(Unfinished::Again) => Err(call.again([call.word(0), MMU_UPDATE_PREEMPTED.into()])),
+        reply => reply,
+    }
 }
 
 fn pin_other<P: Platform>(call: &mut Call<'_, P>, other: &mut Other<P>, mfn: Mfn, level: Level) -> Result<(), Halt> {

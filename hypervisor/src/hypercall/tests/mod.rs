@@ -12,6 +12,7 @@ mod any;
 mod console;
 mod debug;
 mod descriptors;
+mod domctl;
 mod event;
 mod exchange;
 mod failures;

@@ -25,7 +25,7 @@ use crate::mm::state::{FrameType, State};
 use crate::mm::tests::machine::{DOMAINS, Machine, Memory};
 use crate::mm::tests::model::Model;
 
-use super::fake::{CPUS, Cpu, Fake};
+use super::fake::{CPUS, Cpu, Fake, FakeParked};
 
 pub const VCPUS: usize = 2 * DOMAINS;
 /// The vCPU that calls if nobody says otherwise: the first of domain 1, which has no privileges.
@@ -266,6 +266,17 @@ impl<'a> World<'a> {
         let (next, value) = self.call(number, args);
         assert_eq!(next, Next::Resume(Return::RcxR11Free));
         value
+    }
+
+    /// Takes a vCPU off its CPU, to where the control domain finds it.
+    pub fn take_off(&mut self, vcpu: usize) {
+        let info = Box::leak(Box::new(VcpuInfo::default()));
+        let link = VcpuLink::new(DomainId(domain_of(vcpu) as u16), VcpuId((vcpu % 2) as u32), info);
+        let taken = core::mem::replace(&mut self.vcpus[vcpu], Vcpu::new(&link, Arc::default()));
+        for cpu in self.fake.cpus.iter_mut().filter(|cpu| cpu.running == Some(vcpu)) {
+            *cpu = Cpu { tlb: core::mem::take(&mut cpu.tlb), ..Cpu::default() };
+        }
+        self.fake.parked.push(FakeParked { vcpu: taken, cpu: None });
     }
 
     /// Counts everything again.
