@@ -122,7 +122,7 @@ pub const DEFAULT_MAX_PORTS: u32 = 16_384;
 /// What a domain may do with events.
 #[derive(Clone, Copy)]
 pub struct Rights {
-    /// It may name other domains, and bind the virtual interrupts of which the machine has only one.
+    /// It may name other domains.
     pub privileged: bool,
     /// Its ports have numbers below this; at most [`EVTCHN_FIFO_NR_CHANNELS`].
     pub max_ports: u32,

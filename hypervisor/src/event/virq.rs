@@ -52,20 +52,17 @@ impl Virqs {
 }
 
 impl Events {
-    /// Makes a port for a virtual interrupt; its number. A global one goes to vCPU 0 first.
+    /// Makes a port for a virtual interrupt; its number. A global one goes to vCPU 0 first. Any domain may have one, and only
+    /// those of the control domain are ever raised.
     ///
     /// # Errors
-    /// `EINVAL` for one that the ABI doesn't have, and for a global one that names a vCPU other than 0; `EPERM` for a
-    /// global one and an ordinary domain; `ENOENT` if there is no such vCPU, `EEXIST` if it has a port already, and those
-    /// of making a port.
+    /// `EINVAL` for one that the ABI doesn't have, and for a global one that names a vCPU other than 0; `ENOENT` if there is
+    /// no such vCPU, `EEXIST` if it has a port already, and those of making a port.
     pub fn bind_virq(&self, virq: u32, vcpu: VcpuId) -> Result<u32, Errno> {
         if virq >= NR_VIRQS || is_global(virq) && vcpu != VcpuId(0) {
             return Err(Errno::EINVAL);
         }
         self.vcpu(vcpu).ok_or(Errno::ENOENT)?;
-        if is_global(virq) && !self.rights.privileged {
-            return Err(Errno::EPERM);
-        }
         let slot = self.virqs.slot(virq, vcpu).ok_or(Errno::EINVAL)?;
         let (table, number, port) = self.free_port()?;
         if slot.load(Ordering::SeqCst) != 0 {

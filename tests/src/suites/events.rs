@@ -36,11 +36,11 @@ pub fn tests() -> Result<Vec<Test>> {
     Ok(tests)
 }
 
-/// Domains of 4 MiB in a ring. An event goes around only when all of them run.
+/// Domains of 5 MiB in a ring. An event goes around only when all of them run.
 fn crowd() -> Together {
     let part = |id: u32| {
         let (before, after) = ((id + CROWD - 2) % CROWD + 1, id % CROWD + 1);
-        Part { memory: Memory::mib(4), ..Part::new("pair-ring", &format!("before={before} after={after} me={id}")) }
+        Part { memory: Memory::mib(5), ..Part::new("pair-ring", &format!("before={before} after={after} me={id}")) }
     };
     Together { cpus: 2, memory: Memory::gib(1), parts: (1..=CROWD).map(part).collect() }
 }
