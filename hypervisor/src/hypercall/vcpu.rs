@@ -91,6 +91,7 @@ pub(super) fn vcpu_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             change_timers(call, id, |timers| timers.set_period(period_ns, now))
         }
         VCPUOP_STOP_PERIODIC_TIMER => change_timers(call, id, Timers::stop_period),
+        VCPUOP_SEND_NMI if call.word(2) != 0 => Err(Errno::EINVAL.into()),
         VCPUOP_SEND_NMI => {
             link.send_nmi();
             call.platform.kick(link);

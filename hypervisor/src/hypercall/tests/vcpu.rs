@@ -209,8 +209,10 @@ fn records_in_guest_memory() {
 fn an_nmi_waits_for_its_vcpu() {
     let machine = machine();
     let world = &mut World::new(&machine);
-    assert_eq!(world.vcpu_op(VCPUOP_SEND_NMI, 1), 0);
-    assert_eq!(world.vcpu_op(VCPUOP_SEND_NMI, 1), 0);
+    assert_eq!(world.vcpu_op(VCPUOP_SEND_NMI, 1), EINVAL, "it has no argument");
+    for _ in 0..2 {
+        assert_eq!(world.result(number::VCPU_OP, &[VCPUOP_SEND_NMI.into(), 1, 0]), 0);
+    }
     assert!(world.link(1).take_nmi() && !world.link(1).take_nmi());
     assert_eq!(world.fake.record.kicks.len(), 2);
     let (next, _) = world.call(number::VCPU_OP, &[VCPUOP_SEND_NMI.into(), 9]);
