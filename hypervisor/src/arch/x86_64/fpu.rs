@@ -42,10 +42,35 @@ pub fn init_this_cpu() {
 #[derive(Clone, Copy)]
 struct Line([u8; 64]);
 
+/// How registers are saved; they are loaded from the same layout by `xrstor`, or `fxrstor`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Save {
+    /// `fxsave`.
+    Legacy,
+    /// `xsave`.
+    All,
+    /// `xsaveopt`, which leaves out what is as after a reset, or as it was loaded from this same area. Every save here follows
+    /// a load from the same area on the same CPU, as it asks for (SDM volume 1, 13.9).
+    Changed,
+}
+
+impl Save {
+    /// The best that the CPU offers.
+    fn best(mask: u64) -> Save {
+        const XSAVEOPT: u32 = 1 << 0;
+        match mask {
+            0 => Save::Legacy,
+            _ if __cpuid_count(0xd, 1).eax & XSAVEOPT != 0 => Save::Changed,
+            _ => Save::All,
+        }
+    }
+}
+
 /// The saved registers of one vCPU.
 pub struct Fpu {
     area: Vec<Line>,
     mask: u64,
+    save: Save,
 }
 
 impl Fpu {
@@ -57,7 +82,7 @@ impl Fpu {
         let mut area = vec![Line([0; 64]); size.div_ceil(64)];
         area[0].0[..4].copy_from_slice(&FCW.to_le_bytes());
         area[0].0[MXCSR.0..MXCSR.0 + 4].copy_from_slice(&MXCSR.1.to_le_bytes());
-        Fpu { area, mask }
+        Fpu { area, mask, save: Save::best(mask) }
     }
 
     /// Registers as a guest gives them, in FXSAVE's layout: x87 and SSE, the others as after a reset.
@@ -88,10 +113,14 @@ impl Fpu {
         // SAFETY: the area is 64-byte aligned and as large as the CPU says it writes for this mask; TS is clear and
         // XCR0 enables the mask.
         unsafe {
-            if self.mask == 0 {
-                asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
-            } else {
-                asm!("xsave64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+            match self.save {
+                Save::Legacy => asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags)),
+                Save::All => {
+                    asm!("xsave64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+                }
+                Save::Changed => {
+                    asm!("xsaveopt64 [{}]", in(reg) area, in("eax") low, in("edx") high, options(nostack, preserves_flags));
+                }
             }
         }
     }

@@ -85,9 +85,9 @@ impl MachineState {
         load_debug_registers(debug::hardware_registers(control));
         // Selectors first: loading one replaces the base.
         let loaded = read_selectors() == self.selectors || load_selectors(self.selectors);
-        set_base(SegmentBase::Fs, self.fs_base);
-        set_base(SegmentBase::GsActive, self.gs_base);
-        set_base(SegmentBase::GsInactive, self.gs_base_inactive);
+        change_base(SegmentBase::Fs, self.fs_base);
+        change_base(SegmentBase::GsActive, self.gs_base);
+        change_base(SegmentBase::GsInactive, self.gs_base_inactive);
         (!loaded).then_some(self.selectors)
     }
 }
@@ -102,6 +102,13 @@ pub fn base(which: SegmentBase) -> u64 {
 pub fn set_base(which: SegmentBase, value: u64) {
     // SAFETY: as above; callers have checked that the value is canonical, or read it from the CPU.
     unsafe { base_msr(which).write(value) };
+}
+
+/// [`set_base`], if it differs: to read the register is cheaper than to write it.
+fn change_base(which: SegmentBase, value: u64) {
+    if base(which) != value {
+        set_base(which, value);
+    }
 }
 
 fn base_msr(which: SegmentBase) -> Msr {
@@ -154,8 +161,13 @@ pub fn take_dr6() -> u64 {
 /// Loads IA32_TSC_AUX, which only `rdtscp` and `rdpid` read.
 pub fn load_tsc_aux(value: u32) {
     if cpu_features::get().contains(Features::RDTSCP) {
+        let mut register = Msr::new(TSC_AUX);
         // SAFETY: the CPU has the MSR, which any 32-bit value fits; the hypervisor doesn't use it.
-        unsafe { Msr::new(TSC_AUX).write(value.into()) };
+        unsafe {
+            if register.read() != u64::from(value) {
+                register.write(value.into());
+            }
+        }
     }
 }
 
