@@ -6,7 +6,8 @@
 //!   kind of table only ([`mm`]).
 //! * **Copies**: guest memory is reached through [`guest::GuestCopy`] alone; a value is read once, checked, then used.
 //! * **Values**: a guest's mistake is a value (an error code, or its own end). No guest reaches a panic.
-//! * **One place**: a running vCPU is owned by its CPU, any other by a run queue ([`sched`]).
+//! * **One place**: a running vCPU is owned by its CPU, one that waits or sleeps by a run queue ([`sched`]), one that may not
+//!   run by its domain. What others may know of it is apart ([`domain::link`]).
 //! * **Interrupts off**: hypervisor code runs with interrupts off, in bounded steps (`sync`, [`hypercall`]).
 //!
 //! # The rooms

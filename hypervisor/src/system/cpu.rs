@@ -1,6 +1,6 @@
 //! One CPU: the vCPU it runs, the ones that wait, and how it changes between them.
 //!
-//! A CPU that has nothing to run stays in [`next`] and halts there; there is no idle vCPU. It has no periodic tick: the
+//! A CPU that has nothing to run stays in [`look_around`] and halts there; there is no idle vCPU. It has no periodic tick: the
 //! timer is set for the next deadline, or not at all.
 
 use core::cell::RefMut;
