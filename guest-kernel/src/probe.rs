@@ -198,3 +198,17 @@ control_register! {
 pub fn last_frame() -> Option<trap::TrapFrame> {
     trap::last_frame()
 }
+
+/// Turns AVX on for this vCPU, if the machine has it.
+pub fn enable_avx() -> bool {
+    const OSXSAVE: u64 = 1 << 18;
+    let features = cpuid(1, 0).ecx;
+    if features & (1 << 26) == 0 || features & (1 << 28) == 0 {
+        return false;
+    }
+    let cr4 = cr4().unwrap_or(0) | OSXSAVE;
+    // SAFETY: the bit allows xsetbv, which then enables registers that kernel code doesn't use.
+    let caught =
+        unsafe { catch!(["mov cr4, {cr4}", "mov eax, 7", "xsetbv"] cr4 = in(reg) cr4, in("ecx") 0, in("edx") 0,) };
+    caught.is_none()
+}

@@ -97,7 +97,7 @@ pub struct Ldt {
     pub base: Option<GuestVa>,
     /// Descriptors in it, 1 to 8192.
     pub entries: u32,
-    /// Frames of the pages that were read so far, each held as a descriptor page.
+    /// Frames of the pages that were read so far, each held as a descriptor page. None without descriptors.
     pub pages: [Option<Mfn>; LDT_PAGES],
 }
 

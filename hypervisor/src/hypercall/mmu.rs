@@ -38,9 +38,14 @@ pub(super) fn mmu_update<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`.
+#[inline]
 pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<DomainId, Errno> {
+    if named == DOMID_SELF { Ok(call.vcpu.domain) } else { other_owner(call, named) }
+}
+
+#[inline(never)]
+fn other_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<DomainId, Errno> {
     match named {
-        DOMID_SELF => Ok(call.vcpu.domain),
         // As in Xen: who means itself says so.
         own if own == call.vcpu.domain.0 => Err(Errno::ESRCH),
         DOMID_IO | DOMID_XEN => Err(Errno::EPERM),

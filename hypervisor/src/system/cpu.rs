@@ -37,15 +37,21 @@ pub struct Cpu {
     pub current: Option<Box<Runner>>,
     /// What a `syscall` has still to do, see [`entry`](super::entry).
     pub next: Option<Next>,
-    /// Something happened that the way back to the guest must look at.
-    pub attention: bool,
+    /// What calls of the current vCPU may change.
+    pub local: Local,
     /// The current vCPU lets another one go first.
     yields: bool,
-    /// What the timer is set for.
-    pub timer: Option<u64>,
     /// Whose translations the CPU may hold: the latest vCPU on it.
     translations: Option<(Arc<Domain>, VcpuId)>,
-    /// Which descriptors of a guest it shows.
+}
+
+/// The part of a [`Cpu`] that hypercalls and privileged instructions of its current vCPU may change.
+pub struct Local {
+    /// Something happened that the way back to the guest must look at.
+    pub attention: bool,
+    /// What the timer is set for.
+    pub timer: Option<u64>,
+    /// Which descriptors of a guest the CPU shows.
     pub tables: GuestTables,
 }
 
@@ -55,11 +61,9 @@ impl Cpu {
         Cpu {
             current: None,
             next: None,
-            attention: false,
+            local: Local { attention: false, timer: None, tables: GuestTables::new() },
             yields: false,
-            timer: None,
             translations: None,
-            tables: GuestTables::new(),
         }
     }
 }
@@ -102,24 +106,24 @@ pub fn finish(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, next: Ne
         Next::Resume(asked) => how = asked,
         Next::Yield => {
             cpu.yields = board().has_waiting(percpu::cpu());
-            cpu.attention |= cpu.yields;
+            cpu.local.attention |= cpu.yields;
         }
         Next::Block => leave_cpu(&mut cpu, regs, To::Sleep(None)),
         Next::Poll { until } => leave_cpu(&mut cpu, regs, To::Sleep(until)),
         Next::End(end) => end_current(&mut cpu, regs, end),
     }
     loop {
-        if cpu.attention || cpu.current.is_none() {
+        if cpu.local.attention || cpu.current.is_none() {
             cpu = look_around(cpu, regs);
             how = bounce::Return::Full;
         }
         match enter_callbacks(&mut cpu, regs) {
             Some(Ok(delivered)) => how = delivered,
             Some(Err(crash)) => end_current(&mut cpu, regs, End::Crash(crash)),
-            None if cpu.attention || cpu.current.is_none() => {}
+            None if cpu.local.attention || cpu.current.is_none() => {}
             None => {
                 // One that came while the guest handles another is looked for again when it next goes on.
-                cpu.attention |= cpu.current.as_ref().is_some_and(|runner| runner.link().has_nmi());
+                cpu.local.attention |= cpu.current.as_ref().is_some_and(|runner| runner.link().has_nmi());
                 return how;
             }
         }
@@ -142,12 +146,12 @@ fn enter_callbacks(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Option<Result<bo
 /// Looks for what happened, and makes sure that a vCPU is on the CPU, waiting for one if need be.
 fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefMut<'static, Cpu> {
     loop {
-        cpu.attention = false;
+        cpu.local.attention = false;
         super::entry::report_nmi();
         let mut remains = REMAINS.borrow();
         if !remains.is_empty() {
             remains.step();
-            cpu.attention = true;
+            cpu.local.attention = true;
         }
         drop(remains);
         let now = time::now();
@@ -171,7 +175,7 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
         if cpu.current.is_some() {
             return cpu;
         }
-        if !cpu.attention {
+        if !cpu.local.attention {
             // An interrupt in the idle loop wants the CPU's state.
             drop(cpu);
             arch::idle();
@@ -246,7 +250,7 @@ pub fn settle(runner: Box<Runner>) {
 fn fire_timers(cpu: &mut Cpu, now: u64) {
     let Some(runner) = &mut cpu.current else { return };
     if runner.vcpu.timers.expire(now) {
-        runner.domain.raise_timer(runner.vcpu.id, &mut cpu.attention);
+        runner.domain.raise_timer(runner.vcpu.id, &mut cpu.local.attention);
     }
 }
 
@@ -261,16 +265,16 @@ fn set_timer(cpu: &mut Cpu) {
     };
     let timer = cpu.current.as_ref().and_then(|runner| runner.timer_deadline());
     let deadline = timer.into_iter().chain(deadline).min();
-    if deadline != cpu.timer {
+    if deadline != cpu.local.timer {
         arch::apic::set_timer(deadline);
-        cpu.timer = deadline;
+        cpu.local.timer = deadline;
     }
 }
 
 /// The timer has fired: it is set for nothing now.
 pub fn timer_fired(cpu: &mut Cpu) {
-    cpu.timer = None;
-    cpu.attention = true;
+    cpu.local.timer = None;
+    cpu.local.attention = true;
 }
 
 /// Where a vCPU goes that leaves its CPU.
@@ -361,10 +365,10 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
     runner.vcpu.info = link.info();
     *regs = runner.vcpu.regs;
     enter_space(cpu, &mut runner);
-    cpu.tables.show_gdt(&runner.vcpu.gdt);
-    cpu.tables.show_ldt(&runner.vcpu.ldt);
+    cpu.local.tables.show_gdt(&runner.vcpu.gdt);
+    cpu.local.tables.show_ldt(&runner.vcpu.ldt);
     let Runner { vcpu, state, domain, .. } = &mut *runner;
-    state.selectors().into_iter().for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.tables, selector));
+    state.selectors().into_iter().for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.local.tables, selector));
     let refused = state.load(&vcpu.control);
     vcpu.info.set_time(&time::clock().guest_record(time::tsc()));
     publish_areas(domain.link(vcpu.id), vcpu);
@@ -373,7 +377,7 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
         None => None,
     };
     // Who stopped it before it was said to run has not interrupted this CPU.
-    cpu.attention |= !domain.may_run(domain.link(vcpu.id));
+    cpu.local.attention |= !domain.may_run(domain.link(vcpu.id));
     cpu.current = Some(runner);
     if let Some(crash) = entered {
         end_current(cpu, regs, End::Crash(crash));
@@ -431,7 +435,7 @@ fn end_current(cpu: &mut Cpu, regs: &GuestRegisters, end: End) {
     let Some(runner) = cpu.current.as_ref() else { return };
     let domain: Arc<Domain> = runner.domain.clone();
     if domain.supervised {
-        if control::shut_down(&domain, end, &mut cpu.attention) {
+        if control::shut_down(&domain, end, &mut cpu.local.attention) {
             remove::report(runner, regs, end);
         }
         return leave_cpu(cpu, regs, To::Park);
@@ -448,9 +452,9 @@ fn end_current(cpu: &mut Cpu, regs: &GuestRegisters, end: End) {
     }
     arch::vcpu::leave_guest_space();
     dispose(cpu, runner);
-    reap(&domain, &mut cpu.attention);
+    reap(&domain, &mut cpu.local.attention);
     if domain.privileged {
-        control::gone(&mut cpu.attention);
+        control::gone(&mut cpu.local.attention);
     }
 }
 
@@ -479,10 +483,10 @@ fn dispose(cpu: &mut Cpu, runner: Box<Runner>) {
     if cpu.current.is_none() {
         // This CPU may still show the vCPU's descriptors. Else it shows another's.
         forget_translations(cpu, None);
-        cpu.tables.show_gdt(&Gdt::new());
-        cpu.tables.show_ldt(&Ldt::default());
+        cpu.local.tables.show_gdt(&Gdt::new());
+        cpu.local.tables.show_ldt(&Ldt::default());
     }
-    bury(runner, &mut cpu.attention);
+    bury(runner, &mut cpu.local.attention);
 }
 
 /// Begins to take a vCPU of a domain that has ended apart, which this CPU doesn't show.

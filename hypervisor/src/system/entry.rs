@@ -8,11 +8,10 @@ use alloc::boxed::Box;
 use log::{error, warn};
 use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
-use super::cpu::{self, Cpu};
+use super::cpu::{self, Cpu, Local};
 use super::runner::{Runner, World};
 use super::{CPUS, console, fault, flush};
 use crate::addr::is_canonical;
-use crate::arch::descriptors::GuestTables;
 use crate::arch::entry::{Exit, SYSCALL, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
 use crate::arch::{apic, mm, panic, vcpu as machine_vcpu, vectors};
@@ -45,7 +44,7 @@ const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current o
 /// [`finish_syscall`].
 pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
     let cpu = &mut *cpu.borrow_mut();
-    let (vcpu, mut world) = current(&mut cpu.current, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
+    let (vcpu, mut world) = current(&mut cpu.current, &mut cpu.local);
     // Each kind has its own way out, so that the most frequent one has no values that tell it from the others.
     if vcpu.mode == Mode::User {
         return user_syscall(cpu, regs);
@@ -62,7 +61,7 @@ pub extern "C" fn syscall_from_guest(regs: &mut GuestRegisters, cpu: &'static Re
 
 #[inline(never)]
 fn user_syscall(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Exit {
-    let (vcpu, _) = current(&mut cpu.current, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
+    let (vcpu, _) = current(&mut cpu.current, &mut cpu.local);
     fill_in(regs);
     let info = vcpu.info;
     let entered = bounce::user_call(vcpu, regs, &mut CurrentSpace, UserCall::Syscall);
@@ -71,7 +70,7 @@ fn user_syscall(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Exit {
 
 #[inline(never)]
 fn iret(cpu: &mut Cpu, regs: &mut GuestRegisters) -> Exit {
-    let (vcpu, _) = current(&mut cpu.current, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
+    let (vcpu, _) = current(&mut cpu.current, &mut cpu.local);
     let info = vcpu.info;
     let left = bounce::iret(vcpu, regs, &mut CurrentSpace);
     resume_or_end(cpu, info, regs, left)
@@ -102,7 +101,7 @@ pub extern "C" fn finish_syscall(regs: &mut GuestRegisters, cpu: &'static RefCel
 /// [`trap_from_guest`].
 pub extern "C" fn own_trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
     let cpu = &mut *cpu.borrow_mut();
-    let (vcpu, _) = current(&mut cpu.current, &mut cpu.tables, &mut cpu.attention, &mut cpu.timer);
+    let (vcpu, _) = current(&mut cpu.current, &mut cpu.local);
     let info = vcpu.info;
     let entered = if regs.vector == vector::PAGE_FAULT {
         let Some(exception) = fault::guests_own(vcpu, regs, mm::fault_address()) else { return Exit::NotYet };
@@ -134,11 +133,10 @@ pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCe
         _ => {}
     }
     let cpu_state = &mut *cpu;
-    let (vcpu, world) =
-        current(&mut cpu_state.current, &mut cpu_state.tables, &mut cpu_state.attention, &mut cpu_state.timer);
+    let (vcpu, world) = current(&mut cpu_state.current, &mut cpu_state.local);
     let info = vcpu.info;
     let next = match on_exception(vcpu, regs, world) {
-        Ok(how) if !cpu.attention && !info.upcall_due() => return exit(how, regs),
+        Ok(how) if !cpu.local.attention && !info.upcall_due() => return exit(how, regs),
         Ok(how) => Next::Resume(how),
         Err(crash) => Next::End(End::Crash(crash)),
     };
@@ -147,19 +145,14 @@ pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCe
 
 /// The vCPU that has entered the hypervisor on this CPU, and its world.
 #[inline]
-fn current<'a>(
-    current: &'a mut Option<Box<Runner>>,
-    tables: &'a mut GuestTables,
-    attention: &'a mut bool,
-    timer: &'a mut Option<u64>,
-) -> (&'a mut Vcpu, World<'a>) {
-    World::of(current.as_mut().expect(CURRENT), tables, attention, timer)
+fn current<'a>(current: &'a mut Option<Box<Runner>>, local: &'a mut Local) -> (&'a mut Vcpu, World<'a>) {
+    World::of(current.as_mut().expect(CURRENT), local)
 }
 
 /// Goes back to the guest if nothing else is to be done, with some registers never saved.
 #[inline(always)]
 fn resume(cpu: &mut Cpu, info: &VcpuInfo, regs: &mut GuestRegisters, how: Return) -> Exit {
-    if cpu.attention || info.upcall_due() {
+    if cpu.local.attention || info.upcall_due() {
         cpu.next = Some(Next::Resume(how));
         return Exit::NotYet;
     }
@@ -233,7 +226,7 @@ fn on_interrupt(cpu: &mut Cpu, vector: u32) {
     let Ok(vector) = u8::try_from(vector) else { return };
     match vector {
         vectors::TIMER => cpu::timer_fired(cpu),
-        vectors::KICK => cpu.attention = true,
+        vectors::KICK => cpu.local.attention = true,
         vectors::FLUSH => flush::serve(),
         vectors::SERIAL => console::keys_arrived(),
         vectors::SPURIOUS => return,

@@ -44,7 +44,7 @@ pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
         && let Some(offset) = window_offset(address)
     {
         let address = vcpu.ldt.base.map_or(0, GuestVa::get).wrapping_add(offset);
-        return match descriptors::fill(world.domain, vcpu, world.tables, offset) {
+        return match descriptors::fill(world.domain, vcpu, &mut world.local.tables, offset) {
             Filled::Yes | Filled::Again => Outcome::Resume,
             Filled::No => raise(vcpu, code, address),
         };

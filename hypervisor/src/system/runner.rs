@@ -8,10 +8,10 @@ use pv_abi::errno::Errno;
 use pv_abi::event::VIRQ_TIMER;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::cpu::Local;
 use super::memory::{self, Memory};
 use super::{Domain, complain, console, control, cpu, descriptors, flush, machine, park, wake};
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
-use crate::arch::descriptors::GuestTables;
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::mm::tlb;
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
@@ -43,11 +43,8 @@ pub struct Runner {
 /// The world of the vCPU that is on this CPU.
 pub struct World<'a> {
     pub domain: &'a Domain,
-    pub tables: &'a mut GuestTables,
-    /// The CPU's flag, see [`Cpu`](super::cpu::Cpu).
-    pub attention: &'a mut bool,
-    /// What the CPU's timer is set for.
-    pub timer: &'a mut Option<u64>,
+    /// One reference: each word of this is written anew for every hypercall.
+    pub local: &'a mut Local,
 }
 
 impl Runner {
@@ -86,15 +83,10 @@ impl Domain {
 }
 
 impl<'a> World<'a> {
-    /// A vCPU and its world, for a runner that is on this CPU, with what the CPU shows of its descriptors.
+    /// A vCPU and its world, for a runner that is on this CPU.
     #[inline]
-    pub fn of(
-        runner: &'a mut Runner,
-        tables: &'a mut GuestTables,
-        attention: &'a mut bool,
-        timer: &'a mut Option<u64>,
-    ) -> (&'a mut Vcpu, World<'a>) {
-        (&mut runner.vcpu, World { domain: &runner.domain, tables, attention, timer })
+    pub fn of(runner: &'a mut Runner, local: &'a mut Local) -> (&'a mut Vcpu, World<'a>) {
+        (&mut runner.vcpu, World { domain: &runner.domain, local })
     }
 }
 
@@ -155,7 +147,7 @@ impl GuestSpace for World<'_> {
 
 impl Kick for World<'_> {
     fn kick(&mut self, vcpu: &VcpuLink) {
-        wake::kick(vcpu, self.attention);
+        wake::kick(vcpu, &mut self.local.attention);
     }
 }
 
@@ -201,7 +193,7 @@ impl Platform for World<'_> {
     fn take_down(&mut self, id: VcpuId) {
         let link = self.domain.link(id);
         link.set_up(false);
-        wake::stop(link, self.attention);
+        wake::stop(link, &mut self.local.attention);
     }
 
     fn vcpu_info(&self, mfn: Mfn, offset: usize) -> &'static VcpuInfo {
@@ -211,9 +203,9 @@ impl Platform for World<'_> {
     fn timers_changed(&mut self, vcpu: &Vcpu) {
         // If the timer is set for an earlier time, what is next is looked up then.
         let deadline = vcpu.timers.deadline();
-        if deadline.is_some_and(|at| self.timer.is_none_or(|set| at < set)) {
+        if deadline.is_some_and(|at| self.local.timer.is_none_or(|set| at < set)) {
             apic::set_timer(deadline);
-            *self.timer = deadline;
+            self.local.timer = deadline;
         }
     }
 
@@ -249,7 +241,7 @@ impl Platform for World<'_> {
     }
 
     fn load_inactive_gs(&mut self, vcpu: &mut Vcpu, selector: u16) {
-        descriptors::touch(self.domain, vcpu, self.tables, selector);
+        descriptors::touch(self.domain, vcpu, &mut self.local.tables, selector);
         machine_vcpu::load_inactive_gs(selector);
     }
 
@@ -282,11 +274,11 @@ impl Platform for World<'_> {
     }
 
     fn show_gdt(&mut self, gdt: &Gdt) {
-        self.tables.show_gdt(gdt);
+        self.local.tables.show_gdt(gdt);
     }
 
     fn show_ldt(&mut self, ldt: &Ldt) {
-        self.tables.show_ldt(ldt);
+        self.local.tables.show_ldt(ldt);
     }
 
     fn page_owner(&self, id: DomainId) -> Result<DomainId, Errno> {
@@ -344,11 +336,11 @@ impl Platform for World<'_> {
     }
 
     fn destroy(&mut self, target: &Arc<Domain>) -> bool {
-        control::destroy(target, self.attention)
+        control::destroy(target, &mut self.local.attention)
     }
 
     fn pause(&mut self, target: &Arc<Domain>) -> Result<(), Errno> {
-        control::pause(target, self.attention)
+        control::pause(target, &mut self.local.attention)
     }
 
     fn unpause(&mut self, target: &Arc<Domain>) -> Result<(), Errno> {
@@ -356,7 +348,7 @@ impl Platform for World<'_> {
     }
 
     fn take_vcpu(&mut self, target: &Arc<Domain>, id: VcpuId) -> Option<Box<Runner>> {
-        control::take_vcpu(target, id, self.attention)
+        control::take_vcpu(target, id, &mut self.local.attention)
     }
 
     fn give_vcpu(&mut self, target: &Arc<Domain>, vcpu: Box<Runner>) {

@@ -9,16 +9,21 @@
 //! ```
 //!
 //! Options on the command line: `group=` and `row=` choose rows; `operations=`, `batches=` and `tables=` say how much is
-//! done for each ([`meter::Effort`]); `wait=1` waits for a key first, so that the host can start watching.
+//! done for each ([`meter::Effort`]); `wait=1` waits for a key first, so that the host can start watching. With `serves=`
+//! the guest measures nothing, but is the `partner=` of one that does ([`partner`]).
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
 extern crate alloc;
 
 #[cfg(target_os = "none")]
+mod bell;
+#[cfg(target_os = "none")]
 mod marks;
 #[cfg(target_os = "none")]
 mod meter;
+#[cfg(target_os = "none")]
+mod partner;
 #[cfg(target_os = "none")]
 mod rows;
 #[cfg(target_os = "none")]

@@ -1,17 +1,23 @@
 //! Does the rows that the command line names, and reports.
 
 use crate::meter::{self, Effort};
+use crate::partner;
 use crate::rows::ROWS;
 use guest_kernel::start::command_line;
 use guest_kernel::verdict::{Outcome, Verdict};
-use guest_kernel::{StartInfo, cmdline, console, entry, exit, hypercall, println};
+use guest_kernel::{StartInfo, cmdline, console, entry, event, exit, hypercall, println};
 
 entry!(main);
 
 fn main(_info: &'static StartInfo) -> ! {
+    event::init().expect("rows need events");
+    partner::serve();
     let ticks = meter::ticks_per_1000_instructions();
     if !(1000..=1001).contains(&ticks) {
         finish(Outcome::Fail, "the TSC doesn't count instructions: start QEMU with -icount shift=0");
+    }
+    if partner::connect().is_err() {
+        finish(Outcome::Fail, "the partner doesn't come up");
     }
     if option("wait").is_some() {
         println!("bench: ready");
@@ -32,10 +38,12 @@ fn main(_info: &'static StartInfo) -> ! {
     finish(Outcome::Pass, "")
 }
 
-fn option(name: &str) -> Option<&'static str> {
+/// What the command line says of `name`.
+pub fn option(name: &str) -> Option<&'static str> {
     cmdline::option(command_line(), name)
 }
 
 fn finish(outcome: Outcome, text: &str) -> ! {
+    partner::end();
     exit::finish(&Verdict { story: "bench", outcome, text })
 }

@@ -181,6 +181,10 @@ impl GuestTables {
     ///
     /// Each frame must be held as a descriptor page for as long as it is shown.
     pub fn show_ldt(&mut self, ldt: &Ldt) {
+        // Hardly a vCPU has one. Without descriptors there are no pages either.
+        if (self.ldt_entries, ldt.entries) == (0, 0) {
+            return;
+        }
         for (number, (shown, &wanted)) in self.ldt.iter_mut().zip(&ldt.pages).enumerate() {
             if *shown != wanted {
                 let what = wanted.map_or(Shown::Nothing, Shown::Frame);

@@ -28,6 +28,31 @@ macro_rules! smap_site {
 }
 pub(super) use smap_site;
 
+/// As [`copy_user`], but inline, with a string instruction, and the count of what that moves; evaluates to how many of
+/// those are left when it faulted, else 0.
+macro_rules! copy_inline {
+    ($instruction:literal, $to:expr, $from:expr, $count:expr) => {{
+        let left: usize;
+        // The copy is its user's responsibility. A fault lands behind it, with what is left in RCX.
+        asm!(
+            smap_site!("0xcb"), // stac
+            concat!("2: rep ", $instruction),
+            "3:",
+            smap_site!("0xca"), // clac
+            ".pushsection .ex_table, \"a\"",
+            ".balign 4",
+            ".long 2b - .",
+            ".long 3b - .",
+            ".popsection",
+            inout("rcx") $count => left,
+            inout("rdi") $to => _,
+            inout("rsi") $from => _,
+            options(nostack, preserves_flags),
+        );
+        left
+    }};
+}
+
 /// Guest memory through the page tables that are loaded now.
 pub struct CurrentGuest;
 
@@ -64,7 +89,7 @@ impl GuestCopy for CurrentGuest {
     }
 }
 
-/// Copies a value, in words if it consists of such. Tries once more, see [`twice`].
+/// Copies a value. Tries once more, see [`twice`].
 ///
 /// # Safety
 /// As for [`copy_user`].
@@ -73,9 +98,12 @@ unsafe fn copy_value<T>(to: u64, from: u64) -> Result<(), ()> {
     let len = size_of::<T>();
     // SAFETY: the caller answers for the ranges.
     let copied = unsafe {
-        len.is_multiple_of(8) && copy_words(to, from, len / 8) == 0
-            || copy_user(to, from, len) == 0
-            || !len.is_multiple_of(8) && copy_user(to, from, len) == 0
+        let left = match len % 8 {
+            0 => copy_inline!("movsq", to, from, len / 8),
+            4 => copy_inline!("movsd", to, from, len / 4),
+            _ => copy_user(to, from, len),
+        };
+        left == 0 || copy_user(to, from, len) == 0
     };
     if copied { Ok(()) } else { Err(()) }
 }
@@ -91,34 +119,6 @@ fn twice(start: u64, len: usize, mut copy: impl FnMut() -> usize) -> Result<(), 
         0 => Ok(()),
         left => Err(Fault(start.wrapping_add((len - left) as u64))),
     }
-}
-
-/// As [`copy_user`], inline and in words; returns how many of those are left when it faulted, else 0.
-///
-/// # Safety
-/// As [`copy_user`].
-#[inline(always)]
-unsafe fn copy_words(to: u64, from: u64, words: usize) -> usize {
-    let left;
-    // SAFETY: the copy is the caller's responsibility. A fault lands behind it, with what is left in RCX.
-    unsafe {
-        asm!(
-            smap_site!("0xcb"), // stac
-            "2: rep movsq",
-            "3:",
-            smap_site!("0xca"), // clac
-            ".pushsection .ex_table, \"a\"",
-            ".balign 4",
-            ".long 2b - .",
-            ".long 3b - .",
-            ".popsection",
-            inout("rcx") words => left,
-            inout("rdi") to => _,
-            inout("rsi") from => _,
-            options(nostack, preserves_flags),
-        );
-    }
-    left
 }
 
 /// Copies `len` bytes; returns how many are left when it faulted, else 0.

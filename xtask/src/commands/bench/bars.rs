@@ -41,3 +41,12 @@ pub const MM: &[Bar] = &[
     below_xen("pin-unpin-table"),
     below_xen("fork-exit-page"),
 ];
+
+/// The rows of the group `events`.
+pub const EVENTS: &[Bar] = &[
+    bar("evtchn-send-masked", 200, 120),
+    below_xen("evtchn-send-upcall"),
+    bar("set-timer-op", 200, 130),
+    below_xen("vcpu-switch"),
+    below_xen("wake-ping-pong"),
+];

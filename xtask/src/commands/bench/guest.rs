@@ -26,8 +26,11 @@ const MARK: &str = "bench: ";
 /// Its last line, if all went well.
 const DONE: &str = "VERDICT bench pass";
 
+/// vCPUs of the bench guest. The second runs only for the row that switches between the two.
+const VCPUS: u32 = 2;
+
 /// A hypervisor that the bench guest runs on.
-pub enum Subject {
+pub enum Subject<'a> {
     /// Ours.
     Pavise {
         /// Its files.
@@ -36,10 +39,10 @@ pub enum Subject {
         imager: Imager,
     },
     /// Debian's Xen.
-    Xen(Xen),
+    Xen(&'a Xen),
 }
 
-impl Subject {
+impl Subject<'_> {
     /// Pavise, built.
     ///
     /// # Errors
@@ -91,29 +94,32 @@ impl Subject {
             }
             Self::Xen(xen) => {
                 let hardware = Hardware { icount: true, ..xen::hardware(COUNTING_CPU) };
-                let domain = FirstDomain { kernel: build::guest(GUEST), command_line: options, vcpus: 1 };
+                let domain = FirstDomain { kernel: build::guest(GUEST), command_line: options, vcpus: VCPUS };
                 xen.boot(&domain, &hardware, arguments, &log, LIMIT)
             }
         }
     }
 }
 
-/// Pavise's machine, with as much for the guest as Xen gives it.
+/// Pavise's machine: one CPU, with as much for the guest as Xen gives it, and another guest that is its partner. That one
+/// sleeps unless it is needed.
 fn machine(options: &str) -> Machine {
-    let guest = Domain {
-        name: GUEST.to_owned(),
+    let guest = |name: &str, command_line: String| Domain {
+        name: name.to_owned(),
         kernel: Kernel::Built(GUEST.to_owned()),
         control: false,
         ramdisk: None,
-        command_line: options.to_owned(),
+        command_line,
         memory: Memory::mib(64),
-        vcpus: 1,
+        vcpus: VCPUS,
         scheduling: Scheduling::default(),
     };
+    // Domains have the numbers from 1 up, in this order.
+    let domains = vec![guest(GUEST, format!("{options} partner=2")), guest("partner", "serves=1".to_owned())];
     Machine {
         cpu: COUNTING_CPU.to_owned(),
         when_all_stopped: WhenAllStopped::DebugExit(DEBUG_EXIT_PORT),
-        domains: vec![guest],
+        domains,
         ..Machine::empty()
     }
 }

@@ -36,7 +36,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// Count the instructions of operations
 #[derive(Args, Debug)]
 pub struct BenchArgs {
-    /// What to count [default: boot and mm]
+    /// What to count [default: boot, mm and events]
     group: Option<Group>,
     /// Write the rows to this file too, as a list of JSON objects
     #[arg(long, value_name = "FILE")]
@@ -44,7 +44,7 @@ pub struct BenchArgs {
     /// Run the same on this hypervisor and print the ratio
     #[arg(long)]
     against: Option<Rival>,
-    /// Say instead where the hypervisor's instructions of one operation are: a row of the group mm
+    /// Say instead where the hypervisor's instructions of one operation are: a row of the groups mm and events
     #[arg(long, value_name = "ROW", conflicts_with_all = ["json", "against"])]
     trace: Option<String>,
 }
@@ -56,6 +56,8 @@ pub enum Group {
     Boot,
     /// Hypercalls, traps and changes of page tables
     Mm,
+    /// Event channels, timers, and switches from one vCPU to another
+    Events,
     /// Shares, latency and moves of simulated vCPUs, on the host
     Sched,
 }
@@ -94,7 +96,10 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         held &= boot::measure(&mut rows)?;
     }
     if wanted(Group::Mm) {
-        held &= operations::measure("mm", bars::MM, xen, &mut rows)?;
+        held &= operations::measure("mm", bars::MM, xen.as_ref(), &mut rows)?;
+    }
+    if wanted(Group::Events) {
+        held &= operations::measure("events", bars::EVENTS, xen.as_ref(), &mut rows)?;
     }
     if let Some(file) = &args.json {
         fs::write(file, report::json(&rows)).with_context(|| format!("cannot write {}", file.display()))?;

@@ -17,7 +17,7 @@ const WATCHED: &str = "operations=4 batches=1 tables=100";
 ///
 /// # Errors
 /// When a build or a run fails.
-pub fn measure(group: &'static str, bars: &[Bar], xen: Option<Xen>, rows: &mut Vec<Row>) -> Result<bool> {
+pub fn measure(group: &'static str, bars: &[Bar], xen: Option<&Xen>, rows: &mut Vec<Row>) -> Result<bool> {
     let ours = run(&Subject::pavise()?, group)?;
     let theirs = xen.map(|xen| run(&Subject::Xen(xen), group)).transpose()?;
     ensure!(

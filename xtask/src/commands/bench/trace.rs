@@ -24,7 +24,7 @@ const ONE: &str = "operations=1 batches=1 tables=8";
 /// # Errors
 /// When there is no such row, Pavise doesn't do the operation, or the run fails.
 pub fn trace(row: &str) -> Result<()> {
-    let known = bars::MM.iter().map(|bar| bar.name).collect::<Vec<_>>();
+    let known = bars::MM.iter().chain(bars::EVENTS).map(|bar| bar.name).collect::<Vec<_>>();
     ensure!(known.contains(&row), "no row {row}; there are {}", known.join(", "));
     let subject = Subject::pavise()?;
     let Subject::Pavise { built, .. } = &subject else { bail!("only Pavise has symbols") };

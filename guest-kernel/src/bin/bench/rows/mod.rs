@@ -1,9 +1,11 @@
 //! The rows, one file per subject.
 
 mod calls;
+mod events;
 mod fork;
 mod instructions;
 mod paging;
+mod switch;
 mod tables;
 mod traps;
 mod user;
@@ -49,5 +51,12 @@ rows! {
         "user-syscall": user::syscall,
         "pin-unpin-table": tables::pin_unpin,
         "fork-exit-page": fork::fork_exit,
+    }
+    "events" {
+        "evtchn-send-masked": events::send_masked,
+        "evtchn-send-upcall": events::send_upcall,
+        "set-timer-op": events::set_timer,
+        "vcpu-switch": switch::vcpu_switch,
+        "wake-ping-pong": switch::wake_ping_pong,
     }
 }

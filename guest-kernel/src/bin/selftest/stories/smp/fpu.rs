@@ -4,7 +4,8 @@ use super::{start_all, vcpus};
 use crate::check::{Told, equal, holds};
 use crate::stories::event;
 use core::arch::global_asm;
-use guest_kernel::{catch, hypercall, probe, smp, time};
+use guest_kernel::probe::enable_avx;
+use guest_kernel::{hypercall, smp, time};
 use pv_abi::hypercall::SCHED_OP;
 use pv_abi::sched::{SCHEDOP_POLL, SCHEDOP_YIELD, SchedPoll};
 
@@ -89,20 +90,6 @@ fn spoilt(id: u32, with_avx: bool) -> usize {
         found != want
     });
     rounds.count()
-}
-
-/// Turns AVX on for this vCPU, if the machine has it.
-fn enable_avx() -> bool {
-    const OSXSAVE: u64 = 1 << 18;
-    let features = probe::cpuid(1, 0).ecx;
-    if features & (1 << 26) == 0 || features & (1 << 28) == 0 {
-        return false;
-    }
-    let cr4 = probe::cr4().unwrap_or(0) | OSXSAVE;
-    // SAFETY: the bit allows xsetbv, which then enables registers that kernel code doesn't use.
-    let caught =
-        unsafe { catch!(["mov cr4, {cr4}", "mov eax, 7", "xsetbv"] cr4 = in(reg) cr4, in("ecx") 0, in("edx") 0,) };
-    caught.is_none()
 }
 
 /// Every vCPU with SSE registers of its own, yielding to the others all the time.
