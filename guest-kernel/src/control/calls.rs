@@ -4,10 +4,12 @@
 use crate::hypercall::{self, Answer};
 use core::mem::{offset_of, size_of};
 use pv_abi::domctl::{
-    CreateDomain, Domctl, GetDomainInfo, HypercallInit, MaxMem, VcpuContext, XEN_DOMCTL_CREATEDOMAIN,
-    XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_HYPERCALL_INIT,
-    XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SETVCPUCONTEXT,
-    XEN_DOMCTL_UNPAUSEDOMAIN,
+    CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo, HypercallInit, MaxMem, SchedCredit, SchedulerOp, VcpuAffinity,
+    VcpuAffinityFlags, VcpuContext, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GETDOMAININFO,
+    XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT,
+    XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDOP_GETINFO,
+    XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_DOMCTL_SCHEDULER_OP, XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT,
+    XEN_DOMCTL_UNPAUSEDOMAIN, XEN_SCHEDULER_CREDIT, XenctlBitmap,
 };
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
@@ -116,6 +118,66 @@ pub fn domain_info(id: u16) -> Result<GetDomainInfo, Errno> {
     let mut request = request(XEN_DOMCTL_GETDOMAININFO, id, ());
     // SAFETY: no address is in the payload.
     unsafe { domctl(&mut request) }.map(|_| payload(&request.u))
+}
+
+/// What there is to tell of a vCPU.
+///
+/// # Errors
+/// The call's.
+pub fn vcpu_info(id: u16, vcpu: u32) -> Result<GetVcpuInfo, Errno> {
+    let mut request = request(XEN_DOMCTL_GETVCPUINFO, id, GetVcpuInfo { vcpu, ..GetVcpuInfo::default() });
+    // SAFETY: no address is in the payload.
+    unsafe { domctl(&mut request) }.map(|_| payload(&request.u))
+}
+
+/// Sets a domain's weight and its cap in percent of one CPU.
+///
+/// # Errors
+/// The call's.
+pub fn set_share(id: u16, weight: u16, cap: u16) -> Answer {
+    command(XEN_DOMCTL_SCHEDULER_OP, id, scheduler_op(XEN_DOMCTL_SCHEDOP_PUTINFO, SchedCredit { weight, cap }))
+}
+
+/// A domain's weight and its cap.
+///
+/// # Errors
+/// The call's.
+pub fn share(id: u16) -> Result<(u16, u16), Errno> {
+    let payload_in = scheduler_op(XEN_DOMCTL_SCHEDOP_GETINFO, SchedCredit::default());
+    let mut request = request(XEN_DOMCTL_SCHEDULER_OP, id, payload_in);
+    // SAFETY: no address is in the payload.
+    unsafe { domctl(&mut request) }.map(|_| {
+        let SchedulerOp { credit: SchedCredit { weight, cap }, .. } = payload(&request.u);
+        (weight, cap)
+    })
+}
+
+fn scheduler_op(command: u32, credit: SchedCredit) -> SchedulerOp {
+    SchedulerOp { sched_id: XEN_SCHEDULER_CREDIT, cmd: command, credit, ..SchedulerOp::default() }
+}
+
+/// Sets which of the first 64 CPUs a vCPU may use; those that it may use then.
+///
+/// # Errors
+/// The call's.
+pub fn set_affinity(id: u16, vcpu: u32, cpus: u64) -> Result<u64, Errno> {
+    affinity_call(XEN_DOMCTL_SETVCPUAFFINITY, id, vcpu, cpus)
+}
+
+/// Which of the first 64 CPUs a vCPU may use.
+///
+/// # Errors
+/// The call's.
+pub fn affinity(id: u16, vcpu: u32) -> Result<u64, Errno> {
+    affinity_call(XEN_DOMCTL_GETVCPUAFFINITY, id, vcpu, 0)
+}
+
+fn affinity_call(command: u32, id: u16, vcpu: u32, mut cpus: u64) -> Result<u64, Errno> {
+    let cpumap_hard = XenctlBitmap { bitmap: (&raw mut cpus) as u64, nr_bits: u64::BITS, _pad: 0 };
+    let flags = VcpuAffinityFlags::HARD.bits();
+    let payload = VcpuAffinity { vcpu, flags, cpumap_hard, ..VcpuAffinity::default() };
+    // SAFETY: the bitmap is ours, and of the length that is named.
+    unsafe { domctl(&mut request(command, id, payload)) }.map(|_| cpus)
 }
 
 /// Gives a vCPU the state to start from.

@@ -9,12 +9,15 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use alloc::sync::Arc;
+
 use pv_abi::vcpu::VcpuRunstateInfo;
 use spin::{Mutex, Once};
 
 use super::runstate::{RunState, RunStates};
 use super::shared::VcpuInfo;
 use crate::addr::{CpuId, DomainId, Mfn, VcpuId};
+use crate::mm::flush::AtomicCpuSet;
 
 /// What a vCPU is doing, as far as others need to know to reach it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +46,8 @@ pub struct VcpuLink {
     /// The CPU that runs it, or in whose queue it is. Changed only while it is in no queue and on no CPU, or with the lock of
     /// the queue that it leaves.
     cpu: AtomicU32,
+    /// The CPUs that it may use.
+    affinity: Arc<AtomicCpuSet>,
     /// It waits in `sched_op(poll)`, or is about to.
     polling: AtomicBool,
     /// An event that it polls for became pending.
@@ -70,6 +75,7 @@ impl VcpuLink {
             own_info: Once::new(),
             activity: AtomicU8::new(Activity::Elsewhere as u8),
             cpu: AtomicU32::new(0),
+            affinity: Arc::default(),
             polling: AtomicBool::new(false),
             poll_hit: AtomicBool::new(false),
             initialised: AtomicBool::new(false),
@@ -134,6 +140,11 @@ impl VcpuLink {
     #[inline]
     pub fn set_cpu(&self, cpu: CpuId) {
         self.cpu.store(cpu.0, Ordering::Release);
+    }
+
+    /// The CPUs that it may use. Who changes them looks at what it is doing afterwards, to make it leave its CPU.
+    pub fn affinity(&self) -> &Arc<AtomicCpuSet> {
+        &self.affinity
     }
 
     /// What it is doing.

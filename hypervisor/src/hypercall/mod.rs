@@ -201,6 +201,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
     /// `EINVAL`: it isn't paused.
     fn unpause(&mut self, target: &Self::Target) -> Result<(), Errno>;
 
+    /// Makes CPUs that run vCPUs of a domain look at its share and its affinities, which have changed.
+    fn reschedule(&mut self, target: &Self::Target);
+
     /// Takes a vCPU of a domain that isn't the caller's off its CPU or from wherever it is, and keeps the domain from
     /// running until it is given back. `None` if it is on its way somewhere, or taken already.
     fn take_vcpu(&mut self, target: &Self::Target, id: VcpuId) -> Option<Self::Parked>;

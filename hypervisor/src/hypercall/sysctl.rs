@@ -1,10 +1,10 @@
 //! `sysctl`: the machine as a whole, for the control domain (`sysctl.h`).
 
-use pv_abi::domctl::GetDomainInfo;
+use pv_abi::domctl::{GetDomainInfo, XEN_SCHEDULER_CREDIT};
 use pv_abi::errno::Errno;
 use pv_abi::sysctl::{
-    AvailHeap, GetDomainInfoList, PhysCaps, PhysInfo, Sysctl, XEN_SYSCTL_AVAILHEAP, XEN_SYSCTL_GETDOMAININFOLIST,
-    XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_PHYSINFO,
+    AvailHeap, GetDomainInfoList, PhysCaps, PhysInfo, SchedId, Sysctl, XEN_SYSCTL_AVAILHEAP,
+    XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_SCHED_ID,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -22,6 +22,8 @@ pub(super) fn sysctl<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     privileged(call)?;
     match request.cmd {
         XEN_SYSCTL_PHYSINFO => *payload(&mut request) = phys_info(call),
+        // Its parameters are those of Pavise's own.
+        XEN_SYSCTL_SCHED_ID => *payload(&mut request) = SchedId { sched_id: XEN_SCHEDULER_CREDIT },
         XEN_SYSCTL_GETDOMAININFOLIST => list(call, payload(&mut request))?,
         XEN_SYSCTL_AVAILHEAP => {
             let heap: &mut AvailHeap = payload(&mut request);

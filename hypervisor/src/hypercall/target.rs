@@ -13,8 +13,10 @@ use crate::addr::{DomainId, Mfn, VcpuId};
 use crate::domain::End;
 use crate::event::Events;
 use crate::mm::error::Stop;
+use crate::mm::flush::CpuSet;
 use crate::mm::operation::Operation;
 use crate::mm::perform::{FramesLock, Unfinished, perform};
+use crate::sched::Share;
 
 /// A domain that exists.
 pub trait Target {
@@ -26,6 +28,12 @@ pub trait Target {
 
     /// Its event channels, and its vCPUs as all CPUs see them.
     fn events(&self) -> &Arc<Events>;
+
+    /// Its part of the CPUs.
+    fn share(&self) -> &Share;
+
+    /// The CPUs that a vCPU could be allowed to use.
+    fn pool(&self, vcpu: VcpuId) -> CpuSet;
 
     /// Sets how many frames it may have. What it has above that it keeps.
     fn set_max_pages(&self, pages: u64);

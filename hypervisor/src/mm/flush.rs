@@ -35,6 +35,11 @@ impl CpuSet {
         CpuSet(bits)
     }
 
+    /// A bit for each CPU.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
     /// Number `turn` of its CPUs, counted round and round; CPU 0 of the empty set.
     pub fn cycle(self, turn: usize) -> CpuId {
         let count = self.0.count_ones().max(1) as usize;

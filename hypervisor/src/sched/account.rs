@@ -4,29 +4,29 @@ use alloc::sync::Arc;
 
 use super::share::Share;
 use super::vtime::VTime;
-use crate::mm::flush::CpuSet;
+use crate::mm::flush::{AtomicCpuSet, CpuSet};
 
 /// A vCPU's account: where it may run, and what it has had.
 #[derive(Debug)]
 pub struct Account {
     /// Its domain's part of the CPUs.
     share: Arc<Share>,
-    /// The CPUs it may use.
-    allowed: CpuSet,
+    /// The CPUs it may use. May change at any time: who puts it on a CPU looks there afterwards.
+    allowed: Arc<AtomicCpuSet>,
     /// What it has had.
     pub(super) virtual_time: VTime,
     /// Since when it waits for a CPU, if it does.
     pub(super) waits_since: Option<u64>,
-    /// The piece of its domain's budget that it runs on.
-    pub(super) claimed: u64,
+    /// The piece of its domain's budget that it runs on, in nanoseconds, if there is a budget.
+    pub(super) claimed: Option<u64>,
     /// It counts as one that wants to run.
     wanting: bool,
 }
 
 impl Account {
     /// The account of a vCPU that doesn't want to run yet.
-    pub fn new(share: Arc<Share>, allowed: CpuSet) -> Account {
-        Account { share, allowed, virtual_time: VTime::default(), waits_since: None, claimed: 0, wanting: false }
+    pub fn new(share: Arc<Share>, allowed: Arc<AtomicCpuSet>) -> Account {
+        Account { share, allowed, virtual_time: VTime::default(), waits_since: None, claimed: None, wanting: false }
     }
 
     /// Its domain's part of the CPUs.
@@ -36,7 +36,12 @@ impl Account {
 
     /// The CPUs it may use.
     pub fn allowed(&self) -> CpuSet {
-        self.allowed
+        self.allowed.load()
+    }
+
+    /// Does it run without a limit, although its domain has a cap by now?
+    pub fn escapes_cap(&self) -> bool {
+        self.claimed.is_none() && self.share.is_capped()
     }
 
     /// It waits for a CPU from `now` on, or does already.
@@ -48,7 +53,7 @@ impl Account {
     }
 
     /// It has its CPU.
-    pub(super) fn enter(&mut self, claimed: u64) {
+    pub(super) fn enter(&mut self, claimed: Option<u64>) {
         self.waits_since = None;
         self.claimed = claimed;
     }
@@ -75,8 +80,8 @@ mod tests {
     #[test]
     fn a_vcpu_that_goes_wants_nothing() {
         let share = Arc::new(Share::new(256, 0));
-        let mut account = Account::new(share.clone(), CpuSet::first(1));
-        let mut other = Account::new(share.clone(), CpuSet::first(1));
+        let mut account = Account::new(share.clone(), Arc::default());
+        let mut other = Account::new(share.clone(), Arc::default());
         account.want(5);
         account.want(7);
         assert_eq!(account.waits_since, Some(5));

@@ -142,6 +142,16 @@ impl Board {
         self.idle.load().intersection(allowed).iter().find(|&cpu| self.idle.take(cpu))
     }
 
+    /// The CPU for a vCPU that comes from no queue, had `at`, and may use `allowed`: the same, or an idle one if that is busy.
+    /// If it may not use `at` and none is idle, number `turn` of those that it may use, which are dealt out like this.
+    pub fn place(&self, at: CpuId, allowed: CpuSet, turn: usize) -> CpuId {
+        let stays = allowed.contains(at);
+        if stays && !self.is_busy(at) {
+            return at;
+        }
+        self.take_idle(allowed).unwrap_or(if stays { at } else { allowed.cycle(turn) })
+    }
+
     /// A CPU that should come and look whether it takes the vCPU that `cpu` has waiting: an idle one, or of those that run
     /// a vCPU alone the one that is furthest ahead, if that is [`MARGIN`].
     pub(super) fn helper(&self, cpu: CpuId, now: u64) -> Option<CpuId> {

@@ -164,13 +164,13 @@ impl<T: Entity> RunQueue<T> {
         self.publish(board);
     }
 
-    /// Must the running vCPU give way: to one that is behind it, or because its domain's budget is used up? If it needn't
-    /// and its slice is over, a new one begins.
-    pub fn must_leave(&mut self, now: u64) -> bool {
+    /// Must the running vCPU, whose account this is, give way: to one that is behind it, or because its domain's budget is
+    /// used up or is new? If it needn't and its slice is over, a new one begins.
+    pub fn must_leave(&mut self, account: &Account, now: u64) -> bool {
         let impatient = self.impatient(now).is_some();
         let slice = self.running.as_ref().map_or(0, |running| self.slice(running.weight));
         let Some(running) = &mut self.running else { return false };
-        if running.claim_end.is_some_and(|end| end <= now) {
+        if account.escapes_cap() || running.claim_end.is_some_and(|end| end <= now) {
             return true;
         }
         if now < running.slice_end {
@@ -229,7 +229,7 @@ impl<T: Entity> RunQueue<T> {
             self.weight -= weight;
             let slice = if impatient.is_some() { LEAST_SLICE } else { self.slice(weight) };
             let account = entity.account_mut();
-            let Some(claimed) = account.share().claim(now, slice) else {
+            let Ok(claimed) = account.share().claim(now, slice) else {
                 account.waits_since = None;
                 self.lay_down(entity, Some(next_period(now)), true);
                 continue;
@@ -240,7 +240,7 @@ impl<T: Entity> RunQueue<T> {
                 at: account.virtual_time,
                 weight: account.share().vcpu_weight(),
                 slice_end: if self.ready.is_empty() { u64::MAX } else { now + slice },
-                claim_end: account.share().is_capped().then_some(now + claimed),
+                claim_end: claimed.map(|piece| now + piece),
             });
             board.set_idle(self.cpu, false);
             self.publish(board);
@@ -375,8 +375,8 @@ impl<T: Entity> RunQueue<T> {
         let used = now.saturating_sub(running.since);
         let spent = span(used, account.share().vcpu_weight());
         account.virtual_time = account.virtual_time.plus(spent);
-        if running.claim_end.is_some() {
-            account.share().settle(now, account.claimed, used);
+        if let Some(claimed) = account.claimed.take() {
+            account.share().settle(now, claimed, used);
         }
     }
 

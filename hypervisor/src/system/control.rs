@@ -25,6 +25,8 @@ use crate::domain::End;
 use crate::domain::link::{Activity, VcpuLink};
 use crate::event::Events;
 use crate::hypercall::{Facts, MachineFacts, NewDomain, Target};
+use crate::mm::flush::CpuSet;
+use crate::sched::Share;
 
 /// Most domains there can be. Each takes some KiB of the heap, and lists of all of them are made without a pause.
 const MAX_DOMAINS: usize = 1000;
@@ -57,6 +59,14 @@ impl Target for Arc<Domain> {
 
     fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    fn share(&self) -> &Share {
+        &self.share
+    }
+
+    fn pool(&self, vcpu: VcpuId) -> CpuSet {
+        if self.dedicated { self.cpus_of(vcpu) } else { create::shared_cpus() }
     }
 
     fn set_max_pages(&self, pages: u64) {
@@ -173,6 +183,12 @@ fn wait_until_off(link: &VcpuLink) {
         flush::serve();
         spin_loop();
     }
+}
+
+/// Makes CPUs that run vCPUs of a domain look at what has changed about where and how long they may run. One that waits
+/// at a CPU that it may not use any more moves when its turn comes there.
+pub fn reschedule(domain: &Domain, attention: &mut bool) {
+    domain.events.vcpus().iter().for_each(|link| wake::stop(link, attention));
 }
 
 /// Takes a vCPU off its CPU, or from wherever it waits. The domain is paused until it is given back.

@@ -159,7 +159,7 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
         expire(now);
         steal(now);
         let yields = core::mem::take(&mut cpu.yields);
-        if cpu.current.is_some() && must_leave(now, yields) {
+        if cpu.current.as_ref().is_some_and(|runner| must_leave(&runner.account, now, yields)) {
             leave_cpu(&mut cpu, regs, To::Queue { yields });
         }
         while cpu.current.is_none() {
@@ -184,10 +184,15 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
     }
 }
 
-/// Takes the current vCPU off the CPU if its domain has ended or if it may not run any more.
+/// May this vCPU run on this CPU?
+fn may_run_here(runner: &Runner) -> bool {
+    runner.domain.may_run(runner.link()) && runner.account.allowed().contains(percpu::cpu())
+}
+
+/// Takes the current vCPU off the CPU if its domain has ended or if it may not run here any more.
 fn drop_current_if_stopped(cpu: &mut Cpu, regs: &GuestRegisters) {
     if let Some(runner) = &cpu.current
-        && (runner.domain.is_ending() || !runner.domain.may_run(runner.link()))
+        && (runner.domain.is_ending() || !may_run_here(runner))
     {
         leave_cpu(cpu, regs, To::Park);
     }
@@ -201,10 +206,10 @@ fn expire(now: u64) {
     });
 }
 
-/// Must the current vCPU leave the CPU to another one?
-fn must_leave(now: u64, yields: bool) -> bool {
+/// Must the current vCPU, whose account this is, leave the CPU to another one?
+fn must_leave(account: &Account, now: u64, yields: bool) -> bool {
     let mut queue = queue();
-    queue.must_leave(now) || yields && queue.has_ready()
+    queue.must_leave(account, now) || yields && queue.has_ready()
 }
 
 /// Takes a vCPU that waits at another CPU into this one's queue, if it should run here. True if there was one.
@@ -219,9 +224,9 @@ fn steal(now: u64) -> bool {
     true
 }
 
-/// Puts a vCPU from the queue on the CPU, unless it may not run.
+/// Puts a vCPU from the queue on the CPU, unless it may not run, or only elsewhere.
 fn enter_if_it_may(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) {
-    if !runner.domain.is_ending() && runner.domain.may_run(runner.link()) {
+    if !runner.domain.is_ending() && may_run_here(&runner) {
         return enter_cpu(cpu, regs, runner);
     }
     dismiss(&mut runner, time::now());
@@ -284,7 +289,7 @@ enum To {
     Queue { yields: bool },
     /// To sleep, with an optional deadline, its timers apart.
     Sleep(Option<u64>),
-    /// Among those that may not run.
+    /// Among those that may not run, or to a CPU that it may use.
     Park,
 }
 
@@ -335,11 +340,10 @@ fn put_back(runner: Box<Runner>, yields: bool, now: u64) {
     queue().put_back(runner, yields, now, board());
 }
 
-/// Puts a vCPU that was on no CPU and in no queue into the queue of the CPU that it names, or of an idle one if that is busy.
+/// Puts a vCPU that was on no CPU and in no queue into the queue of a CPU that it may use.
 pub fn enqueue(runner: Box<Runner>) {
     let (link, now) = (runner.link(), time::now());
-    let idle = board().is_busy(link.cpu()).then(|| board().take_idle(runner.account.allowed()));
-    let cpu = idle.flatten().unwrap_or(link.cpu());
+    let cpu = board().place(link.cpu(), runner.account.allowed(), runner.domain.turn(link.id));
     link.set_cpu(cpu);
     link.change_run_state(RunState::Runnable, now);
     let mut queue = queue_of(cpu).lock();
@@ -368,7 +372,10 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
     cpu.local.tables.show_gdt(&runner.vcpu.gdt);
     cpu.local.tables.show_ldt(&runner.vcpu.ldt);
     let Runner { vcpu, state, domain, .. } = &mut *runner;
-    state.selectors().into_iter().for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.local.tables, selector));
+    state
+        .selectors()
+        .into_iter()
+        .for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.local.tables, selector));
     let refused = state.load(&vcpu.control);
     vcpu.info.set_time(&time::clock().guest_record(time::tsc()));
     publish_areas(domain.link(vcpu.id), vcpu);
@@ -376,8 +383,8 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
         Some(selectors) => bounce::failsafe(vcpu, regs, &mut CurrentSpace, selectors).err(),
         None => None,
     };
-    // Who stopped it before it was said to run has not interrupted this CPU.
-    cpu.local.attention |= !domain.may_run(domain.link(vcpu.id));
+    // Who changed something about that before it was said to run has not interrupted this CPU.
+    cpu.local.attention |= !may_run_here(&runner) || runner.account.escapes_cap();
     cpu.current = Some(runner);
     if let Some(crash) = entered {
         end_current(cpu, regs, End::Crash(crash));

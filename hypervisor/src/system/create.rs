@@ -38,7 +38,7 @@ use crate::sync::{Once, Rank, SpinLock};
 /// The control domain's number.
 const CONTROL: DomainId = DomainId(0);
 /// The other domains of the machine file count from here.
-const FIRST_ID: u16 = 1;
+pub(super) const FIRST_ID: u16 = 1;
 
 /// The vCPU that starts.
 const FIRST_VCPU: VcpuId = VcpuId(0);
@@ -101,8 +101,8 @@ fn start(domain: &Arc<Domain>) {
 pub fn enlist(domain: &Arc<Domain>) {
     let links = domain.events.vcpus();
     cpu::make_room(links.len());
-    for (link, turn) in links.iter().zip(usize::from(domain.id.0.saturating_sub(FIRST_ID))..) {
-        link.set_cpu(domain.cpus_of(link.id).cycle(turn));
+    for link in links {
+        link.set_cpu(link.affinity().load().cycle(domain.turn(link.id)));
     }
     machine().domains.lock().push(domain.clone());
     console::domain_started(domain.id);
@@ -158,6 +158,11 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
 /// All CPUs that run.
 fn running_cpus() -> CpuSet {
     CpuSet::first(machine().running.load(Ordering::Relaxed))
+}
+
+/// The CPUs that are nobody's own.
+pub(super) fn shared_cpus() -> CpuSet {
+    running_cpus().difference(cpu::board().dedicated())
 }
 
 /// The CPUs that a domain's vCPUs may use.
@@ -220,9 +225,8 @@ pub struct Sharing {
 impl Default for Sharing {
     /// A domain like any other, on all CPUs that are nobody's own.
     fn default() -> Sharing {
-        let allowed = running_cpus().difference(cpu::board().dedicated());
         let Scheduling { weight, cap, dedicated, .. } = Scheduling::default();
-        Sharing { weight, cap, allowed, dedicated }
+        Sharing { weight, cap, allowed: shared_cpus(), dedicated }
     }
 }
 
@@ -264,6 +268,7 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         live: AtomicU32::new(new.vcpus),
     });
     for link in domain.events.vcpus() {
+        link.affinity().store(domain.cpus_of(link.id));
         let vcpu = Vcpu::new(link, domain.assists.clone());
         domain.parked.lock().add(Box::new(Runner::new(vcpu, domain.clone())));
     }

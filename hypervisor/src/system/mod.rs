@@ -130,7 +130,7 @@ pub struct Domain {
     frames: SpinLock<DomainFrames>,
     /// Its part of the CPUs.
     share: Arc<Share>,
-    /// The CPUs that its vCPUs may use.
+    /// The CPUs that its vCPUs may use at first.
     allowed: CpuSet,
     /// Each of its vCPUs has one of those for itself.
     dedicated: bool,
@@ -160,7 +160,12 @@ impl Domain {
         self.events.vcpu(id).expect("a domain has a link for each of its vCPUs")
     }
 
-    /// The CPUs that a vCPU may use.
+    /// Where a vCPU stands when the domain's vCPUs are dealt out to CPUs one by one.
+    fn turn(&self, id: VcpuId) -> usize {
+        usize::from(self.id.0.saturating_sub(create::FIRST_ID)) + id.0 as usize
+    }
+
+    /// The CPUs that a vCPU may use at first.
     fn cpus_of(&self, id: VcpuId) -> CpuSet {
         if self.dedicated { CpuSet::only(self.allowed.cycle(id.0 as usize)) } else { self.allowed }
     }

@@ -50,7 +50,7 @@ pub struct World<'a> {
 impl Runner {
     /// A vCPU that has not run yet.
     pub fn new(vcpu: Vcpu, domain: Arc<Domain>) -> Runner {
-        let account = Account::new(domain.share.clone(), domain.cpus_of(vcpu.id));
+        let account = Account::new(domain.share.clone(), domain.link(vcpu.id).affinity().clone());
         Runner { vcpu, state: MachineState::default(), account, domain }
     }
 
@@ -345,6 +345,10 @@ impl Platform for World<'_> {
 
     fn unpause(&mut self, target: &Arc<Domain>) -> Result<(), Errno> {
         control::unpause(target)
+    }
+
+    fn reschedule(&mut self, target: &Arc<Domain>) {
+        control::reschedule(target, &mut self.local.attention);
     }
 
     fn take_vcpu(&mut self, target: &Arc<Domain>, id: VcpuId) -> Option<Box<Runner>> {

@@ -31,7 +31,7 @@ pub fn kick(link: &VcpuLink, attention: &mut bool) {
     }
 }
 
-/// Makes a vCPU leave its CPU if it may not run any more, if it is on one. A sleeper goes on sleeping.
+/// Makes a vCPU leave its CPU if it may not run there any more, if it is on one. A sleeper goes on sleeping.
 pub fn stop(link: &VcpuLink, attention: &mut bool) {
     if link.activity() == Activity::Running {
         if link.cpu() == percpu::cpu() {

@@ -85,7 +85,7 @@ fn what_is_not_toml_is_reported() {
 fn unknown_fields_are_reported() {
     assert_eq!(
         mistake("vcpus = 4", "vcpu = 4"),
-        "19: domain.vcpu: unknown field; expected one of name, kernel, ramdisk, command_line, memory, vcpus, \
+        "19: domain.vcpu: unknown field; expected one of name, kernel, control, ramdisk, command_line, memory, vcpus, \
          weight, cap, cpus, dedicated"
     );
     assert_eq!(

@@ -378,6 +378,8 @@ stories! {
         "domains-pauses": domains::life::pauses,
         "domains-foreign-frames": domains::foreign::outlives_its_domain,
         "domains-foreign-rules": domains::foreign::rules,
+        "domains-affinity": domains::shares::affinity,
+        "domains-shares": domains::shares::weights_and_caps,
         "domains-refusals": domains::refusals::with_control,
         "domains-unprivileged": domains::refusals::without_control,
         "domains-hundred": domains::many::hundred,

@@ -7,12 +7,13 @@ mod context;
 mod create;
 mod info;
 mod life;
+mod scheduling;
 
 use pv_abi::domctl::{
-    Domctl, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETVCPUCONTEXT,
-    XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM,
-    XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETVCPUCONTEXT,
-    XEN_DOMCTL_UNPAUSEDOMAIN,
+    Domctl, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GETDOMAININFO, XEN_DOMCTL_GETVCPUAFFINITY,
+    XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT, XEN_DOMCTL_INTERFACE_VERSION,
+    XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_MAX_VCPUS, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDULER_OP,
+    XEN_DOMCTL_SETDOMAINHANDLE, XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN,
 };
 use pv_abi::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -49,6 +50,9 @@ pub(super) fn domctl<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         XEN_DOMCTL_MAX_VCPUS => life::max_vcpus(call, &target, payload(&mut request)),
         XEN_DOMCTL_SETDOMAINHANDLE => life::set_handle(&target, payload(&mut request)),
         XEN_DOMCTL_GETVCPUINFO => info::get_vcpu_info(call, &target, request),
+        XEN_DOMCTL_SCHEDULER_OP => scheduling::parameters(call, &target, request),
+        XEN_DOMCTL_SETVCPUAFFINITY => scheduling::set_affinity(call, &target, payload(&mut request)),
+        XEN_DOMCTL_GETVCPUAFFINITY => scheduling::get_affinity(call, &target, payload(&mut request)),
         XEN_DOMCTL_SETVCPUCONTEXT => context::set(call, target, payload(&mut request)),
         XEN_DOMCTL_GETVCPUCONTEXT => context::get(call, &target, payload(&mut request)),
         XEN_DOMCTL_HYPERCALL_INIT => context::hypercall_page(call, &target, payload(&mut request)),

@@ -14,6 +14,7 @@ use pv_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_REBOOT};
 use pv_abi::sysctl::*;
 use pv_abi::vcpu::{VcpuContextFlags, VcpuGuestContext};
 use std::boxed::Box;
+use std::vec;
 use std::vec::Vec;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -321,4 +322,128 @@ fn hypercall_stubs_go_to_pages_that_could_be_written() {
     }
     assert_eq!(world.state_of(page).type_references(), 0);
     assert_eq!(world.state_of(page).frame_type(), FrameType::Writable);
+}
+
+#[test]
+fn weight_and_cap_are_set_and_told() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    world.run(CONTROL);
+    let op = |cmd, weight, cap| SchedulerOp {
+        sched_id: XEN_SCHEDULER_CREDIT,
+        cmd,
+        credit: SchedCredit { weight, cap },
+        ..SchedulerOp::default()
+    };
+    let get = op(XEN_DOMCTL_SCHEDOP_GETINFO, 77, 77);
+    let told = |world: &mut World<'_>| {
+        assert_eq!(world.domctl(XEN_DOMCTL_SCHEDULER_OP, 1, &get), 0);
+        let SchedCredit { weight, cap } = world.answer::<SchedulerOp>(REQUEST + 16).credit;
+        (weight, cap)
+    };
+    assert_eq!(told(world), (256, 0));
+    assert!(world.fake.record.rescheduled.is_empty(), "nothing has changed");
+    // A weight of 0 and a cap of 65535 leave what there is.
+    for (weight, cap, expected) in [
+        (1, 50, (1, 50)),
+        (u16::MAX, 320, (u16::MAX, 320)),
+        (0, 0, (u16::MAX, 0)),
+        (512, u16::MAX, (512, 0)),
+        (0, u16::MAX - 1, (512, u16::MAX - 1)),
+        (0, u16::MAX, (512, u16::MAX - 1)),
+    ] {
+        assert_eq!(world.domctl(XEN_DOMCTL_SCHEDULER_OP, 1, &op(XEN_DOMCTL_SCHEDOP_PUTINFO, weight, cap)), 0);
+        assert_eq!(told(world), expected);
+    }
+    assert_eq!(world.fake.record.rescheduled, [DomainId(1); 6]);
+    let put = op(XEN_DOMCTL_SCHEDOP_PUTINFO, 9, 9);
+    for bad in [
+        SchedulerOp { sched_id: XEN_SCHEDULER_CREDIT2, ..put },
+        SchedulerOp { sched_id: 0, ..put },
+        SchedulerOp { sched_id: u32::MAX, ..get },
+        SchedulerOp { cmd: 2, ..put },
+        SchedulerOp { cmd: u32::MAX, ..put },
+    ] {
+        assert_eq!(world.domctl(XEN_DOMCTL_SCHEDULER_OP, 1, &bad), EINVAL, "{bad:?}");
+    }
+    assert_eq!(told(world), (512, u16::MAX - 1));
+    assert_eq!(world.domctl(XEN_DOMCTL_SCHEDULER_OP, 0, &put), 0, "itself");
+    assert_eq!(world.domctl(XEN_DOMCTL_SCHEDULER_OP, 2, &put), ESRCH);
+    assert_eq!(world.sysctl(XEN_SYSCTL_SCHED_ID, &SchedId::default()), 0);
+    assert_eq!(world.answer::<SchedId>(REQUEST + 8).sched_id, XEN_SCHEDULER_CREDIT);
+}
+
+#[test]
+fn affinities_are_set_and_told() {
+    const VCPU: u32 = 1;
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    world.run(CONTROL);
+    let map = |bitmap, nr_bits| XenctlBitmap { bitmap, nr_bits, _pad: 0 };
+    let hard = |bits| VcpuAffinity {
+        vcpu: VCPU,
+        flags: VcpuAffinityFlags::HARD.bits(),
+        cpumap_hard: map(BUFFER, bits),
+        ..VcpuAffinity::default()
+    };
+    let both = VcpuAffinityFlags::HARD | VcpuAffinityFlags::SOFT;
+    let affinity = |world: &World<'_>| world.fake.domains[1].events.vcpus()[VCPU as usize].affinity().load();
+    // There are two CPUs. What is asked for beyond is dropped, and so is the last byte's rest.
+    for (bits, wanted, got) in
+        [(64, u64::MAX, 0b11), (64, 0b10, 0b10), (2, 0b1111, 0b11), (1, 0b11, 0b01), (200, 0b110, 0b10)]
+    {
+        world.fake.put(BUFFER, &[0xee; 64]);
+        world.fake.put_words(BUFFER, &[wanted, u64::MAX, u64::MAX, u64::MAX]);
+        assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 1, &hard(bits)), 0);
+        assert_eq!(affinity(world), CpuSet::from_bits(got));
+        for (flags, hard_at, soft_at) in [(VcpuAffinityFlags::HARD, BUFFER, 0), (both, BUFFER + 128, BUFFER)] {
+            // The answer of the call that sets is overwritten and told again.
+            let bytes: Vec<u8> = world.answer::<[u8; 64]>(BUFFER).into();
+            let length = bits.div_ceil(8) as usize;
+            assert_eq!(bytes[0], got as u8, "{bits} bits");
+            assert!(bytes[1..length].iter().all(|&byte| byte == 0), "zeros up to the end: {bytes:x?}");
+            assert!(bytes[length.max(32)..].iter().all(|&byte| byte == 0xee), "and not beyond: {bytes:x?}");
+            world.fake.put(BUFFER, &vec![0x55; length]);
+            let get = VcpuAffinity {
+                flags: flags.bits(),
+                cpumap_hard: map(hard_at, bits),
+                cpumap_soft: map(soft_at, bits),
+                ..hard(bits)
+            };
+            assert_eq!(world.domctl(XEN_DOMCTL_GETVCPUAFFINITY, 1, &get), 0);
+        }
+    }
+    assert_eq!(world.fake.record.rescheduled, [DomainId(1); 5]);
+    // With no bit asked for, nothing is told.
+    assert_eq!(world.domctl(XEN_DOMCTL_GETVCPUAFFINITY, 1, &hard(0)), 0);
+
+    let soft = VcpuAffinity { flags: both.bits(), cpumap_soft: map(BUFFER, 64), ..hard(64) };
+    world.fake.put_words(BUFFER, &[0b01]);
+    assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 1, &soft), EOPNOTSUPP);
+    for command in [XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_GETVCPUAFFINITY] {
+        for (bad, errno) in [
+            (VcpuAffinity { vcpu: 3, ..hard(64) }, EINVAL),
+            (VcpuAffinity { vcpu: u32::MAX, ..hard(64) }, EINVAL),
+            (VcpuAffinity { flags: 0, ..hard(64) }, EINVAL),
+            (VcpuAffinity { cpumap_hard: map(0, 64), ..hard(64) }, EINVAL),
+            (VcpuAffinity { cpumap_soft: map(0, 64), ..soft }, EINVAL),
+            (hard(u32::MAX), EINVAL),
+            (hard(4097), EINVAL),
+            (VcpuAffinity { cpumap_hard: map(8, 64), ..hard(64) }, EFAULT),
+        ] {
+            assert_eq!(world.domctl(command, 1, &bad), errno, "{command}: {bad:?}");
+        }
+    }
+    for none in [0, 0b100, u64::MAX << 2] {
+        world.fake.put_words(BUFFER, &[none]);
+        assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 1, &hard(64)), EINVAL, "{none:#x}: no CPU that is there");
+    }
+    world.fake.put_words(BUFFER, &[0b01]);
+    assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 1, &hard(0)), EINVAL, "no bit");
+    assert_eq!(affinity(world), CpuSet::from_bits(0b10), "what is refused changes nothing");
+    assert_eq!(world.fake.record.rescheduled.len(), 5);
+    // Undoing a pin that the ABI calls temporary: there are none.
+    let force = VcpuAffinity { flags: VcpuAffinityFlags::FORCE.bits(), ..hard(64) };
+    assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 1, &force), 0);
+    assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 0, &hard(64)), 0, "itself");
 }

@@ -31,6 +31,7 @@ use crate::mm::owner::DomainFrames;
 use crate::mm::perform::{Effects, FramesLock};
 use crate::mm::state::FrameType;
 use crate::mm::tests::machine::{DEVICES, DOMAINS, Machine, Memory, Tlb};
+use crate::sched::Share;
 use crate::time::{Clock, GuestRecord};
 use pv_abi::errno::Errno;
 
@@ -114,6 +115,7 @@ pub struct Domain {
     pub shared_mfn: Mfn,
     pub facts: Rc<Cell<Facts>>,
     pub events: Arc<Events>,
+    pub share: Arc<Share>,
 }
 
 /// A domain in the hands of the control domain.
@@ -121,6 +123,7 @@ pub struct FakeTarget {
     id: DomainId,
     facts: Rc<Cell<Facts>>,
     events: Arc<Events>,
+    share: Arc<Share>,
 }
 
 impl FakeTarget {
@@ -142,6 +145,14 @@ impl Target for FakeTarget {
 
     fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    fn share(&self) -> &Share {
+        &self.share
+    }
+
+    fn pool(&self, _: VcpuId) -> CpuSet {
+        CpuSet::first(CPUS as u32)
     }
 
     fn set_max_pages(&self, pages: u64) {
@@ -220,6 +231,7 @@ pub struct Record {
     pub timers: Vec<Option<u64>>,
     pub created: Vec<NewDomain>,
     pub hypercall_pages: Vec<Mfn>,
+    pub rescheduled: Vec<DomainId>,
 }
 
 pub struct Fake<'a> {
@@ -266,6 +278,7 @@ impl<'a> Fake<'a> {
                     paused: false,
                 })),
                 events: events(DomainId(id)),
+                share: Arc::new(Share::new(256, 0)),
             }
         };
         let domains = [0, 1].map(&mut domain).into();
@@ -631,8 +644,8 @@ impl Platform for Fake<'_> {
     }
 
     fn target(&mut self, id: DomainId) -> Option<FakeTarget> {
-        let Domain { facts, events, .. } = self.domains.get(usize::from(id.0))?;
-        Some(FakeTarget { id, facts: facts.clone(), events: events.clone() })
+        let Domain { facts, events, share, .. } = self.domains.get(usize::from(id.0))?;
+        Some(FakeTarget { id, facts: facts.clone(), events: events.clone(), share: share.clone() })
     }
 
     fn target_from(&mut self, id: DomainId) -> Option<FakeTarget> {
@@ -677,6 +690,10 @@ impl Platform for Fake<'_> {
         }
         target.change(|facts| facts.paused = false);
         Ok(())
+    }
+
+    fn reschedule(&mut self, target: &FakeTarget) {
+        self.record.rescheduled.push(target.id);
     }
 
     fn take_vcpu(&mut self, target: &FakeTarget, id: VcpuId) -> Option<FakeParked> {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::super::share::Share;
 use super::*;
+use crate::mm::flush::AtomicCpuSet;
 
 const MS: u64 = 1_000_000;
 
@@ -31,9 +32,15 @@ impl Entity for Vcpu {
     }
 }
 
+fn affinity(cpus: CpuSet) -> Arc<AtomicCpuSet> {
+    let affinity = AtomicCpuSet::new();
+    affinity.store(cpus);
+    Arc::new(affinity)
+}
+
 /// A vCPU of a domain of its own.
 fn vcpu(id: u32, weight: u16, allowed: CpuSet) -> Vcpu {
-    Vcpu { id, account: Account::new(Arc::new(Share::new(weight, 0)), allowed) }
+    Vcpu { id, account: Account::new(Arc::new(Share::new(weight, 0)), affinity(allowed)) }
 }
 
 fn queue(cpu: u32) -> RunQueue<Vcpu> {
@@ -58,7 +65,7 @@ fn time_follows_weight() {
         let before = now;
         loop {
             now = queue.next_deadline().unwrap();
-            if queue.must_leave(now) {
+            if queue.must_leave(&runs.account, now) {
                 break;
             }
         }
@@ -72,9 +79,9 @@ fn time_follows_weight() {
 fn one_alone_is_never_interrupted() {
     let (board, mut queue) = (Board::new(), queue(0));
     queue.admit(vcpu(0, 256, CPUS), 0, &board);
-    let _runs = queue.pick(0, &board).unwrap();
+    let runs = queue.pick(0, &board).unwrap();
     assert_eq!(queue.next_deadline(), None);
-    assert!(!queue.must_leave(1_000 * MS));
+    assert!(!queue.must_leave(&runs.account, 1_000 * MS));
     // Until another one comes: then both have their turns.
     assert!(queue.admit(vcpu(1, 256, CPUS), 1_000 * MS, &board));
     assert!(queue.next_deadline().is_some_and(|deadline| deadline <= 1_000 * MS + MOST_SLICE));
@@ -89,7 +96,7 @@ fn who_wakes_goes_before_who_ran_on() {
     queue.admit(vcpu(1, 256, CpuSet::first(1)), MS, &board);
     let runs = queue.pick(MS, &board).unwrap();
     assert!(matches!(queue.wake(0, 9 * MS, &board), Woken::Here { kick: true }));
-    assert!(queue.must_leave(9 * MS));
+    assert!(queue.must_leave(&runs.account, 9 * MS));
     queue.put_back(runs, false, 9 * MS, &board);
     assert_eq!(queue.pick(9 * MS, &board).unwrap().id, 0);
 }
@@ -101,11 +108,48 @@ fn who_was_just_put_on_the_cpu_stays_a_little() {
     let runs = queue.pick(0, &board).unwrap();
     queue.sleep(runs, None, MS, &board);
     queue.admit(vcpu(1, 1, CpuSet::first(1)), MS, &board);
-    let _runs = queue.pick(MS, &board).unwrap();
+    let runs = queue.pick(MS, &board).unwrap();
     queue.wake(0, MS + LEAST_RUN / 2, &board);
-    assert!(!queue.must_leave(MS + LEAST_RUN / 2));
+    assert!(!queue.must_leave(&runs.account, MS + LEAST_RUN / 2));
     assert_eq!(queue.next_deadline(), Some(MS + LEAST_RUN));
-    assert!(queue.must_leave(MS + LEAST_RUN));
+    assert!(queue.must_leave(&runs.account, MS + LEAST_RUN));
+}
+
+#[test]
+fn a_new_cap_ends_a_run_without_limit() {
+    let (board, mut queue) = (Board::new(), queue(0));
+    queue.admit(vcpu(0, 256, CPUS), 0, &board);
+    let runs = queue.pick(0, &board).unwrap();
+    runs.account.share().set_cap(10);
+    assert!(runs.account.escapes_cap() && queue.must_leave(&runs.account, MS));
+    queue.put_back(runs, false, MS, &board);
+    let runs = queue.pick(MS, &board).unwrap();
+    assert!(!runs.account.escapes_cap());
+    assert_eq!(queue.next_deadline(), Some(4 * MS), "10 % of 30 ms");
+    // A cap that goes away leaves nothing behind.
+    runs.account.share().set_cap(0);
+    assert!(queue.must_leave(&runs.account, 4 * MS));
+    queue.put_back(runs, false, 4 * MS, &board);
+    let runs = queue.pick(4 * MS, &board).unwrap();
+    assert_eq!(queue.next_deadline(), None);
+    assert!(!queue.must_leave(&runs.account, 1_000 * MS));
+}
+
+#[test]
+fn who_comes_from_no_queue_gets_a_cpu_that_it_may_use() {
+    let (board, mut queues) = (Board::new(), NUMBERS.map(|CpuId(cpu)| queue(cpu)));
+    assert!(queues[0].pick(0, &board).is_none());
+    assert_eq!(board.place(NUMBERS[0], CPUS, 0), NUMBERS[0]);
+    // The first CPU is idle, and can be found once.
+    assert_eq!([1, 1].map(|turn| board.place(NUMBERS[1], CpuSet::first(1), turn)), [NUMBERS[0]; 2]);
+    assert!(board.take_idle(CPUS).is_none());
+    queues[1].admit(vcpu(0, 256, CPUS), 0, &board);
+    assert_eq!(board.place(NUMBERS[1], CPUS, 0), NUMBERS[1], "busy, and none is idle");
+    assert!(queues[0].pick(0, &board).is_none());
+    assert_eq!(board.place(NUMBERS[1], CPUS, 0), NUMBERS[0], "that one is idle");
+    // None that it may use is idle: they are dealt out.
+    let far = CpuSet::from_bits(0b1100);
+    assert_eq!([0, 1, 2].map(|turn| board.place(NUMBERS[0], far, turn).0), [2, 3, 2]);
 }
 
 #[test]
@@ -132,10 +176,10 @@ fn who_has_waited_long_goes_first() {
     assert_eq!(first.id, 0);
     queue.put_back(first, false, MS, &board);
     let heavy = queue.pick(MS, &board).unwrap();
-    assert!(!queue.must_leave(MS + PATIENCE - 1));
+    assert!(!queue.must_leave(&heavy.account, MS + PATIENCE - 1));
     // At the end of the slice that began then.
     let slice_end = queue.next_deadline().unwrap();
-    assert!(slice_end <= MS + PATIENCE + MOST_SLICE && queue.must_leave(slice_end));
+    assert!(slice_end <= MS + PATIENCE + MOST_SLICE && queue.must_leave(&heavy.account, slice_end));
     queue.put_back(heavy, false, slice_end, &board);
     assert_eq!(queue.pick(slice_end, &board).unwrap().id, 0);
     assert_eq!(queue.next_deadline(), Some(slice_end + LEAST_SLICE));
@@ -207,6 +251,8 @@ enum Action {
     Pass(u8),
     Steal(usize),
     Remove(u32),
+    Weigh(u32, u16),
+    Allow(u32, CpuSet),
 }
 
 fn action() -> impl Strategy<Value = Action> {
@@ -220,6 +266,8 @@ fn action() -> impl Strategy<Value = Action> {
         3 => any::<u8>().prop_map(Action::Pass),
         2 => queue().prop_map(Action::Steal),
         1 => (0..VCPUS).prop_map(Action::Remove),
+        1 => (0..VCPUS, any::<u16>()).prop_map(|(id, weight)| Action::Weigh(id, weight)),
+        1 => (0..VCPUS, 1..4_u64).prop_map(|(id, cpus)| Action::Allow(id, CpuSet::from_bits(cpus))),
     ]
 }
 
@@ -237,6 +285,8 @@ struct World {
     queues: [RunQueue<Vcpu>; 2],
     running: [Option<Vcpu>; 2],
     places: BTreeMap<u32, Place>,
+    shares: Vec<Arc<Share>>,
+    affinities: Vec<Arc<AtomicCpuSet>>,
     now: u64,
 }
 
@@ -247,12 +297,17 @@ impl World {
             queues: [queue(0), queue(1)],
             running: [None, None],
             places: BTreeMap::new(),
+            shares: (0..VCPUS).map(|id| Arc::new(Share::new(1 << id, 0))).collect(),
+            // The last one may use the second CPU only.
+            affinities: (0..VCPUS)
+                .map(|id| affinity(if id == VCPUS - 1 { CpuSet::only(CpuId(1)) } else { CPUS }))
+                .collect(),
             now: 0,
         };
         for id in 0..VCPUS {
-            // The last one may use the second CPU only.
-            let allowed = if id == VCPUS - 1 { CpuSet::only(CpuId(1)) } else { CPUS };
-            world.admit(1, vcpu(id, 1 << id, allowed));
+            let (share, affinity) = (&world.shares[id as usize], &world.affinities[id as usize]);
+            let account = Account::new(share.clone(), affinity.clone());
+            world.admit(1, Vcpu { id, account });
         }
         world
     }
@@ -264,7 +319,7 @@ impl World {
     }
 
     fn act(&mut self, action: Action) {
-        let World { board, queues, running, places, now } = self;
+        let World { board, queues, running, places, shares, affinities, now } = self;
         match action {
             Action::Pick(at) if running[at].is_none() => {
                 running[at] = queues[at].pick(*now, board);
@@ -274,8 +329,12 @@ impl World {
                 assert!(picked.is_none_or(|from| from == Some(Place::Ready(at))));
             }
             Action::Pick(at) => {
-                queues[at].must_leave(*now);
+                if let Some(vcpu) = &running[at] {
+                    queues[at].must_leave(&vcpu.account, *now);
+                }
             }
+            Action::Weigh(id, weight) => shares[id as usize].set_weight(weight),
+            Action::Allow(id, cpus) => affinities[id as usize].store(cpus),
             Action::PutBack(at, yields) => {
                 if let Some(vcpu) = running[at].take() {
                     places.insert(vcpu.id, Place::Ready(at));
@@ -285,7 +344,8 @@ impl World {
             Action::Dismiss(at) => {
                 if let Some(mut vcpu) = running[at].take() {
                     queues[at].dismiss(&mut vcpu, *now, board);
-                    self.admit(1, vcpu);
+                    let to = board.place(NUMBERS[at], vcpu.account.allowed(), 1);
+                    self.admit(to.0 as usize, vcpu);
                 }
             }
             Action::Sleep(at, time) => {
@@ -364,7 +424,7 @@ impl World {
 }
 
 proptest! {
-    // However vCPUs run, yield, sleep, wake, move and leave: each exists exactly once and where it should be, none is woken
+    // However vCPUs run, yield, sleep, wake, move and leave, and whatever becomes of their weights and CPUs meanwhile: each exists exactly once and where it should be, none is woken
     // early, none sleeps on, none is where it may not be.
     #[test]
     fn no_vcpu_is_lost_or_doubled(actions in proptest::collection::vec(action(), 0..120)) {

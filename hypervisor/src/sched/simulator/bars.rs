@@ -5,7 +5,7 @@ use std::vec;
 use std::vec::Vec;
 
 use super::report::{HEADING, Mix, Outcome};
-use super::{Domain, Load};
+use super::{Domain, Load, Simulator};
 use crate::addr::CpuId;
 use crate::mm::flush::CpuSet;
 
@@ -146,6 +146,86 @@ fn pinned_domains_stay_and_share_what_they_have() {
     let [light, heavy, free] = outcome.ran[..] else { panic!("three domains") };
     assert!((heavy / light - 3.0).abs() < 0.06, "{:?}", outcome.ran);
     assert!(light + heavy + free > 39.9 && free > 29.0, "{:?}", outcome.ran);
+}
+
+/// CPU time of each domain from `from` to `to`, in milliseconds.
+fn ran_between(simulator: &mut Simulator, from: u64, to: u64) -> Vec<f64> {
+    let ran = |simulator: &Simulator| {
+        let mut ran = vec![0.0; simulator.shares.len()];
+        simulator.records.iter().for_each(|record| ran[record.domain] += record.ran as f64 / 1e6);
+        ran
+    };
+    simulator.run_until(from * 1_000_000);
+    let before = ran(simulator);
+    simulator.run_until(to * 1_000_000);
+    ran(simulator).iter().zip(before).map(|(ran, before)| ran - before).collect()
+}
+
+fn is_near(value: f64, expected: f64) -> bool {
+    (value / expected - 1.0).abs() * 100.0 <= MOST_ERROR
+}
+
+#[test]
+fn weights_and_caps_change_in_the_middle_of_a_run() {
+    for cpus in [1, 2, 4] {
+        let all = CpuSet::first(cpus);
+        let domains = [batch(256, cpus), batch(256, cpus)];
+        let simulator = &mut Simulator::new(cpus, &domains, 3);
+        let whole = f64::from(cpus) * 10_000.0;
+        let even = ran_between(simulator, 0, 10_000);
+        assert!(is_near(even[0], whole / 2.0), "{even:?}");
+        simulator.reschedule(0, 768, 0, all);
+        // The debts from before are paid after a moment.
+        let heavier = ran_between(simulator, 11_000, 21_000);
+        assert!(is_near(heavier[0], whole * 0.75), "{cpus} CPUs: {heavier:?}");
+        simulator.reschedule(0, 768, 20, all);
+        let capped = ran_between(simulator, 21_000, 31_000);
+        assert!(is_near(capped[0], 2_000.0), "{cpus} CPUs: {capped:?}");
+        simulator.reschedule(0, 1, 0, all);
+        let lightest = ran_between(simulator, 32_000, 42_000);
+        assert!(lightest[0] < whole * 0.06, "{cpus} CPUs: {lightest:?}");
+    }
+}
+
+#[test]
+fn one_alone_is_held_to_a_new_cap() {
+    let simulator = &mut Simulator::new(1, &[batch(256, 1)], 1);
+    simulator.run_until(1_000_000_000);
+    simulator.reschedule(0, 256, 10, CpuSet::first(1));
+    assert!(is_near(ran_between(simulator, 1_000, 11_000)[0], 1_000.0));
+    simulator.reschedule(0, 256, 0, CpuSet::first(1));
+    assert!(is_near(ran_between(simulator, 11_100, 12_100)[0], 1_000.0));
+}
+
+#[test]
+fn vcpus_leave_cpus_that_they_may_not_use_any_more() {
+    for load in [Load::Batch, Load::Interactive, Load::Bursty, Load::Yielding] {
+        let simulator = &mut Simulator::new(4, &[batch(256, 4), Domain::new(256, 8, load)], 5);
+        simulator.run_until(1_000_000_000);
+        let (left, right) = (CpuSet::from_bits(0b0011), CpuSet::from_bits(0b1100));
+        for (its, others) in [(left, right), (right, left), (CpuSet::only(CpuId(2)), CpuSet::first(4))] {
+            simulator.reschedule(1, 256, 0, its);
+            simulator.reschedule(0, 256, 0, others);
+            let (now, waiting) = (simulator.now / 1_000_000, 1_000);
+            simulator.run_until((now + waiting) * 1_000_000);
+            for (domain, allowed) in [(0, others), (1, its)] {
+                let misplaced = simulator.cpus.iter().zip(0..).any(|(cpu, number)| {
+                    cpu.current.as_ref().is_some_and(|vcpu| simulator.records[vcpu.id].domain == domain)
+                        && !allowed.contains(CpuId(number))
+                });
+                assert!(!misplaced, "domain {domain}, {load:?}");
+            }
+            let ran = ran_between(simulator, now + waiting, now + 2 * waiting);
+            let cpus = |set: CpuSet| set.iter().count() as f64 * 1_000.0;
+            assert!(
+                ran[0] > 0.4 * cpus(others) && ran[0] < cpus(others) + 1.0 && ran[1] < cpus(its) + 1.0,
+                "{load:?}: {ran:?}"
+            );
+            if load == Load::Batch {
+                assert!(is_near(ran.iter().sum(), 4_000.0), "no CPU is idle: {ran:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::board::Board;
 use super::queue::{Entity, RunQueue, Woken};
 use super::share::Share;
 use crate::addr::CpuId;
-use crate::mm::flush::CpuSet;
+use crate::mm::flush::{AtomicCpuSet, CpuSet};
 
 /// Until another CPU takes notice of a kick, in nanoseconds.
 const KICK_DELAY: u64 = 5_000;
@@ -74,6 +74,7 @@ impl Entity for Vcpu {
 /// What is known of a vCPU wherever it is.
 struct Record {
     domain: usize,
+    affinity: Arc<AtomicCpuSet>,
     load: Load,
     cpu: usize,
     ran: u64,
@@ -111,6 +112,8 @@ struct Simulator {
     board: Board,
     cpus: Vec<Cpu>,
     records: Vec<Record>,
+    /// Each domain's.
+    shares: Vec<Arc<Share>>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
     dice: Dice,
@@ -134,6 +137,7 @@ impl Simulator {
                 })
                 .collect(),
             records: Vec::new(),
+            shares: Vec::new(),
             events: BinaryHeap::new(),
             sequence: 0,
             dice: Dice::new(seed),
@@ -156,6 +160,7 @@ impl Simulator {
     /// Adds a domain's vCPUs, each on some CPU that it may use.
     fn add(&mut self, index: usize, domain: &Domain, cpus: u32) {
         let share = Arc::new(Share::new(domain.weight, domain.cap));
+        self.shares.push(share.clone());
         let free = CpuSet::first(cpus).difference(self.board.dedicated());
         let allowed = domain.pinned.map_or(free, |(cpus, _)| cpus);
         let places: Vec<CpuId> = allowed.iter().collect();
@@ -167,12 +172,27 @@ impl Simulator {
             let id = self.records.len();
             let load = domain.load;
             let left = load.work(&mut self.dice);
-            let vcpu = Vcpu { id, account: Account::new(share.clone(), allowed), left };
+            let affinity = Arc::new(AtomicCpuSet::new());
+            affinity.store(allowed);
+            let vcpu = Vcpu { id, account: Account::new(share.clone(), affinity.clone()), left };
             let cpu = cpu.0 as usize;
             let waits = Some((0, false));
-            self.records.push(Record { domain: index, load, cpu, ran: 0, waits, longest_wait: 0 });
+            self.records.push(Record { domain: index, affinity, load, cpu, ran: 0, waits, longest_wait: 0 });
             self.cpus[cpu].queue.admit(vcpu, 0, &self.board);
         }
+    }
+
+    /// What a domain may have of the CPUs becomes this.
+    fn reschedule(&mut self, domain: usize, weight: u16, cap: u16, allowed: CpuSet) {
+        self.shares[domain].set_weight(weight);
+        self.shares[domain].set_cap(cap);
+        let its = self.records.iter().filter(|record| record.domain == domain);
+        its.for_each(|record| record.affinity.store(allowed));
+        (0..self.cpus.len()).for_each(|cpu| {
+            if self.cpus[cpu].current.as_ref().is_some_and(|vcpu| self.records[vcpu.id].domain == domain) {
+                self.kick(cpu);
+            }
+        });
     }
 
     fn at(&mut self, time: u64, event: Event) {
@@ -237,16 +257,21 @@ impl Simulator {
     fn look(&mut self, cpu: usize) {
         let now = self.now;
         self.count(cpu);
+        self.move_if_not_allowed(cpu);
         self.finish_work(cpu);
         let Simulator { cpus, board, records, .. } = self;
         cpus[cpu].queue.expire(now, board, |vcpu| records[vcpu.id].waits = Some((now, true)));
         self.steal(cpu);
-        if self.cpus[cpu].current.is_some() && self.cpus[cpu].queue.must_leave(now) {
+        let Cpu { queue, current, .. } = &mut self.cpus[cpu];
+        if current.as_ref().is_some_and(|vcpu| queue.must_leave(&vcpu.account, now)) {
             self.put_back(cpu, false);
         }
         while self.cpus[cpu].current.is_none() {
             match self.cpus[cpu].queue.pick(now, &self.board) {
-                Some(vcpu) => self.enter(cpu, vcpu),
+                Some(vcpu) => {
+                    self.enter(cpu, vcpu);
+                    self.move_if_not_allowed(cpu);
+                }
                 None if self.steal(cpu) => {}
                 None => break,
             }
@@ -261,6 +286,19 @@ impl Simulator {
             let timer = self.cpus[cpu].timer;
             self.at(deadline.max(now), Event::Timer(cpu, timer));
         }
+    }
+
+    /// The current vCPU goes elsewhere if it may not use the CPU any more.
+    fn move_if_not_allowed(&mut self, cpu: usize) {
+        let here = number(cpu);
+        let Some(mut vcpu) = self.cpus[cpu].current.take_if(|vcpu| !vcpu.account.allowed().contains(here)) else {
+            return;
+        };
+        self.cpus[cpu].queue.dismiss(&mut vcpu, self.now, &self.board);
+        let to = self.board.place(here, vcpu.account.allowed(), vcpu.id).0 as usize;
+        self.records[vcpu.id].waits.get_or_insert((self.now, false));
+        self.admit(vcpu, to);
+        self.kick(to);
     }
 
     /// The current vCPU sleeps or yields if it has done its work.
@@ -301,7 +339,6 @@ impl Simulator {
     fn enter(&mut self, cpu: usize, vcpu: Vcpu) {
         let record = &mut self.records[vcpu.id];
         assert_eq!(record.cpu, cpu);
-        assert!(vcpu.account.allowed().contains(number(cpu)), "vCPU {} on CPU {cpu}", vcpu.id);
         if let Some((since, slept)) = record.waits.take() {
             let wait = self.now - since;
             record.longest_wait = record.longest_wait.max(wait);

@@ -6,6 +6,7 @@ pub mod foreign;
 pub mod life;
 pub mod many;
 pub mod refusals;
+pub mod shares;
 
 use crate::check::{Ending, Told, fail};
 use alloc::format;
