@@ -7,12 +7,14 @@ use crate::{
     running::Running,
     scenario::{LIMIT, domain, machine},
     suite::{Ending, Test},
+    suites::shares,
     telling::{self, Shape},
 };
 use anyhow::{Result, bail};
 use xtask::{
     archive, build,
     machine::{Domain, Machine, Memory},
+    qemu::COUNTING_CPU,
 };
 
 /// The suite, and that of its stories.
@@ -20,6 +22,9 @@ const SUITE: &str = "domains";
 
 /// Told by a domain that has no control.
 const UNPRIVILEGED: &str = "domains-unprivileged";
+
+/// Measures shares of CPUs: on a machine whose time passes by instructions.
+const MEASURED: &str = "domains-shares";
 
 /// Memory of the machine; a hundred children have 400 MiB of it.
 const MEMORY: Memory = Memory::gib(1);
@@ -48,8 +53,16 @@ fn with_control(story: &str, context: &Context) -> Result<Verdict> {
     let teller = domain("control", "selftest", &format!("story={story}"), telling::MEMORY);
     let teller = Domain { control: true, ramdisk: Some(build::guest("selftest")), ..teller };
     let machine = Machine { cpus: 2, memory: MEMORY, ..machine(vec![teller]) };
+    let log = log_file(&format!("{SUITE}/{story}"));
+    if story == MEASURED {
+        let machine = Machine { cpu: COUNTING_CPU.to_owned(), ..machine };
+        let mut session = shares::boot(context, &machine, &log)?;
+        let ended = session.wait_exit();
+        let verdict = Verdict::find(story, &session.text());
+        return Ok(verdict.explained(|| format!("the machine's end is {ended:?}; {}", session.last_words())));
+    }
     let archive = archive::make(&machine, built)?;
-    let mut running = Running::boot(context, &machine, &archive, &log_file(&format!("{SUITE}/{story}")), LIMIT)?;
+    let mut running = Running::boot(context, &machine, &archive, &log, LIMIT)?;
     let ended = running.end();
     let verdict = Verdict::find(story, &running.output());
     Ok(verdict.explained(|| format!("the machine's end is {ended:?}; {}", running.last_words())))

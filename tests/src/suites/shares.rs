@@ -60,7 +60,10 @@ fn test(name: &str, cpus: u32, expected: Expected) -> Test {
 }
 
 /// Boots a machine whose time passes by instructions: a busy host can't take time from one of its CPUs.
-fn boot(context: &Context, machine: &Machine, log: &Path) -> Result<Session> {
+///
+/// # Errors
+/// When something can't be built or QEMU doesn't start.
+pub fn boot(context: &Context, machine: &Machine, log: &Path) -> Result<Session> {
     let pavise = context.pavise()?;
     let folder = tempfile::tempdir()?;
     let image = folder.path().join("image");

@@ -15,9 +15,9 @@ fn pin(id: u16, cpus: u64) -> Told {
     equal("and when asked", calls::affinity(id, 0), Ok(cpus))
 }
 
-/// CPU time of each domain in the next 2 s, in percent of one CPU.
+/// CPU time of each domain in the next second, in percent of one CPU.
 fn shares<const N: usize>(ids: [u16; N]) -> Result<[u64; N], Ending> {
-    const WINDOW: u64 = 2_000 * MS;
+    const WINDOW: u64 = 1_000 * MS;
     let times = || -> Result<[u64; N], Ending> {
         let mut times = [0; N];
         for (time, id) in times.iter_mut().zip(ids) {
@@ -88,7 +88,7 @@ pub fn weights_and_caps() -> Told {
     done("weight", calls::set_share(ids[0], 768, 0))?;
     equal("the new weight", calls::share(ids[0]), Ok((768, 0)))?;
     // What they owe each other from before is paid first.
-    time::sleep(1_000 * MS);
+    time::sleep(500 * MS);
     let [heavy, light] = shares(ids)?;
     println!("3 to 1: {heavy} % and {light} %");
     near("three quarters", heavy, 75)?;
