@@ -368,7 +368,10 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
     cpu.local.tables.show_gdt(&runner.vcpu.gdt);
     cpu.local.tables.show_ldt(&runner.vcpu.ldt);
     let Runner { vcpu, state, domain, .. } = &mut *runner;
-    state.selectors().into_iter().for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.local.tables, selector));
+    state
+        .selectors()
+        .into_iter()
+        .for_each(|selector| descriptors::touch(domain, vcpu, &mut cpu.local.tables, selector));
     let refused = state.load(&vcpu.control);
     vcpu.info.set_time(&time::clock().guest_record(time::tsc()));
     publish_areas(domain.link(vcpu.id), vcpu);

@@ -33,7 +33,11 @@ pub fn serve() {
     for wanted in [PING, END] {
         let port = hypercall::alloc_unbound(DOMID_SELF, domain).expect("a new domain has ports");
         assert_eq!(port, wanted);
-        event::attach(port, 0, if port == PING { |_| PINGED.ring() } else { |_| _ = hypercall::shutdown(SHUTDOWN_POWEROFF) });
+        event::attach(
+            port,
+            0,
+            if port == PING { |_| PINGED.ring() } else { |_| _ = hypercall::shutdown(SHUTDOWN_POWEROFF) },
+        );
     }
     loop {
         PINGED.wait();

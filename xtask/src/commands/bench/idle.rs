@@ -38,11 +38,7 @@ pub fn measure() -> Result<bool> {
     let held = rest <= BAR;
     println!("\n{:<38}{:>12}{:>7}", "idle, 2 CPUs, 4 domains", "wake-ups", "bar");
     println!("{:<38}{:>12}", "", "/CPU/s");
-    println!(
-        "  {:<36}{rest:>12.1}{BAR:>7}  {}",
-        "all asleep, without timers",
-        if held { "held" } else { "BROKEN" }
-    );
+    println!("  {:<36}{rest:>12.1}{BAR:>7}  {}", "all asleep, without timers", if held { "held" } else { "BROKEN" });
     println!("  {:<36}{one_wakes:>12.1}", "one sleeps for 10 ms at a time");
     ensure!(one_wakes > rest, "a domain that wakes up all the time does not show in QEMU's log of interrupts");
     Ok(held)
@@ -101,7 +97,8 @@ mod tests {
 
     #[test]
     fn interrupts_are_told_from_exceptions() {
-        let line = |vector: &str, software: u8| format!("    12: v={vector} e=0000 i={software} cpl=0 IP=e008:ffff pc=f");
+        let line =
+            |vector: &str, software: u8| format!("    12: v={vector} e=0000 i={software} cpl=0 IP=e008:ffff pc=f");
         assert!(is_interrupt(&line("f0", 0)));
         assert!(!is_interrupt(&line("0e", 0)) && !is_interrupt(&line("80", 1)));
         assert!(!is_interrupt("RAX=0000 v=f0") && !is_interrupt(""));

@@ -49,7 +49,7 @@ pub fn from_create_to_destroy() -> Told {
 /// A paused child doesn't run, however often it was paused, and its state can be read.
 pub fn pauses() -> Told {
     let id = child("child-busy")?;
-    refused("a second context", calls::set_context(id, 0, &*context()), Errno::EOPNOTSUPP)?;
+    refused("a second context", calls::set_context(id, 0, &context()), Errno::EOPNOTSUPP)?;
     done("unpause", calls::unpause_domain(id))?;
     refused("unpausing one that isn't paused", calls::unpause_domain(id), Errno::EINVAL)?;
     for round in 0..3 {
