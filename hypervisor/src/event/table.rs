@@ -20,7 +20,10 @@ const SEGMENTS: usize = segment_of(EVTCHN_FIFO_NR_CHANNELS - 1).0 + 1;
 
 /// All ports that there are yet.
 pub(super) struct Ports {
-    segments: [Once<Box<[Port]>>; SEGMENTS],
+    /// The first segment.
+    first: Box<[Port]>,
+    /// The others.
+    later: [Once<Box<[Port]>>; SEGMENTS - 1],
 }
 
 /// The segment that a port is in, and its index there.
@@ -43,28 +46,31 @@ const fn len_of(segment: usize) -> usize {
 impl Ports {
     /// The first segment, as creating a domain needs it anyway.
     pub fn new() -> Ports {
-        let ports = Ports { segments: [const { Once::new() }; SEGMENTS] };
-        let [first, ..] = &ports.segments;
-        first.call_once(|| (0..len_of(0)).map(|_| Port::new()).collect());
-        ports
+        Ports { first: (0..len_of(0)).map(|_| Port::new()).collect(), later: [const { Once::new() }; SEGMENTS - 1] }
     }
 
     /// A port, in use or not.
     #[inline]
     pub fn get(&self, number: u32) -> Option<&Port> {
+        // Few domains use others: 15 instructions less in every send.
+        if number < FIRST { self.first.get(number as usize) } else { self.get_later(number) }
+    }
+
+    #[inline(never)]
+    fn get_later(&self, number: u32) -> Option<&Port> {
         let (segment, index) = segment_of(number);
-        self.segments.get(segment)?.get()?.get(index)
+        self.later.get(segment.checked_sub(1)?)?.get()?.get(index)
     }
 
     /// All ports that there are, with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &Port)> {
-        (0..).zip(self.segments.iter().map_while(Once::get).flatten())
+        (0..).zip(self.first.iter().chain(self.later.iter().map_while(Once::get).flatten()))
     }
 
-    /// Adds the segment that a port is in; all before it are there.
+    /// Adds the segment that a port is in, which isn't the first; all before it are there.
     fn grow(&self, number: u32) -> Result<(), Errno> {
         let (segment, _) = segment_of(number);
-        let slot = self.segments.get(segment).ok_or(Errno::ENOSPC)?;
+        let slot = segment.checked_sub(1).and_then(|later| self.later.get(later)).ok_or(Errno::ENOSPC)?;
         let len = len_of(segment);
         let mut ports = Vec::new();
         ports.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;

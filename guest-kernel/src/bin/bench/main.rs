@@ -10,7 +10,8 @@
 //!
 //! Options on the command line: `group=` and `row=` choose rows; `operations=`, `batches=` and `tables=` say how much is
 //! done for each ([`meter::Effort`]); `wait=1` waits for a key first, so that the host can start watching. With `serves=`
-//! the guest measures nothing, but is the `partner=` of one that does ([`partner`]).
+//! the guest measures nothing, but is the `partner=` of one that does ([`partner`]). With `idle=` it does nothing at all,
+//! or next to nothing every so many milliseconds.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]

@@ -5,13 +5,14 @@ use crate::partner;
 use crate::rows::ROWS;
 use guest_kernel::start::command_line;
 use guest_kernel::verdict::{Outcome, Verdict};
-use guest_kernel::{StartInfo, cmdline, console, entry, event, exit, hypercall, println};
+use guest_kernel::{StartInfo, cmdline, console, entry, event, exit, hypercall, println, time};
 
 entry!(main);
 
 fn main(_info: &'static StartInfo) -> ! {
     event::init().expect("rows need events");
     partner::serve();
+    idle();
     let ticks = meter::ticks_per_1000_instructions();
     if !(1000..=1001).contains(&ticks) {
         finish(Outcome::Fail, "the TSC doesn't count instructions: start QEMU with -icount shift=0");
@@ -36,6 +37,18 @@ fn main(_info: &'static StartInfo) -> ! {
         }
     }
     finish(Outcome::Pass, "")
+}
+
+/// Sleeps for good, if the command line says so.
+fn idle() {
+    let Some(milliseconds) = option("idle").and_then(|text| text.parse::<u64>().ok()) else { return };
+    println!("bench: asleep");
+    loop {
+        match milliseconds {
+            0 => _ = hypercall::block(),
+            milliseconds => time::sleep(milliseconds * 1_000_000),
+        }
+    }
 }
 
 /// What the command line says of `name`.

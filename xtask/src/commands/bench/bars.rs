@@ -47,6 +47,6 @@ pub const EVENTS: &[Bar] = &[
     bar("evtchn-send-masked", 200, 120),
     below_xen("evtchn-send-upcall"),
     bar("set-timer-op", 200, 130),
-    below_xen("vcpu-switch"),
-    below_xen("wake-ping-pong"),
+    bar("vcpu-switch", 4_500, 3_000),
+    bar("wake-ping-pong", 4_500, 3_000),
 ];

@@ -10,6 +10,7 @@
 //! | `guest` | the bench guest on a hypervisor, and what it says |
 //! | `watch`, `execution_log`, `code` | which of the hypervisor's instructions were executed |
 //! | `trace`, `source` | `--trace`: the functions that they belong to |
+//! | `idle` | the group `idle`: wake-ups of a machine that has nothing to do, in real time |
 //! | `sched` | the group `sched`: the scheduler on the host, in time instead of instructions |
 //! | `report` | numbers as text, rows as JSON |
 
@@ -18,6 +19,7 @@ mod boot;
 mod code;
 mod execution_log;
 mod guest;
+mod idle;
 mod operations;
 mod report;
 mod sched;
@@ -58,6 +60,8 @@ pub enum Group {
     Mm,
     /// Event channels, timers, and switches from one vCPU to another
     Events,
+    /// Wake-ups of a machine whose guests sleep
+    Idle,
     /// Shares, latency and moves of simulated vCPUs, on the host
     Sched,
 }
@@ -74,12 +78,16 @@ pub enum Rival {
 /// # Errors
 /// When a build or a run fails, or a bar is broken.
 pub fn bench(args: &BenchArgs) -> Result<()> {
-    if args.group == Some(Group::Sched) {
+    if let Some(group @ (Group::Sched | Group::Idle)) = args.group {
         ensure!(
             args.against.is_none() && args.json.is_none(),
-            "the group `sched` is a table for people, of Pavise alone"
+            "the groups `sched` and `idle` are tables for people, of Pavise alone"
         );
-        return sched::simulate();
+        if group == Group::Sched {
+            return sched::simulate();
+        }
+        ensure!(idle::measure()?, "a bar is broken");
+        return Ok(());
     }
     if args.group == Some(Group::Boot) && args.against.is_some() {
         bail!("the group `boot` has no counterpart on Xen, so --against has nothing to compare");
