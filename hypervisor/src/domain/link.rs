@@ -50,6 +50,8 @@ pub struct VcpuLink {
     affinity: Arc<AtomicCpuSet>,
     /// It waits in `sched_op(poll)`, or is about to.
     polling: AtomicBool,
+    /// The port that it waits for; 0: any of several.
+    polled: AtomicU32,
     /// An event that it polls for became pending.
     poll_hit: AtomicBool,
     /// It has a state to start from: the builder's, or that of `VCPUOP_initialise`.
@@ -77,6 +79,7 @@ impl VcpuLink {
             cpu: AtomicU32::new(0),
             affinity: Arc::default(),
             polling: AtomicBool::new(false),
+            polled: AtomicU32::new(0),
             poll_hit: AtomicBool::new(false),
             initialised: AtomicBool::new(false),
             up: AtomicBool::new(false),
@@ -178,9 +181,10 @@ impl VcpuLink {
         self.info().upcall_due() || self.poll_hit.load(Ordering::SeqCst) || self.nmi.load(Ordering::SeqCst)
     }
 
-    /// Begins to wait for some port to become pending. Then the caller looks at the ports.
-    pub fn begin_poll(&self) {
+    /// Begins to wait for a port to become pending, or with `None` for any. Then the caller looks at the ports.
+    pub fn begin_poll(&self, port: Option<u32>) {
         self.poll_hit.store(false, Ordering::SeqCst);
+        self.polled.store(port.unwrap_or(0), Ordering::SeqCst);
         self.polling.store(true, Ordering::SeqCst);
     }
 
@@ -196,7 +200,13 @@ impl VcpuLink {
         self.polling.load(Ordering::SeqCst)
     }
 
-    /// Some port became pending. A poll that waits for other ports ends too, as on Xen: the guest looks again.
+    /// Does it wait for this port, or for several, which this may be one of? A poll for several ports ends with any, as on
+    /// Xen: the guest looks again.
+    pub fn polls_for(&self, port: u32) -> bool {
+        self.is_polling() && [0, port].contains(&self.polled.load(Ordering::SeqCst))
+    }
+
+    /// A port that it waits for became pending.
     pub fn hit_poll(&self) {
         self.poll_hit.store(true, Ordering::SeqCst);
     }
@@ -265,7 +275,8 @@ mod tests {
         assert!(link.fall_asleep());
         assert_eq!(link.activity(), Activity::Asleep);
         link.set_activity(Activity::Running);
-        link.begin_poll();
+        link.begin_poll(Some(3));
+        assert!(link.polls_for(3) && !link.polls_for(4));
         link.hit_poll();
         assert!(!link.fall_asleep());
         assert_eq!(link.activity(), Activity::Elsewhere);

@@ -87,7 +87,7 @@ impl Events {
         let Some((port, bits)) = port else { return Wake::NOBODY };
         let vcpu = port.vcpu();
         let upcall = !bits.is_masked() && self.vcpu(vcpu).is_some_and(|link| bits.select(link.info()));
-        self.wake(u32::from(upcall) << vcpu.0, pollers)
+        self.wake(u32::from(upcall) << vcpu.0, self.who_polls_for(number, pollers))
     }
 
     #[inline(never)]
@@ -97,12 +97,22 @@ impl Events {
         let Set { newly, tell } = self.fifo.set_pending(number, port, vcpu);
         let pollers = if newly { self.polling.load(Ordering::SeqCst) } else { 0 };
         let upcall = tell && self.set_upcall(vcpu);
-        self.wake(u32::from(upcall) << vcpu.0, pollers)
+        self.wake(u32::from(upcall) << vcpu.0, self.who_polls_for(number, pollers))
     }
 
     /// Makes a vCPU's upcall pending. True if it wasn't.
     pub(super) fn set_upcall(&self, vcpu: VcpuId) -> bool {
         self.vcpu(vcpu).is_some_and(|link| link.info().set_upcall_pending())
+    }
+
+    /// Which of these vCPUs wait for this port: a bit for each.
+    #[inline]
+    fn who_polls_for(&self, number: u32, pollers: u32) -> u32 {
+        if pollers == 0 {
+            return 0;
+        }
+        let waiting = self.vcpus.iter().filter(|link| pollers >> link.id.0 & 1 != 0 && link.polls_for(number));
+        waiting.fold(0, |bits, link| bits | 1 << link.id.0)
     }
 
     /// These vCPUs have to look, a bit for each: those whose upcall became pending, and those that poll.

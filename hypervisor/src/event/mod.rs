@@ -188,10 +188,10 @@ impl Events {
         self.vcpus.get(id.0 as usize)
     }
 
-    /// A vCPU begins to wait for some port to become pending. Then its caller looks at the ports.
-    pub fn begin_poll(&self, id: VcpuId) {
+    /// A vCPU begins to wait for a port to become pending, or with `None` for any. Then its caller looks at the ports.
+    pub fn begin_poll(&self, id: VcpuId, port: Option<u32>) {
         if let Some(link) = self.vcpu(id) {
-            link.begin_poll();
+            link.begin_poll(port);
             self.polling.fetch_or(1 << id.0, Ordering::SeqCst);
         }
     }

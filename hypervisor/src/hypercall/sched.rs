@@ -2,13 +2,14 @@
 
 use pv_abi::errno::Errno;
 use pv_abi::sched::{SCHEDOP_BLOCK, SCHEDOP_POLL, SCHEDOP_SHUTDOWN, SCHEDOP_YIELD, SchedPoll, SchedShutdown};
+use zerocopy::IntoBytes;
 
 use super::{Call, Next, Platform, Reply};
 use crate::bounce::Return;
 use crate::domain::{End, ShutdownReason};
 
 /// Most ports of one poll, as in Xen.
-const MAX_POLL_PORTS: u32 = 128;
+const MAX_POLL_PORTS: usize = 128;
 
 /// `(int cmd, void *arg)`.
 pub(super) fn sched_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -37,13 +38,17 @@ pub(super) fn sched_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 /// Waits until one of some ports is pending, masked or not, or a time has come.
 fn poll<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     let request: SchedPoll = call.read(call.word(1))?;
-    if request.nr_ports > MAX_POLL_PORTS {
-        return Err(Errno::EINVAL.into());
+    let mut ports = [0u32; MAX_POLL_PORTS];
+    let count = usize::try_from(request.nr_ports).map_err(|_| Errno::EINVAL)?;
+    let ports = ports.get_mut(..count).ok_or(Errno::EINVAL)?;
+    if !ports.is_empty() {
+        call.platform.read_bytes(request.ports, ports.as_mut_bytes())?;
     }
     let id = call.vcpu.id;
+    let single = if let [port] = ports { Some(*port) } else { None };
     // From now on a port that becomes pending is noticed; those that are already are found below.
-    call.platform.events().begin_poll(id);
-    let waits = must_wait(call, request);
+    call.platform.events().begin_poll(id, single);
+    let waits = must_wait(call, ports, request.timeout);
     if waits != Ok(true) {
         call.platform.events().end_poll(id);
     }
@@ -52,15 +57,14 @@ fn poll<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 /// Is there nothing that a poll waits for?
-fn must_wait<P: Platform>(call: &mut Call<'_, P>, request: SchedPoll) -> Result<bool, Errno> {
+fn must_wait<P: Platform>(call: &mut Call<'_, P>, ports: &[u32], timeout: u64) -> Result<bool, Errno> {
     if call.vcpu.info.upcall_due() {
         return Ok(false);
     }
-    for index in 0..u64::from(request.nr_ports) {
-        let port: u32 = call.read(request.ports.wrapping_add(4 * index))?;
+    for &port in ports {
         if call.platform.events().is_pending(port)? {
             return Ok(false);
         }
     }
-    Ok(request.timeout == 0 || request.timeout > call.platform.now())
+    Ok(timeout == 0 || timeout > call.platform.now())
 }

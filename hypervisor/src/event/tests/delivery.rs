@@ -70,7 +70,7 @@ fn pollers_are_told_of_masked_ports_too() {
         let events = guest.events.clone();
         let port = events.bind_ipi(V0).unwrap();
         guest.mask(port);
-        events.begin_poll(V1);
+        events.begin_poll(V1, None);
         assert!(events.vcpu(V1).unwrap().fall_asleep());
         assert_eq!(kicked(events.send(port).unwrap()), [(1, 1)]);
         assert!(events.vcpu(V1).unwrap().has_reason_to_wake());

@@ -180,7 +180,7 @@ fn poll(fifo: bool) {
     thread::scope(|scope| {
         scope.spawn(|| {
             while answered.load(SeqCst) < MESSAGES {
-                events.begin_poll(V1);
+                events.begin_poll(V1, None);
                 if !events.is_pending(port).unwrap() {
                     beds.sleep(events.vcpu(V1).unwrap());
                 }
