@@ -3,7 +3,7 @@
 use crate::check::{Told, equal, fail, holds, trapped};
 use guest_kernel::memory::{self, address_of_frame, machine_frame, pseudo_physical_frame};
 use guest_kernel::paging::{PAGE_SIZE, PRESENT, WRITABLE, frame, index};
-use guest_kernel::start::{VIRT_BASE, image, start_info};
+use guest_kernel::start::{image, start_info};
 use guest_kernel::{probe, version};
 use pv_abi::memory::MACH2PHYS_VIRT_START;
 
@@ -49,12 +49,12 @@ pub fn page_tables() -> Told {
     Ok(())
 }
 
-/// From the root down to the table that maps the image: no store to a table goes through.
+/// From the root down to the table that maps the tables themselves: no store to a table goes through.
 pub fn page_tables_read_only() -> Told {
     let info = start_info();
     let mut table = info.pt_base;
     for level in [4, 3, 2] {
-        let slot = table + 8 * index(VIRT_BASE, level) as u64;
+        let slot = table + 8 * index(info.pt_base, level) as u64;
         let Ok(entry) = probe::read(slot) else { return fail("table not readable") };
         // SAFETY: the write must fault.
         let caught = unsafe { probe::write(slot, entry) }.err();
