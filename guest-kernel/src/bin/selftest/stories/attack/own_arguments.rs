@@ -2,7 +2,7 @@
 //! the hypervisor on the guest's behalf least of all.
 
 use super::writable::is_sealed;
-use crate::check::{Told, call, equal, refused};
+use crate::check::{Told, call, equal, holds, refused};
 use crate::stories::mmu::ground::*;
 use guest_kernel::hypercall::mmuext::{clear_page, pin, unpin};
 use guest_kernel::hypercall::{self, Flush, multicall_entry};
@@ -60,7 +60,10 @@ pub fn list_in_a_table() -> Told {
     }
     let answer = call(MULTICALL, [page.address, list.len() as u64]);
     refused("the list was not stopped", answer, Errno::EFAULT)?;
-    equal("results behind the pin", [1, 2, 3].map(|index| page.read(8 * index + 1)), [UNTOUCHED; 3])?;
+    // Xen notes the number of a call here that it restarts, while the page is none yet.
+    let of_the_pin = page.read(8 + 1);
+    holds("the result of the pin", [UNTOUCHED, MMUEXT_OP.into()].contains(&of_the_pin))?;
+    equal("results behind the pin", [2, 3].map(|index| page.read(8 * index + 1)), [UNTOUCHED; 2])?;
     equal("words in the table", [256, 257, 258].map(|index| page.read(index)), [0; 3])?;
     is_sealed(page)
 }
