@@ -145,7 +145,8 @@ fn bind_vcpu<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     Ok(0)
 }
 
-/// Closes all ports and goes back to 2-level delivery. Another domain must be stopped for that, which none can be yet.
+/// Closes all ports and goes back to 2-level delivery. Those of another domain can't be reset, with privilege either:
+/// nothing here makes sure that it is stopped meanwhile.
 #[inline(never)]
 fn reset<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     let EvtchnReset { dom } = call.read(address)?;
