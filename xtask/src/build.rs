@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use std::{env, ffi::OsString, fs, path::PathBuf, process::Command};
 
 /// The Rust guest kernels that machine files can name as `guest:NAME`.
-pub const GUESTS: [&str; 3] = ["bench", "demo", "selftest"];
+pub const GUESTS: [&str; 4] = ["bench", "demo", "dom0", "selftest"];
 
 /// The hypervisor's binary.
 const HYPERVISOR: &str = "pavise-hv";
@@ -33,7 +33,18 @@ pub fn cargo() -> Command {
 
 /// Adds what every bare-metal cargo command needs: the packages, the target, and the standard library from source.
 pub fn add_bare_metal_args(command: &mut Command) {
-    command.args(["-p", "pavise", "-p", "guest-kernel", "--bins", "--release", "--target", "x86_64-hv.json"]);
+    command.args([
+        "-p",
+        "pavise",
+        "-p",
+        "guest-kernel",
+        "-p",
+        "dom0",
+        "--bins",
+        "--release",
+        "--target",
+        "x86_64-hv.json",
+    ]);
     command.args(["-Zjson-target-spec", "-Zbuild-std=core,alloc,compiler_builtins"]);
     command.arg("-Zbuild-std-features=compiler-builtins-mem");
 }

@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use xtask::{build, step};
 
 /// What is tested: packages, and for those of bare-metal programs the part that compiles for the host.
-const PARTS: [(&str, &[&str]); 6] = [
+const PARTS: [(&str, &[&str]); 7] = [
     ("pv-abi", &[]),
     ("boot-archive", &[]),
     ("pavise", &["--lib"]),
     ("guest-kernel", &[]),
+    ("dom0", &["--lib"]),
     ("xtask", &[]),
     ("pavise-tests", &[]),
 ];
