@@ -6,6 +6,9 @@
 //! | room | what |
 //! |---|---|
 //! | `service` | the parts that take turns, and the loop that gives them |
+//! | `console` | the domains' consoles, on one screen and keyboard |
+//! | `domains` | the domains: created, watched, ended |
+//! | `prompt` | what is typed for this domain |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
@@ -14,4 +17,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod console;
+pub mod domains;
+pub mod prompt;
 pub mod service;
