@@ -20,7 +20,7 @@
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
-//! | `control` | for the control domain: other domains, made and ended; image and plan are pure |
+//! | `control` | for the control domain: other domains, made and ended |
 //! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
 //!
@@ -34,7 +34,6 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
-pub mod control;
 pub mod event;
 pub mod line;
 pub mod paging;
@@ -44,6 +43,8 @@ pub mod verdict;
 
 #[cfg(target_os = "none")]
 pub mod console;
+#[cfg(target_os = "none")]
+pub mod control;
 #[cfg(target_os = "none")]
 pub mod exit;
 #[cfg(target_os = "none")]
