@@ -20,6 +20,7 @@
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
+//! | `net` | packets: addresses, headers, checksums; pure |
 //! | `control` | for the control domain: other domains, made and ended; image and plan are pure |
 //! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
@@ -37,6 +38,7 @@ pub mod cmdline;
 pub mod control;
 pub mod event;
 pub mod line;
+pub mod net;
 pub mod paging;
 pub mod record;
 pub mod task;
