@@ -76,7 +76,9 @@ mod tests {
         let mac = Mac([0, 0x16, 0x3e, 0xab, 0xcd, 0xef]);
         assert_eq!(mac.to_string(), "00:16:3e:ab:cd:ef");
         assert_eq!("00:16:3E:ab:cd:ef".parse(), Ok(mac));
-        for wrong in ["", "00:16:3e:ab:cd", "00:16:3e:ab:cd:ef:00", "0:16:3e:ab:cd:ef", "+0:16:3e:ab:cd:ef", "00-16-3e-ab-cd-ef"] {
+        for wrong in
+            ["", "00:16:3e:ab:cd", "00:16:3e:ab:cd:ef:00", "0:16:3e:ab:cd:ef", "+0:16:3e:ab:cd:ef", "00-16-3e-ab-cd-ef"]
+        {
             assert_eq!(wrong.parse::<Mac>(), Err(ParseMacError), "{wrong}");
         }
     }
