@@ -8,6 +8,7 @@
 //! | `service` | the parts that take turns, and the loop that gives them |
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
+//! | `net` | the network: bridge, back end, uplink |
 //! | `prompt` | what is typed for this domain |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
@@ -19,5 +20,6 @@ extern crate std;
 
 pub mod console;
 pub mod domains;
+pub mod net;
 pub mod prompt;
 pub mod service;
