@@ -4,10 +4,15 @@
 //! |---|---|
 //! | `mac` | link-layer addresses |
 //! | `wire` | where the headers of a packet lie |
+//! | `slot` | what is in the slots of the rings |
+//! | `rings` | the frontend's side of the rings |
 //! | `checksum` | the checksums of TCP and UDP: whole, checked, or left blank for the other side |
 
 pub mod checksum;
 mod mac;
+pub mod rings;
+mod slot;
 pub mod wire;
 
 pub use mac::{Mac, ParseMacError};
+pub use slot::{RxSlot, TxSlot};
