@@ -187,7 +187,8 @@ impl Switch {
         let (waiting, limit, bridge) = (&mut self.waiting, self.limit, &mut self.bridge);
         packet.fit(taste.abilities, |packet| {
             let bytes = packet.data.len();
-            let fits = lane.packets.len() < LANE_PACKETS && lane.bytes + bytes <= LANE_BYTES && *waiting + bytes <= limit;
+            let fits =
+                lane.packets.len() < LANE_PACKETS && lane.bytes + bytes <= LANE_BYTES && *waiting + bytes <= limit;
             if fits {
                 lane.bytes += bytes;
                 *waiting += bytes;

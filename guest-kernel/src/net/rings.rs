@@ -26,8 +26,8 @@ pub trait Pages {
     /// The grant reference of a page.
     fn gref(&self, page: usize) -> u32;
 
-    /// The first bytes of a page that the back end may only read.
-    fn write(&mut self, page: usize, length: usize) -> &mut [u8];
+    /// Has the first bytes of a page written that the back end may only read.
+    fn write<T>(&mut self, page: usize, length: usize, write: impl FnOnce(&mut [u8]) -> T) -> T;
 
     /// Copies from a page. The bytes lie within it.
     fn read(&self, page: usize, offset: usize, into: &mut [u8]);
@@ -156,9 +156,11 @@ impl<M: SharedMemory, P: Pages> Rings<M, P> {
     /// If it is longer than a page.
     #[must_use = "the back end sleeps until it is told"]
     pub fn send(&mut self, length: usize, write: impl FnOnce(&mut [u8]) -> bool) -> bool {
-        let (Ok(size), true) = (u16::try_from(length), length <= PAGE_SIZE) else { panic!("a packet of {length} bytes") };
+        let (Ok(size), true) = (u16::try_from(length), length <= PAGE_SIZE) else {
+            panic!("a packet of {length} bytes")
+        };
         let Some(page) = self.free.pop() else { return false };
-        let blank = write(self.pages.write(RX_PAGES + page, length));
+        let blank = self.pages.write(RX_PAGES + page, length, write);
         let flags = if blank { NetTxFlags::CSUM_BLANK | NetTxFlags::DATA_VALIDATED } else { NetTxFlags::empty() };
         let gref = self.pages.gref(RX_PAGES + page);
         let id = u16::try_from(page).unwrap_or(0);
@@ -287,9 +289,9 @@ mod tests {
             u32::try_from(page).unwrap() + 8
         }
 
-        fn write(&mut self, page: usize, length: usize) -> &mut [u8] {
+        fn write<T>(&mut self, page: usize, length: usize, write: impl FnOnce(&mut [u8]) -> T) -> T {
             assert!(page >= RX_PAGES);
-            &mut self.0[page][..length]
+            write(&mut self.0[page][..length])
         }
 
         fn read(&self, page: usize, offset: usize, into: &mut [u8]) {
@@ -403,7 +405,10 @@ mod tests {
             world.answer(|request| RxSlot::response(make(request)));
             world.rings.receive()
         };
-        assert_eq!(lie(|request| NetifRxResponse { id: request.id + 1, ..Default::default() }), Err(Fault::UnknownRequest));
+        assert_eq!(
+            lie(|request| NetifRxResponse { id: request.id + 1, ..Default::default() }),
+            Err(Fault::UnknownRequest)
+        );
         assert_eq!(
             lie(|request| NetifRxResponse { id: request.id, offset: 1, flags: 0, status: 4096 }),
             Err(Fault::BeyondPage)

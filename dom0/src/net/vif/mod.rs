@@ -11,6 +11,8 @@
 
 mod queue;
 mod receive;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 pub use queue::{GrantCopy, Groups, Piece, Queue, Turn};

@@ -131,13 +131,7 @@ impl<M: SharedMemory> Queue<M> {
     }
 
     /// Takes whole chains from the ring.
-    fn gather(
-        &mut self,
-        switch: &mut Switch,
-        port: PortId,
-        now: u64,
-        turn: &mut Turn,
-    ) -> Result<Vec<Chain>, Fault> {
+    fn gather(&mut self, switch: &mut Switch, port: PortId, now: u64, turn: &mut Turn) -> Result<Vec<Chain>, Fault> {
         let (mut chains, mut pieces) = (Vec::new(), 0);
         while chains.len() < TURN_PACKETS && pieces < BATCH_PIECES {
             if !self.assembler.has_begun()
@@ -237,10 +231,8 @@ enum Fetched {
 
 /// Copies the data of all chains.
 fn fetch(chains: &[Chain], pages: &mut impl GrantCopy) -> Vec<Fetched> {
-    let mut buffers: Vec<Option<Vec<u8>>> = chains
-        .iter()
-        .map(|chain| Packet::buffer(if chain.pieces.is_empty() { 0 } else { chain.length }))
-        .collect();
+    let mut buffers: Vec<Option<Vec<u8>>> =
+        chains.iter().map(|chain| Packet::buffer(if chain.pieces.is_empty() { 0 } else { chain.length })).collect();
     let mut pieces = Vec::new();
     for (chain, buffer) in chains.iter().zip(&mut buffers) {
         let Some(buffer) = buffer else { continue };

@@ -102,7 +102,10 @@ mod tests {
         let requests = requests(4);
         let delivery = Delivery::new(&packet, &requests);
         let pieces: Vec<_> = delivery.pieces().collect();
-        assert_eq!(pieces.iter().map(|(piece, data)| (piece.gref, data.len())).collect::<Vec<_>>(), [(10, 4096), (12, 4096), (13, 808)]);
+        assert_eq!(
+            pieces.iter().map(|(piece, data)| (piece.gref, data.len())).collect::<Vec<_>>(),
+            [(10, 4096), (12, 4096), (13, 808)]
+        );
         assert_eq!(pieces[2].1, &packet.data[8192..]);
         let got: Vec<_> = delivery.slots([true, true, false].into_iter()).collect();
         assert_eq!(got.len(), 4);

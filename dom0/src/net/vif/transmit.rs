@@ -260,7 +260,11 @@ mod tests {
         assert_eq!(one(&with_extra(extra(XEN_NETIF_EXTRA_TYPE_GSO, 0, [1000, 3, 0]))), Err(Fault::BadGso));
         let endless = vec![extra(XEN_NETIF_EXTRA_TYPE_HASH, XEN_NETIF_EXTRA_FLAG_MORE, [0; 3]); 5];
         assert_eq!(one(&[&with_extra(endless[0]), &endless[..]].concat()), Err(Fault::TooManySlots));
-        let pieces = |count: u16| (0..count).map(|id| request(id, 0, 1000 * u16::from(id == 0), if id + 1 == count { NONE } else { more })).collect::<Vec<_>>();
+        let pieces = |count: u16| {
+            (0..count)
+                .map(|id| request(id, 0, 1000 * u16::from(id == 0), if id + 1 == count { NONE } else { more }))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(one(&pieces(20)).unwrap().unwrap().pieces.len(), 20);
         assert_eq!(one(&pieces(21)), Err(Fault::TooManySlots));
     }
