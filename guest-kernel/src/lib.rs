@@ -22,7 +22,7 @@
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
 //! | `net` | packets: addresses, headers, checksums; pure |
-//! | `control` | for the control domain: other domains, made and ended; image and plan are pure |
+//! | `control` | for the control domain: other domains, made and ended |
 //! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
 //!
@@ -36,7 +36,6 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
-pub mod control;
 pub mod event;
 pub mod line;
 pub mod net;
@@ -48,6 +47,8 @@ pub mod verdict;
 
 #[cfg(target_os = "none")]
 pub mod console;
+#[cfg(target_os = "none")]
+pub mod control;
 #[cfg(target_os = "none")]
 pub mod exit;
 #[cfg(target_os = "none")]
