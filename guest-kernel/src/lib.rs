@@ -17,6 +17,7 @@
 //! | `task` | programs in user mode |
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
+//! | `store` | XenStore: its messages and ring, requests, the domain's connection |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
@@ -39,6 +40,7 @@ pub mod event;
 pub mod line;
 pub mod paging;
 pub mod record;
+pub mod store;
 pub mod task;
 pub mod verdict;
 
