@@ -17,3 +17,4 @@ extern crate std;
 
 pub mod net;
 pub mod service;
+pub mod store;
