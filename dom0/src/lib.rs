@@ -3,6 +3,10 @@
 //! It is a PV guest like any other, built on the library of `guest-kernel`, and privileged. Nothing here is part of the
 //! hypervisor: a mistake in this crate ends this domain, not the machine.
 //!
+//! | room | what |
+//! |---|---|
+//! | `service` | the parts that take turns, and the loop that gives them |
+//!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
 
@@ -11,3 +15,4 @@ extern crate alloc;
 extern crate std;
 
 pub mod block;
+pub mod service;
