@@ -16,5 +16,6 @@ extern crate alloc;
 extern crate std;
 
 pub mod net;
+pub mod block;
 pub mod service;
 pub mod store;
