@@ -18,8 +18,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod console;
 pub mod domains;
 pub mod net;
 pub mod prompt;
 pub mod service;
+pub mod store;
