@@ -121,6 +121,11 @@ impl Domains {
         Domains { archive, entries, services, store: store.clone(), nodes: Connection::new(store), attendants }
     }
 
+    /// This domain's connection to XenStore.
+    pub fn nodes(&mut self) -> &mut Connection {
+        &mut self.nodes
+    }
+
     fn config(&self, index: usize) -> &DomainConfig {
         &self.archive.config().domains[index]
     }
