@@ -28,8 +28,8 @@ mod kernel {
         let store = Rc::new(RefCell::new(Store::new(Limits::default())));
         let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, Vec::new())));
         let added = services
-            .add(|waker| Ok::<_, Missing>((Keyboard::new(domains.clone(), waker)?, ())))
-            .and_then(|()| services.add(|waker| Ok((Supervisor::new(domains.clone(), waker)?, ()))));
+            .add(|waker| Ok::<_, Missing>((Supervisor::new(domains.clone(), waker)?, ())))
+            .and_then(|()| services.add(|waker| Ok((Keyboard::new(domains.clone(), waker)?, ()))));
         if let Err(Missing(error)) = added {
             panic!("keyboard and supervisor: {error:?}");
         }

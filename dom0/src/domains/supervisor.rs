@@ -43,6 +43,12 @@ impl Supervisor {
     pub fn new(domains: Rc<RefCell<Domains>>, waker: &Waker) -> Result<Supervisor, Errno> {
         let port = Port::virtual_interrupt(VIRQ_DOM_EXC, waker)?;
         let count = domains.borrow().count();
+        if count > 0 {
+            // The keys are for a guest rather than for the prompt, as long as nobody says otherwise.
+            let (writer, mut screen) = (domains.borrow().writer(0), screen());
+            screen.listen(writer);
+            screen.set_focus(writer);
+        }
         Ok(Supervisor { port, domains, first: (0..count).collect(), restarts: vec![None; count] })
     }
 
@@ -74,8 +80,10 @@ impl Supervisor {
                 }
             }
             Err(error) => {
-                let name = screen().name(domains.writer(index)).to_owned();
+                let writer = domains.writer(index);
+                let name = screen().name(writer).to_owned();
                 error!("{name} can't be created: {error}");
+                screen().leave(writer);
                 drop(domains);
                 self.stop_if_all_stopped();
             }
@@ -98,8 +106,7 @@ impl Supervisor {
 impl Service for Supervisor {
     fn work(&mut self, now: u64) -> Next {
         if let Some(index) = self.first.pop_front() {
-            // The keys are for a guest rather than for the prompt, as long as nobody says otherwise.
-            self.create(index, index == 0);
+            self.create(index, false);
             return Next::More;
         }
         self.port.rang();
