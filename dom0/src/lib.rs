@@ -5,8 +5,10 @@
 //!
 //! | room | what |
 //! |---|---|
+//! | `block` | the block back end |
 //! | `net` | the network: bridge, back end, uplink |
 //! | `service` | the parts that take turns, and the loop that gives them |
+//! | `store` | XenStore |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
@@ -15,6 +17,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod net;
 pub mod service;
 pub mod store;

@@ -11,7 +11,7 @@
 //! | `hypercall` | the calls, raw and typed |
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
-//! | `console` | `print!` and keys, through `console_io` |
+//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
@@ -37,6 +37,7 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
+pub mod console;
 pub mod event;
 pub mod line;
 pub mod net;
@@ -47,8 +48,6 @@ pub mod store;
 pub mod task;
 pub mod verdict;
 
-#[cfg(target_os = "none")]
-pub mod console;
 #[cfg(target_os = "none")]
 pub mod control;
 #[cfg(target_os = "none")]
