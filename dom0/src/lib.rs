@@ -19,5 +19,7 @@ extern crate std;
 
 pub mod block;
 pub mod net;
+pub mod net;
+pub mod block;
 pub mod service;
 pub mod store;
