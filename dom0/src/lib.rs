@@ -6,6 +6,10 @@
 //! | room | what |
 //! |---|---|
 //! | `service` | the parts that take turns, and the loop that gives them |
+//! | `block` | the block back end, disks and their drivers |
+//! | `console` | the domains' consoles, on one screen and keyboard |
+//! | `domains` | the domains: created, watched, ended |
+//! | `prompt` | what is typed for this domain |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
@@ -15,4 +19,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod block;
+pub mod console;
+pub mod domains;
+pub mod prompt;
 pub mod service;
