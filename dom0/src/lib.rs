@@ -9,3 +9,8 @@
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
+
+pub mod pci;
+
+#[cfg(target_os = "none")]
+pub mod virtio;
