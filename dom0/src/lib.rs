@@ -3,6 +3,13 @@
 //! It is a PV guest like any other, built on the library of `guest-kernel`, and privileged. Nothing here is part of the
 //! hypervisor: a mistake in this crate ends this domain, not the machine.
 //!
+//! | room | what |
+//! |---|---|
+//! | `net` | the network: bridge, back end, uplink |
+//! | `pci` | functions on the buses, and their interrupts |
+//! | `service` | the parts that take turns, and the loop that gives them |
+//! | `virtio` | virtio devices: transport, queues, interrupt |
+//!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
 
@@ -10,7 +17,9 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod net;
 pub mod pci;
+pub mod service;
 
 #[cfg(target_os = "none")]
 pub mod virtio;
