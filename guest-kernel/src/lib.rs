@@ -12,6 +12,8 @@
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
 //! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
+//! | `ports` | I/O ports, for the domain that has the hardware |
+//! | `console` | `print!` and keys, through `console_io` |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
@@ -21,6 +23,7 @@
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
+//! | `net` | packets: addresses, headers, checksums; pure |
 //! | `control` | for the control domain: other domains, made and ended |
 //! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
@@ -38,6 +41,7 @@ pub mod cmdline;
 pub mod console;
 pub mod event;
 pub mod line;
+pub mod net;
 pub mod paging;
 pub mod record;
 pub mod ring;
@@ -54,6 +58,8 @@ pub mod hypercall;
 pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod ports;
 #[cfg(target_os = "none")]
 pub mod probe;
 #[cfg(target_os = "none")]

@@ -13,6 +13,7 @@ use super::batch::{self, Halt};
 use super::flush::{Scope, Target};
 use super::{Call, Platform, Reply};
 use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
+use crate::mm::devices::NO_RAM;
 use crate::mm::error::{Refusal, Stop};
 use crate::mm::m2p;
 use crate::mm::perform::Unfinished;
@@ -34,7 +35,8 @@ pub(super) fn mmu_update<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     batch::run(call, "mmu_update", alone, |call, requests| update_list(call, requests, owner))
 }
 
-/// Whose pages a call's L1 entries may map: the domain's own, or another's that it names and has privilege over.
+/// Whose pages a call's L1 entries may map: the domain's own, or another's that it names and has privilege over, or what
+/// the hypervisor [shows](crate::mm::frame::FrameTable::show_read_only) the control domain.
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`.
@@ -48,7 +50,10 @@ fn other_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<DomainId, 
     match named {
         // As in Xen: who means itself says so.
         own if own == call.vcpu.domain.0 => Err(Errno::ESRCH),
-        DOMID_IO | DOMID_XEN => Err(Errno::EPERM),
+        DOMID_IO if call.platform.hardware().is_some() => Ok(NO_RAM),
+        DOMID_IO => Err(Errno::EPERM),
+        DOMID_XEN if call.platform.is_privileged() => Ok(DomainId::HYPERVISOR),
+        DOMID_XEN => Err(Errno::EPERM),
         other => call.platform.page_owner(DomainId(other)),
     }
 }
