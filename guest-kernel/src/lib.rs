@@ -12,6 +12,8 @@
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
 //! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
+//! | `ports` | I/O ports, for the domain that has the hardware |
+//! | `console` | `print!` and keys, through `console_io` |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
@@ -58,6 +60,8 @@ pub mod hypercall;
 pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod ports;
 #[cfg(target_os = "none")]
 pub mod probe;
 #[cfg(target_os = "none")]

@@ -24,6 +24,7 @@ mod misc;
 mod mmu;
 mod mmuext;
 mod multicall;
+mod physdev;
 mod reservation;
 mod sched;
 mod sysctl;
@@ -43,6 +44,7 @@ use pv_abi::hypercall as number;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId};
 use crate::bounce::{GuestSpace, Return};
+use crate::device::Hardware;
 use crate::domain::End;
 use crate::domain::context::CpuContext;
 use crate::domain::shared::VcpuInfo;
@@ -166,6 +168,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
 
     /// Is the calling domain the control domain?
     fn is_privileged(&self) -> bool;
+
+    /// The hardware, if the calling domain has it.
+    fn hardware(&self) -> Option<&Arc<Hardware>>;
 
     /// What there is to tell of the machine.
     fn machine(&self) -> MachineFacts;
@@ -410,7 +415,7 @@ impl<P: Platform> Table<P> {
         handlers[number::SYSCTL as usize] = sysctl::sysctl;
         handlers[number::DOMCTL as usize] = domctl::domctl;
         handlers[number::CALLBACK_OP as usize] = callback::callback_op;
-        handlers[number::PHYSDEV_OP as usize] = misc::physdev_op;
+        handlers[number::PHYSDEV_OP as usize] = physdev::physdev_op;
         handlers
     };
 }

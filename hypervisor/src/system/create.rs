@@ -280,12 +280,16 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         dedicated: new.sharing.dedicated,
         cpus: AtomicCpuSet::new(),
         complaints: Complaints::default(),
+        hardware: (new.id == CONTROL && new.privileged).then(|| Arc::new(machine().own.others())),
         shutdown: Once::new(),
         end: Once::new(),
         dismantled: AtomicBool::new(false),
         awaited: AtomicBool::new(false),
         live: AtomicU32::new(new.vcpus),
     });
+    if let Some(hardware) = &domain.hardware {
+        hardware.interrupts.give_to(&domain.events);
+    }
     for link in domain.events.vcpus() {
         link.affinity().store(domain.cpus_of(link.id));
         let vcpu = Vcpu::new(link, domain.assists.clone());

@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering;
 use crate::addr::{DomainId, Mfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
+use crate::mm::devices::DeviceFrames;
 use crate::mm::error::Stop;
 use crate::mm::flush::{CpuSet, FlushClock};
 use crate::mm::m2p;
@@ -51,10 +52,14 @@ impl FramesLock for SpinLock<DomainFrames> {
 }
 
 impl Domain {
-    /// The domain as the rules see it. None has devices yet.
+    /// The domain as the rules see it.
     #[inline]
     pub fn space(&self) -> Space<'_> {
-        Space { domain: self.id, cpus: &self.cpus, devices: &[] }
+        let devices = match &self.hardware {
+            Some(hardware) => &hardware.frames,
+            None => DeviceFrames::none(),
+        };
+        Space { domain: self.id, cpus: &self.cpus, devices }
     }
 }
 

@@ -135,6 +135,9 @@ fn strip(runner: &mut Runner) -> bool {
 /// Closes all event channels, and lets the pages go that served them. True when that is done.
 fn deafen(domain: &Domain, pending: &mut Pending) -> bool {
     let memory = Memory(domain);
+    if let Some(hardware) = &domain.hardware {
+        hardware.interrupts.release();
+    }
     if !domain.events.close_all(Closing::End, &mut memory::STEP.clone()) {
         return false;
     }

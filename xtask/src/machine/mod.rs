@@ -64,6 +64,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Physical memory.
     pub memory: Memory,
+    /// What else QEMU is told: arguments for further devices.
+    pub devices: Vec<String>,
 }
 
 /// One domain of a machine.
@@ -128,6 +130,7 @@ impl Machine {
             cpu: "max".to_owned(),
             cpus: 1,
             memory: Memory::mib(512),
+            devices: Vec::new(),
         }
     }
 
