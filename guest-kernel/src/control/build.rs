@@ -82,7 +82,13 @@ pub fn module() -> Result<Option<&'static [u8]>, memory::Error> {
 /// What is wrong.
 pub fn create(new: &New<'_>) -> Result<u16, Error> {
     let image = Image::parse(new.kernel).map_err(Error::Kernel)?;
-    let config = CreateDomain { max_vcpus: new.vcpus, grant_opts: 1, ..CreateDomain::default() };
+    let config = CreateDomain {
+        max_vcpus: new.vcpus,
+        max_grant_frames: -1,
+        max_maptrack_frames: -1,
+        grant_opts: 1,
+        ..CreateDomain::default()
+    };
     let id = calls::create_domain(0, config).map_err(|errno| Error::Refused("createdomain", errno))?;
     build(id, &image, new).inspect_err(|_| _ = calls::destroy_domain(id))?;
     Ok(id)
