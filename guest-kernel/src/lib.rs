@@ -17,6 +17,7 @@
 //! | `task` | programs in user mode |
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
+//! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
@@ -36,6 +37,7 @@ pub mod clock;
 pub mod cmdline;
 pub mod control;
 pub mod event;
+pub mod grant;
 pub mod line;
 pub mod paging;
 pub mod record;

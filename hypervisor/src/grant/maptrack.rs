@@ -126,3 +126,25 @@ impl Grants {
         None
     }
 }
+
+#[cfg(test)]
+impl Grants {
+    /// The frames that handles hold for devices, and whether as writable.
+    pub fn held_frames(&self) -> impl Iterator<Item = (crate::addr::Mfn, bool)> {
+        let handles = self.handles();
+        handles.into_iter().filter(|(.., uses)| uses.device).map(|(.., mfn, uses)| (mfn, uses.writable))
+    }
+
+    /// What handles stand for: whose grants, which frames, what uses.
+    pub fn handles(&self) -> Vec<(crate::addr::DomainId, u32, crate::addr::Mfn, super::Uses)> {
+        let maptrack = self.maptrack.lock();
+        let slots = maptrack.chunks.iter().flat_map(|chunk| chunk.iter());
+        slots
+            .filter_map(|slot| match slot {
+                Slot::Live(Mapping { granter, gref, mfn, uses, .. }) => Some((granter.domain, *gref, *mfn, *uses)),
+                Slot::Free(_) => None,
+                Slot::Taken => panic!("a handle is in nobody's hands"),
+            })
+            .collect()
+    }
+}

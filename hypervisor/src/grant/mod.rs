@@ -59,8 +59,6 @@
 mod entry;
 mod maptrack;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use alloc::sync::Arc;
 

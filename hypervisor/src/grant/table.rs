@@ -127,13 +127,7 @@ impl Grants {
     ///
     /// # Errors
     /// [`Refusal::BadDomain`] if the granter ends, [`Refusal::BadReference`] beyond the table, else [`Refusal::General`].
-    pub fn pin(
-        &self,
-        memory: &impl GrantMemory,
-        gref: u32,
-        mapper: DomainId,
-        uses: Uses,
-    ) -> Result<Pinned, Refusal> {
+    pub fn pin(&self, memory: &impl GrantMemory, gref: u32, mapper: DomainId, uses: Uses) -> Result<Pinned, Refusal> {
         let mut table = self.table.lock();
         if table.closed {
             return Err(Refusal::BadDomain);
@@ -145,9 +139,13 @@ impl Grants {
             return Err(Refusal::General);
         }
         if is_first || uses.writable && !active.pins.any_writable() {
-            let grant = mark(memory, page, index, |grant| {
-                (!is_first || grant.permits(mapper)) && !(uses.writable && grant.is_read_only())
-            }, uses.writable)?;
+            let grant = mark(
+                memory,
+                page,
+                index,
+                |grant| (!is_first || grant.permits(mapper)) && !(uses.writable && grant.is_read_only()),
+                uses.writable,
+            )?;
             if is_first {
                 active.domain = mapper.0;
                 // The entry's upper half.
@@ -224,4 +222,14 @@ fn new_active() -> Option<Box<[Active]>> {
     active.try_reserve_exact(PER_FRAME as usize).ok()?;
     active.resize(PER_FRAME as usize, Active::default());
     Some(active.into_boxed_slice())
+}
+
+#[cfg(test)]
+impl Grants {
+    /// How often grants are in use.
+    pub fn pins(&self) -> u32 {
+        let table = self.table.lock();
+        let pins = table.active.iter().flat_map(|active| active.iter()).map(|active| active.pins);
+        pins.flat_map(|pins| pins.host.into_iter().chain(pins.device)).map(u32::from).sum()
+    }
 }

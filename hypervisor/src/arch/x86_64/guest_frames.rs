@@ -84,7 +84,9 @@ impl GrantMemory for Tables {
         assert!(from_offset <= PAGE_SIZE && len <= PAGE_SIZE - from_offset);
         // SAFETY: both frames are RAM in use (the seam's contract), mapped in the direct map, and the ranges lie in them. The
         // caller holds `to` as writable by a guest, so no Rust object and no table is in it.
-        unsafe { mm::copy_between(direct_map(to.base()).add(to_offset), direct_map(from.base()).add(from_offset), len) };
+        unsafe {
+            mm::copy_between(direct_map(to.base()).add(to_offset), direct_map(from.base()).add(from_offset), len)
+        };
     }
 }
 

@@ -74,12 +74,7 @@ fn begin<P: Platform>(
     Ok(End { granted: Granted { mfn: pinned.mfn, owner: id }, grant: Some((owner, end.gref(), uses)) })
 }
 
-fn transfer<P: Platform>(
-    call: &mut Call<'_, P>,
-    request: &GnttabCopy,
-    from: Granted,
-    to: Granted,
-) -> Result<(), Halt> {
+fn transfer<P: Platform>(call: &mut Call<'_, P>, request: &GnttabCopy, from: Granted, to: Granted) -> Result<(), Halt> {
     let len = usize::from(request.len);
     let (from_offset, to_offset) = (usize::from(request.source.offset), usize::from(request.dest.offset));
     let copied = call.memory(|op, _| {

@@ -99,11 +99,7 @@ fn some<P: Platform, T: Request>(
     Ok(())
 }
 
-fn one<P: Platform>(
-    call: &mut Call<'_, P>,
-    unmap: &Unmap,
-    ended: &mut ArrayVec<Ended, CHUNK>,
-) -> Result<(), Halt> {
+fn one<P: Platform>(call: &mut Call<'_, P>, unmap: &Unmap, ended: &mut ArrayVec<Ended, CHUNK>) -> Result<(), Halt> {
     let own = call.platform.grants().clone();
     let mapping = own.take_handle(unmap.handle)?;
     let (handle, uses) = (Handle(unmap.handle), wanted(&mapping, unmap));
