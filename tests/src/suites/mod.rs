@@ -7,6 +7,7 @@ mod boot;
 mod crash;
 mod domains;
 mod events;
+mod grants;
 mod host;
 mod lint;
 mod machine_files;
@@ -37,6 +38,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
     tests.extend(events::tests()?);
+    tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);
     tests.extend(shares::tests());
     tests.extend(oracle::tests()?);

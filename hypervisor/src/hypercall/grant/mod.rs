@@ -35,6 +35,8 @@ enum Halt {
     Again,
     /// Refused: so its status says.
     Refused(Refusal),
+    /// The call as a whole fails.
+    Code(Errno),
 }
 
 impl From<Refusal> for Halt {
@@ -146,6 +148,7 @@ fn each<P: Platform, T: Request>(
             Ok(()) => GNTST_OKAY,
             Err(Halt::Refused(refusal)) => refusal.status(),
             Err(Halt::Again) => return Err(list.again(call)),
+            Err(Halt::Code(errno)) => return Err(errno.into()),
         };
         call.budget = call.budget.saturating_sub(COST);
         call.write(list.at, &request)?;

@@ -27,6 +27,9 @@ fn visible<P: Platform>(call: &mut Call<'_, P>, named: u16) -> Result<P::Target,
 /// Grows a table if it is smaller than asked for, and lists its frames. Linux survives no failure, so there is one for
 /// mistakes and lack of memory only.
 pub(super) fn setup<P: Platform>(call: &mut Call<'_, P>, request: &mut GnttabSetupTable) -> Result<(), Halt> {
+    if !GuestVa::are_bytes(request.frame_list, u64::from(request.nr_frames) * 8) {
+        return Err(Halt::Code(Errno::EFAULT));
+    }
     let target = visible(call, request.dom)?;
     let grants = target.grants();
     if request.nr_frames > grants.limits.frames {
@@ -38,9 +41,6 @@ pub(super) fn setup<P: Platform>(call: &mut Call<'_, P>, request: &mut GnttabSet
         }
         grow(call, &target)?;
         call.budget = call.budget.saturating_sub(FRAME_COST);
-    }
-    if !GuestVa::are_bytes(request.frame_list, u64::from(request.nr_frames) * 8) {
-        return Err(Refusal::BadAddress.into());
     }
     for number in 0..request.nr_frames {
         let frame = grants.frame(number).ok_or(Refusal::General)?;

@@ -91,6 +91,7 @@ fn some<P: Platform, T: Request>(
             Ok(()) => GNTST_OKAY,
             Err(Halt::Refused(refusal)) => refusal.status(),
             Err(Halt::Again) => return Err(Stopped::Again),
+            Err(Halt::Code(_)) => return Err(Stopped::Fault),
         };
         call.budget = call.budget.saturating_sub(COST);
         call.write(list.at, &request)?;
