@@ -15,13 +15,15 @@
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
+//! | `ring` | request and response rings of the split drivers, both sides; pure |
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
 //! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
-//! | `control` | for the control domain: other domains, made and ended; image and plan are pure |
+//! | `net` | packets: addresses, headers, checksums; pure |
+//! | `control` | for the control domain: other domains, made and ended |
 //! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
 //!
@@ -35,17 +37,20 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
-pub mod control;
 pub mod event;
 pub mod grant;
 pub mod line;
+pub mod net;
 pub mod paging;
 pub mod record;
+pub mod ring;
 pub mod task;
 pub mod verdict;
 
 #[cfg(target_os = "none")]
 pub mod console;
+#[cfg(target_os = "none")]
+pub mod control;
 #[cfg(target_os = "none")]
 pub mod exit;
 #[cfg(target_os = "none")]

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::Ordering;
+use domain_builder::hypercall_page;
 use pv_abi::errno::Errno;
 use pv_abi::event::VIRQ_TIMER;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -13,11 +14,10 @@ use super::memory::{self, Memory};
 use super::{Domain, complain, console, control, cpu, descriptors, flush, machine, park, wake};
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
 use crate::arch::guest_frames::{self, Tables};
-use crate::arch::mm::tlb;
+use crate::arch::mm::{self, tlb};
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::{apic, percpu, time};
 use crate::bounce::GuestSpace;
-use crate::domain::builder::hypercall_page;
 use crate::domain::context::CpuContext;
 use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
@@ -247,6 +247,10 @@ impl Platform for World<'_> {
 
     fn max_mfn(&self) -> Mfn {
         machine().frames.end()
+    }
+
+    fn m2p_frames(&self, number: u64) -> Option<Mfn> {
+        mm::m2p_frames(number)
     }
 
     fn console_write(&mut self, bytes: &[u8]) {

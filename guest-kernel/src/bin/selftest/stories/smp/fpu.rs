@@ -23,6 +23,7 @@ global_asm!(
     // fn(state, calls, argument): loads the registers, makes so many sched_op calls, stores them. No other code of the
     // vCPU runs between.
     ".macro FPU_STORY name, move, register",
+    ".globl \\name",
     "\\name:",
     "    push rbx",
     "    push r12",
