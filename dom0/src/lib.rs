@@ -5,15 +5,14 @@
 //!
 //! | room | what |
 //! |---|---|
-//! | `block` | the block back end |
-//! | `net` | the network: bridge, back end, uplink |
-//! | `pci` | functions on the buses, and their interrupts |
-//! | `service` | the parts that take turns, and the loop that gives them |
-//! | `store` | XenStore |
 //! | `block` | the block back end, disks and their drivers |
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
+//! | `net` | the network: bridge, back end, uplink |
+//! | `pci` | functions on the buses, and their interrupts |
 //! | `prompt` | what is typed for this domain |
+//! | `service` | the parts that take turns, and the loop that gives them |
+//! | `store` | XenStore |
 //! | `virtio` | virtio devices: transport, queues, interrupt |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
@@ -24,17 +23,13 @@ extern crate alloc;
 extern crate std;
 
 pub mod block;
-pub mod net;
-pub mod net;
-pub mod block;
-pub mod service;
-pub mod store;
 pub mod console;
 pub mod domains;
-pub mod prompt;
 pub mod net;
 pub mod pci;
+pub mod prompt;
 pub mod service;
+pub mod store;
 
 #[cfg(target_os = "none")]
 pub mod virtio;
