@@ -2,8 +2,8 @@
 
 use super::dom0::{self, PartialDom0};
 use super::{
-    Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory, Mistakes,
-    Overrides, hypervisor_memory,
+    Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory,
+    Mistakes, Overrides, hypervisor_memory,
     reader::{Located, Notes, Section, Wrong, choice, flag, number, text},
     scheduling::{self, PartialScheduling},
 };
@@ -259,12 +259,7 @@ fn check_control(domains: &[PartialDomain], dom0: Option<&PartialDom0>, notes: &
     }
 }
 
-fn check_memory(
-    domains: &[PartialDomain],
-    dom0: Option<&PartialDom0>,
-    machine: &Located<Memory>,
-    notes: &Notes<'_>,
-) {
+fn check_memory(domains: &[PartialDomain], dom0: Option<&PartialDom0>, machine: &Located<Memory>, notes: &Notes<'_>) {
     let amounts = domains.iter().map(|domain| &domain.memory).chain(dom0.map(|dom0| &dom0.memory));
     let asked: u64 = amounts.flatten().map(|amount| amount.value.as_mib()).sum();
     let reserved = hypervisor_memory(machine.value);
