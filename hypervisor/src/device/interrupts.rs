@@ -216,7 +216,9 @@ impl Interrupts {
         let mut state = self.state.lock();
         let ended = state.pirqs.ended(number)?;
         let source = state.pirqs.get(number).map(|pirq| pirq.source);
-        if ended.unmask && let Some(source) = source {
+        if ended.unmask
+            && let Some(source) = source
+        {
             self.machine.set_masked(source, false);
         }
         let events = state.owner.as_ref();
