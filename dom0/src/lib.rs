@@ -24,9 +24,9 @@ extern crate std;
 pub mod block;
 pub mod console;
 pub mod domains;
-pub mod prompt;
 pub mod net;
 pub mod pci;
+pub mod prompt;
 pub mod service;
 
 #[cfg(target_os = "none")]

@@ -97,9 +97,8 @@ mod tests {
         }
 
         fn places(&self) -> Vec<(u8, u8, u8)> {
-            let place = |function: Function| {
-                (function.address.bus(), function.address.device(), function.address.function())
-            };
+            let place =
+                |function: Function| (function.address.bus(), function.address.device(), function.address.function());
             functions(self).into_iter().map(place).collect()
         }
     }

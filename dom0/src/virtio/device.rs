@@ -14,15 +14,13 @@ use pv_abi::errno::Errno;
 use virtio_drivers::Hal;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::pci::bus::{DeviceFunction, PciRoot};
-use virtio_drivers::transport::pci::{
-    PciTransport, VIRTIO_PCI_CAP_COMMON_CFG, VirtioPciError, virtio_device_type,
-};
+use virtio_drivers::transport::pci::{PciTransport, VIRTIO_PCI_CAP_COMMON_CFG, VirtioPciError, virtio_device_type};
 use virtio_drivers::transport::{DeviceType, Transport};
 
 use super::Memory;
+use crate::pci::Ports;
 use crate::pci::interrupt::{Interrupt, Way};
 use crate::pci::scan::{self, Function};
-use crate::pci::Ports;
 
 /// Why a device can't be used.
 #[derive(Debug)]

@@ -31,15 +31,13 @@ pub use entry::{
     stack_switch, unregister_callback, vm_assist,
 };
 pub use event::{
-    alloc_unbound, bind_interdomain, bind_ipi, bind_pirq, bind_vcpu, bind_virq, close_port, event_channel_op, expand_array,
-    init_control, port_status, reset_ports, send, set_priority, unmask_port,
+    alloc_unbound, bind_interdomain, bind_ipi, bind_pirq, bind_vcpu, bind_virq, close_port, event_channel_op,
+    expand_array, init_control, port_status, reset_ports, send, set_priority, unmask_port,
 };
 pub use memory::{decrease_reservation, exchange, increase_reservation, memory_op, populate_physmap};
 pub use mmu::{Flush, Owner, Vcpus, mmu_update, mmuext, mmuext_op, update_va_mapping, update_va_mapping_otherdomain};
 pub use multicall::{entry as multicall_entry, multicall, result as multicall_result};
-pub use physdev::{
-    add_pci_device, end_interrupt, map_gsi, map_message, physdev_op, set_iopl, setup_gsi, unmap_pirq,
-};
+pub use physdev::{add_pci_device, end_interrupt, map_gsi, map_message, physdev_op, set_iopl, setup_gsi, unmap_pirq};
 pub use sched::{block, poll, set_timer, shutdown, yield_now};
 pub use vcpu::{
     register_runstate_area, register_time_area, register_vcpu_info, runstate, send_nmi, set_periodic_timer,

@@ -76,7 +76,8 @@ pub fn end_interrupt(pirq: u32) -> Result<(), Errno> {
 
 /// There is a PCI function here (`pci_device_add`).
 pub fn add_pci_device(segment: u16, bus: u8, devfn: u8) -> Result<(), Errno> {
-    op(PHYSDEVOP_PCI_DEVICE_ADD, PciDeviceAdd { at: PhysdevPciDevice { seg: segment, bus, devfn }, rest: [0; 2] }).map(drop)
+    op(PHYSDEVOP_PCI_DEVICE_ADD, PciDeviceAdd { at: PhysdevPciDevice { seg: segment, bus, devfn }, rest: [0; 2] })
+        .map(drop)
 }
 
 /// `struct physdev_pci_device_add`, without what it may say of virtual functions and memory nodes.

@@ -57,9 +57,7 @@ impl Memory {
             return Err(Error::OutOfFrames);
         }
         self.expect_free(tables_for(&range))?;
-        self.edit(range, Missing::Make, &mut |_, at, _| {
-            Ok(Some(device_page(Mfn(first + (at - start) / PAGE_SIZE))))
-        })?;
+        self.edit(range, Missing::Make, &mut |_, at, _| Ok(Some(device_page(Mfn(first + (at - start) / PAGE_SIZE)))))?;
         self.commit()?;
         NonNull::new((start + offset) as *mut u8).ok_or(Error::OutOfFrames)
     }
@@ -75,7 +73,8 @@ impl Memory {
             let Ok(frame) = self.new_page() else { break };
             let at = taken.partition_point(|&other: &Pfn| other < frame);
             taken.insert(at, frame);
-            let follows = |pair: &[Pfn]| pair[1].0 == pair[0].0 + 1 && numbers::mfn(pair[1]).0 == numbers::mfn(pair[0]).0 + 1;
+            let follows =
+                |pair: &[Pfn]| pair[1].0 == pair[0].0 + 1 && numbers::mfn(pair[1]).0 == numbers::mfn(pair[0]).0 + 1;
             // The new frame is in it, if there is one now.
             let near = at.saturating_sub(pages.saturating_sub(1))..taken.len().min(at + pages);
             let runs = taken[near].windows(pages.max(1));

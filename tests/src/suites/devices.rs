@@ -30,7 +30,12 @@ pub fn tests() -> Vec<Test> {
             tests.push(test(name, story, chipset, "virtio-blk-pci,disable-legacy=on"));
         }
     }
-    tests.push(test("devices-transitional".to_owned(), "devices-message", Chipset::Pc, "virtio-blk-pci,disable-legacy=off"));
+    tests.push(test(
+        "devices-transitional".to_owned(),
+        "devices-message",
+        Chipset::Pc,
+        "virtio-blk-pci,disable-legacy=off",
+    ));
     tests
 }
 
