@@ -28,6 +28,7 @@ pub mod net;
 pub mod pci;
 pub mod prompt;
 pub mod service;
+pub mod store;
 
 #[cfg(target_os = "none")]
 pub mod virtio;

@@ -20,6 +20,7 @@
 //! | `ring` | request and response rings of the split drivers, both sides; pure |
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
+//! | `store` | XenStore: its messages and ring, requests, the domain's connection |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
@@ -45,6 +46,7 @@ pub mod net;
 pub mod paging;
 pub mod record;
 pub mod ring;
+pub mod store;
 pub mod task;
 pub mod verdict;
 

@@ -86,7 +86,7 @@ fn unknown_fields_are_reported() {
     assert_eq!(
         mistake("vcpus = 4", "vcpu = 4"),
         "19: domain.vcpu: unknown field; expected one of name, kernel, control, ramdisk, command_line, memory, vcpus, \
-         weight, cap, cpus, dedicated"
+         weight, cap, cpus, dedicated, disks"
     );
     assert_eq!(
         mistake("[console]", "[konsole]"),
@@ -215,7 +215,7 @@ fn kernels_are_looked_at() {
     let kernel = |to: &str| mistake("\"guest:demo\"", to);
     assert_eq!(
         kernel("\"guest:none\""),
-        "11: domain.kernel: found \"guest:none\"; expected one of guest:bench, guest:demo, guest:dom0, guest:selftest"
+        "11: domain.kernel: found \"guest:none\"; expected one of guest:bench, guest:demo, guest:devices, guest:dom0, guest:selftest"
     );
     assert_eq!(
         kernel("\"/no/such\""),
