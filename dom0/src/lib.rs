@@ -5,9 +5,11 @@
 //!
 //! | room | what |
 //! |---|---|
+//! | `block` | the block back end |
 //! | `net` | the network: bridge, back end, uplink |
 //! | `pci` | functions on the buses, and their interrupts |
 //! | `service` | the parts that take turns, and the loop that gives them |
+//! | `store` | XenStore |
 //! | `block` | the block back end, disks and their drivers |
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |

@@ -11,6 +11,7 @@
 //! | `entry` | trap table, callbacks, kernel stack, segment bases, `iret`, debug registers, `vm_assist` |
 //! | `event` | `event_channel_op` |
 //! | `physdev` | `physdev_op` |
+//! | `grant` | `grant_table_op` |
 //! | `sched` | `sched_op`, `set_timer_op` |
 //! | `vcpu` | `vcpu_op` |
 //! | `multicall` | lists of calls |
@@ -18,6 +19,7 @@
 mod descriptors;
 mod entry;
 mod event;
+mod grant;
 mod memory;
 mod mmu;
 mod multicall;
@@ -33,6 +35,9 @@ pub use entry::{
 pub use event::{
     alloc_unbound, bind_interdomain, bind_ipi, bind_pirq, bind_vcpu, bind_virq, close_port, event_channel_op,
     expand_array, init_control, port_status, reset_ports, send, set_priority, unmask_port,
+};
+pub use grant::{
+    grant_copy, grant_map, grant_query_size, grant_set_version, grant_setup_table, grant_table_op, grant_unmap,
 };
 pub use memory::{decrease_reservation, exchange, increase_reservation, memory_op, populate_physmap};
 pub use mmu::{Flush, Owner, Vcpus, mmu_update, mmuext, mmuext_op, update_va_mapping, update_va_mapping_otherdomain};
