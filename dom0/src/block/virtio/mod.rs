@@ -11,8 +11,8 @@
 
 #[cfg(target_os = "none")]
 mod device;
-mod queue;
-mod requests;
+pub mod queue;
+pub mod requests;
 #[cfg(test)]
 mod tests;
 
