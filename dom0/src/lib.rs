@@ -5,6 +5,15 @@
 //!
 //! | room | what |
 //! |---|---|
+//! | `block` | the block back end, disks and their drivers |
+//! | `console` | the domains' consoles, on one screen and keyboard |
+//! | `domains` | the domains: created, watched, ended |
+//! | `net` | the network: bridge, back end, uplink |
+//! | `pci` | functions on the buses, and their interrupts |
+//! | `prompt` | what is typed for this domain |
+//! | `service` | the parts that take turns, and the loop that gives them |
+//! | `store` | XenStore |
+//! | `virtio` | virtio devices: transport, queues, interrupt |
 //! | `service` | the parts that take turns, and the loop that gives them |
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
@@ -24,6 +33,10 @@ pub mod block;
 pub mod console;
 pub mod domains;
 pub mod net;
+pub mod pci;
 pub mod prompt;
 pub mod service;
 pub mod store;
+
+#[cfg(target_os = "none")]
+pub mod virtio;

@@ -12,6 +12,8 @@
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
 //! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
+//! | `ports` | I/O ports, for the domain that has the hardware |
+//! | `console` | `print!` and keys, through `console_io` |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
@@ -19,6 +21,7 @@
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
 //! | `store` | XenStore: its messages and ring, requests, the domain's connection |
+//! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
 //! | `xenbus` | the two ends of a split device, and how they follow each other; pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
@@ -40,6 +43,7 @@ pub mod clock;
 pub mod cmdline;
 pub mod console;
 pub mod event;
+pub mod grant;
 pub mod line;
 pub mod net;
 pub mod paging;
@@ -60,6 +64,8 @@ pub mod hypercall;
 pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod ports;
 #[cfg(target_os = "none")]
 pub mod probe;
 #[cfg(target_os = "none")]

@@ -127,5 +127,6 @@ pub fn domain(name: &str, guest: &str, command_line: &str, memory: Memory) -> Do
         memory,
         vcpus: 1,
         scheduling: Scheduling::default(),
+        disks: Vec::new(),
     }
 }

@@ -2,11 +2,11 @@
 
 use crate::{
     build::Built,
-    machine::{DOM0, Dom0, Domain, Machine, Memory},
+    machine::{DOM0, Dom0, Domain, DomainDisk, Machine, Memory, Source},
     symbols,
 };
 use anyhow::{Context, Result, ensure};
-use boot_archive::{ArchiveWriter, BootConfig, ConsoleConfig, DomainConfig, WhenAllStopped};
+use boot_archive::{ArchiveWriter, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, WhenAllStopped};
 use std::{fs, path::Path};
 
 /// What the control domain needs for itself, beside its RAM disk.
@@ -50,7 +50,16 @@ fn pack(domain: &Domain, writer: &mut ArchiveWriter) -> Result<DomainConfig> {
         scheduling: domain.scheduling,
         kernel: writer.add(&kernel),
         ramdisk: ramdisk.map(|bytes| writer.add(&bytes)),
+        disks: domain.disks.iter().map(pack_disk).collect(),
     })
+}
+
+fn pack_disk(disk: &DomainDisk) -> DiskConfig {
+    let source = match &disk.source {
+        Source::Disk(name) => DiskSource::Disk(name.clone()),
+        Source::Partition(label) => DiskSource::Partition(label.clone()),
+    };
+    DiskConfig { name: disk.name.clone(), source, read_only: disk.read_only }
 }
 
 /// The control domain, whose RAM disk is an archive of the other domains.
@@ -79,6 +88,7 @@ fn pack_dom0(dom0: &Dom0, machine: &Machine, writer: &mut ArchiveWriter) -> Resu
         scheduling: dom0.scheduling,
         kernel: writer.add(&read(&dom0.kernel.path())?),
         ramdisk: Some(writer.add(&ramdisk)),
+        disks: Vec::new(),
     })
 }
 

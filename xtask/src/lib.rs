@@ -13,6 +13,7 @@
 pub mod archive;
 pub mod build;
 pub mod commands;
+pub mod disk;
 pub mod image;
 pub mod kernel_file;
 pub mod machine;

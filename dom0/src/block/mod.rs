@@ -10,6 +10,7 @@
 //! | `queue` | one ring: requests to operations to responses |
 //! | `vbd` | a virtual disk: negotiation with its frontend, its queues |
 //! | `hub` | all disks and all virtual disks |
+//! | `virtio` | virtio-blk |
 //! | `platform` | grants, event channels, XenStore, as seams |
 
 mod disk;
@@ -20,6 +21,7 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod vbd;
+pub mod virtio;
 
 pub use disk::{Chunk, DiscardLimits, Disk, Failed, Full, Geometry, Operation, SECTOR_BYTES};
 pub use hub::Hub;
