@@ -377,6 +377,7 @@ stories! {
     domains {
         "domains-life": domains::life::from_create_to_destroy,
         "domains-pauses": domains::life::pauses,
+        "domains-told-of-ends": domains::endings::told_of_ends,
         "domains-foreign-frames": domains::foreign::outlives_its_domain,
         "domains-foreign-rules": domains::foreign::rules,
         "domains-machphys-frames": mmu::machphys::frames,
