@@ -18,6 +18,7 @@
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
+//! | `thread` | threads on any number of vCPUs, and what they wait for; who runs next is pure |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
 //! | `control` | for the control domain: other domains, made and ended; image and plan are pure |
@@ -40,6 +41,7 @@ pub mod line;
 pub mod paging;
 pub mod record;
 pub mod task;
+pub mod thread;
 pub mod verdict;
 
 #[cfg(target_os = "none")]
