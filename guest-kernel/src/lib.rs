@@ -24,6 +24,7 @@
 //! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
 //! | `xenbus` | the two ends of a split device, and how they follow each other; pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
+//! | `thread` | threads on any number of vCPUs, and what they wait for; who runs next is pure |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
 //! | `net` | packets: addresses, headers, checksums; pure |
@@ -51,6 +52,7 @@ pub mod record;
 pub mod ring;
 pub mod store;
 pub mod task;
+pub mod thread;
 pub mod verdict;
 pub mod xenbus;
 

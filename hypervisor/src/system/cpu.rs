@@ -150,7 +150,7 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
         super::entry::report_nmi();
         let mut remains = REMAINS.borrow();
         if !remains.is_empty() {
-            remains.step();
+            remains.step(&mut cpu.local.attention);
             cpu.local.attention = true;
         }
         drop(remains);

@@ -10,7 +10,7 @@ use log::{Level, debug, error, info, log};
 
 use super::memory::{self, Memory};
 use super::runner::Runner;
-use super::{Domain, all_stopped, console, flush, machine, park};
+use super::{Domain, all_stopped, console, control, flush, machine, park};
 use crate::arch::vcpu::CurrentSpace;
 use crate::domain::link::VcpuLink;
 use crate::domain::report::{Registers, Trace};
@@ -105,8 +105,8 @@ impl Remains {
         self.vcpus.push(runner);
     }
 
-    /// Does a bounded part of what is to be done.
-    pub fn step(&mut self) {
+    /// Does a bounded part of what is to be done. `attention` is this CPU's own flag.
+    pub fn step(&mut self, attention: &mut bool) {
         if let Some(mut runner) = self.vcpus.pop() {
             if !strip(&mut runner) {
                 self.vcpus.push(runner);
@@ -118,6 +118,7 @@ impl Remains {
             if ended.step() {
                 ended.domain.dismantled.store(true, Ordering::SeqCst);
                 forget_if_gone(&ended.domain);
+                control::announce(attention);
             } else {
                 self.domains.push(ended);
             }
@@ -230,13 +231,13 @@ fn done(step: Result<(), Unfinished>) -> bool {
 }
 
 /// Takes an ended domain off the list if it owns nothing any more: the last of its frames may be one that another domain
-/// mapped. Called by whoever changed something about that.
-pub fn forget_if_gone(domain: &Domain) {
+/// mapped. Called by whoever changed something about that. True if this took it off.
+pub fn forget_if_gone(domain: &Domain) -> bool {
     let is_gone = domain.dismantled.load(Ordering::SeqCst)
         && !domain.awaited.load(Ordering::SeqCst)
         && domain.frames.lock().is_empty();
     if !is_gone {
-        return;
+        return false;
     }
     let (removed, left) = {
         let mut domains = machine().domains.lock();
@@ -248,6 +249,7 @@ pub fn forget_if_gone(domain: &Domain) {
     if removed {
         forgotten(domain, left);
     }
+    removed
 }
 
 fn forgotten(domain: &Domain, left: usize) {

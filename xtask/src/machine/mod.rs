@@ -152,8 +152,9 @@ impl Machine {
 }
 
 /// What of a machine's memory the domains can't have: 24 bytes per frame for the frame table, 8 for the
-/// machine-to-physical table, and 48 MiB for the hypervisor's image, heap and stacks, firmware and boot loader.
+/// machine-to-physical table in steps of 2 MiB, and 48 MiB for the hypervisor's image, heap and stacks, firmware and boot
+/// loader.
 fn hypervisor_memory(machine: Memory) -> Memory {
-    let tables = machine.pages() * (24 + 8);
+    let tables = machine.pages() * 24 + (machine.pages() * 8).next_multiple_of(2 << 20);
     Memory::mib(48 + tables.div_ceil(1 << 20))
 }

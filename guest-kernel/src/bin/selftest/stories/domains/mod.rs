@@ -2,6 +2,7 @@
 //! too.
 
 pub mod child;
+pub mod endings;
 pub mod foreign;
 pub mod life;
 pub mod many;
