@@ -3,14 +3,18 @@
 
 #[cfg(target_os = "none")]
 mod kernel {
-    use guest_kernel::{StartInfo, entry, println, time};
+    use dom0::service;
+    use guest_kernel::{StartInfo, entry, println};
 
     entry!(main);
 
     fn main(_info: &'static StartInfo) -> ! {
-        println!("dom0 runs.");
-        loop {
-            time::sleep(1_000_000_000);
+        match service::services() {
+            Ok(services) => {
+                println!("dom0 runs.");
+                service::run(&services)
+            }
+            Err(error) => panic!("this hypervisor has no events or no timers: {error:?}"),
         }
     }
 }

@@ -11,7 +11,7 @@
 //! | `hypercall` | the calls, raw and typed |
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
-//! | `console` | `print!` and keys, through `console_io` |
+//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
@@ -20,7 +20,7 @@
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
-//! | `control` | for the control domain: other domains, made and ended; image and plan are pure |
+//! | `control` | for the control domain: other domains, made and ended |
 //! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
 //!
@@ -34,7 +34,7 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
-pub mod control;
+pub mod console;
 pub mod event;
 pub mod line;
 pub mod paging;
@@ -43,7 +43,7 @@ pub mod task;
 pub mod verdict;
 
 #[cfg(target_os = "none")]
-pub mod console;
+pub mod control;
 #[cfg(target_os = "none")]
 pub mod exit;
 #[cfg(target_os = "none")]

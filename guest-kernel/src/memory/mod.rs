@@ -12,6 +12,7 @@
 //! | `direct` | the direct map, and the frames that become free with it |
 //! | `frames` | frames as bytes and as tables |
 //! | `kernel` | pages of the kernel |
+//! | `windows` | frames of others, at addresses of the kernel |
 //! | `space` | address spaces |
 
 mod batch;
@@ -21,9 +22,11 @@ mod heap;
 mod kernel;
 mod numbers;
 mod space;
+mod windows;
 
 use crate::paging::Mfn;
 use crate::paging::frames::{FrameList, FrameTable};
+use crate::paging::places::Places;
 use crate::sync::{Mutex, MutexGuard, Once};
 use batch::Batch;
 use core::fmt;
@@ -37,6 +40,7 @@ pub use numbers::{
     address_of_frame, entry, machine_frame, machine_frame_at, machine_frame_behind, mapped_end, pseudo_physical_frame,
 };
 pub use space::{Access, Denied, Space, Touched, USER_END};
+pub use windows::WINDOWS;
 
 pub(crate) use heap::init;
 
@@ -71,6 +75,8 @@ pub struct Memory {
     active: Mfn,
     /// The tables made for the kernel, which it keeps.
     tables: FrameList,
+    /// The addresses of windows.
+    windows: Places,
 }
 
 static MEMORY: Once<Result<Mutex<Memory>, Error>> = Once::new();

@@ -3,8 +3,11 @@
 //! The bits are the CPU's (Intel SDM volume 3, 4.5). In PV the address in an entry is a *machine* frame.
 
 pub mod frames;
+pub mod places;
 pub mod regions;
 pub mod tree;
+
+pub use addresses::{Mfn, Pfn};
 
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = PAGE_BYTES as u64;
@@ -24,14 +27,6 @@ const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
 /// Code in the page can't be executed.
 pub const NO_EXECUTE: u64 = 1 << 63;
-
-/// A frame of the domain, by its pseudo-physical number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Pfn(pub u64);
-
-/// A frame of the machine. This is what page-table entries and hypercalls name.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Mfn(pub u64);
 
 /// What may be done with a page, whose it is aside. No page can be written and executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

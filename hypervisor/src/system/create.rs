@@ -1,16 +1,20 @@
 //! New domains, and how those that the boot archive names get their memory and their kernels.
 
+use core::convert::Infallible;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use boot_archive::{Archive, BlobError, DomainConfig, Scheduling};
+use domain_builder::{
+    DomainMemory, Extents, Failure as Unbuilt, KernelImage, Layout, Params, RFLAGS, Refusal, StartState, build,
+};
 use log::{error, info};
 use pv_abi::start_info::StartFlags;
+use pv_abi::trap::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use spin::Mutex;
 
 use super::complain::Complaints;
@@ -21,10 +25,10 @@ use super::{Domain, console, cpu, flush, machine, park, remove};
 use crate::addr::{DomainId, Mfn, Pfn, VcpuId};
 use crate::arch::{guest_frames, time};
 use crate::domain::MAX_VCPUS;
-use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, StartState, build};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::event::{Events, Rights};
+use crate::guest::GuestRegisters;
 use crate::mm::buddy::MAX_ORDER;
 use crate::mm::error::Refused;
 use crate::mm::flush::{AtomicCpuSet, CpuSet};
@@ -144,7 +148,10 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
             store_port: 0,
             console_port: 0,
         };
-        build(&image, &layout, &params, &mut memory).map_err(Failure::Kernel)
+        build(&image, &layout, &params, &mut memory).map_err(|unbuilt| match unbuilt {
+            Unbuilt::Refused(refusal) => Failure::Kernel(refusal),
+            Unbuilt::Memory(error) => match error {},
+        })
     });
     match built.and_then(|state| set_first_vcpu(&domain, &state)) {
         Ok(()) => Ok(domain),
@@ -183,11 +190,23 @@ fn start_flags(config: &DomainConfig) -> StartFlags {
 /// Gives the first vCPU the state that the builder made.
 fn set_first_vcpu(domain: &Domain, state: &StartState) -> Result<(), Failure> {
     let mut runner = domain.take_parked(FIRST_VCPU).expect("all vCPUs of a new domain are parked");
-    runner.vcpu.regs = state.registers;
+    runner.vcpu.regs = start_registers(state);
     let taken = take_root(domain, &mut runner.vcpu, state.root);
     domain.parked.lock().add(runner);
     domain.link(FIRST_VCPU).set_initialised();
     taken
+}
+
+fn start_registers(state: &StartState) -> GuestRegisters {
+    GuestRegisters {
+        rip: state.entry,
+        rsp: state.stack,
+        rsi: state.start_info,
+        cs: FLAT_KERNEL_CS.into(),
+        ss: FLAT_KERNEL_SS.into(),
+        rflags: RFLAGS,
+        ..GuestRegisters::default()
+    }
 }
 
 /// What is decided about a domain before it has memory.
@@ -310,30 +329,22 @@ fn handle(id: DomainId) -> [u8; 16] {
     u128::from(id.0).to_be_bytes()
 }
 
-/// A run of frames of the new domain.
-struct Block {
-    pfn: u64,
-    mfn: Mfn,
-    order: u8,
-}
-
-/// The new domain's memory: blocks as large as can be had, in the order of their pfns.
-struct Blocks(Vec<Block>);
+/// The new domain's memory: extents as large as can be had.
+struct Blocks(Extents);
 
 impl Blocks {
     /// Takes all the frames that the domain may have from the allocator, zeroed.
     fn allocate(domain: &Domain) -> Result<Blocks, Failure> {
         let pages = domain.max_pages.load(Ordering::Relaxed);
-        let mut blocks = Vec::new();
-        let mut pfn = 0;
+        let mut extents = Extents::new();
         let mut largest = MAX_ORDER;
-        while pfn < pages {
+        while extents.frames() < pages {
+            let pfn = extents.frames();
             let order = largest.min(u8::try_from((pages - pfn).ilog2()).unwrap_or(MAX_ORDER));
             match Memory(domain).populate(order) {
                 Some(mfn) => {
                     (0..1 << order).for_each(|n| m2p::set(&guest_frames::Tables, mfn.offset(n), Pfn(pfn + n)));
-                    blocks.push(Block { pfn, mfn, order });
-                    pfn += 1 << order;
+                    extents.push(mfn, 1 << order);
                 }
                 None if order > 0 => largest = order - 1,
                 None => {
@@ -342,32 +353,28 @@ impl Blocks {
                 }
             }
         }
-        Ok(Blocks(blocks))
+        Ok(Blocks(extents))
     }
 }
 
 impl DomainMemory for Blocks {
+    type Error = Infallible;
+
     fn mfn(&self, pfn: Pfn) -> Mfn {
-        let index = self.0.partition_point(|block| block.pfn <= pfn.0) - 1;
-        let block = &self.0[index];
-        block.mfn.offset(pfn.0 - block.pfn)
+        self.0.mfn(pfn)
     }
 
     fn mfns(&self, first: Pfn, into: &mut [u64]) {
-        let mut index = self.0.partition_point(|block| block.pfn <= first.0) - 1;
-        for (pfn, slot) in (first.0..).zip(into) {
-            if pfn - self.0[index].pfn >= 1 << self.0[index].order {
-                index += 1;
-            }
-            *slot = self.0[index].mfn.0 + (pfn - self.0[index].pfn);
-        }
+        self.0.mfns(first, into);
     }
 
-    fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) {
+    fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
         guest_frames::write(&machine().frames, self.mfn(pfn), offset, bytes);
+        Ok(())
     }
 
-    fn write_table_entry(&mut self, pfn: Pfn, index: usize, entry: u64) {
+    fn write_table_entry(&mut self, pfn: Pfn, index: usize, entry: u64) -> Result<(), Infallible> {
         guest_frames::write_entry(&machine().frames, self.mfn(pfn), index, entry);
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! `machines/default.toml` explains the format to its users. [`Machine::load`] reads a file, checks everything that
 //! can be checked without booting, and reports all mistakes at once, each with its line.
 
+mod dom0;
 mod mistake;
 mod parse;
 mod reader;
@@ -12,6 +13,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use dom0::{Dom0, NAME as DOM0};
 pub use mistake::{Mistake, Mistakes};
 pub use values::{Chipset, Firmware, Memory};
 
@@ -29,6 +31,15 @@ const MACHINE_MEMORY: (Memory, Memory) = (Memory::mib(256), Memory::gib(64));
 /// Least memory of a domain: kernel, page tables and start-of-day frames, and something to work with.
 const LEAST_DOMAIN_MEMORY: Memory = Memory::mib(4);
 
+/// Log levels by their words.
+const LOG_LEVELS: [(&str, LogLevel); 5] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
 /// Most CPUs that the hypervisor starts.
 const MAX_CPUS: u32 = 8;
 
@@ -39,6 +50,8 @@ pub struct Machine {
     pub log_level: LogLevel,
     /// What happens once no domain runs any more.
     pub when_all_stopped: WhenAllStopped,
+    /// The control domain that creates the others. Without it the hypervisor does, and there are no devices.
+    pub dom0: Option<Dom0>,
     /// The domains, in the order in which they are built.
     pub domains: Vec<Domain>,
     /// QEMU's firmware, unless the command line asks for another.
@@ -108,6 +121,7 @@ impl Machine {
         Self {
             log_level: LogLevel::Info,
             when_all_stopped: WhenAllStopped::PowerOff,
+            dom0: None,
             domains: Vec::new(),
             firmware: Firmware::Bios,
             chipset: Chipset::Q35,

@@ -1,13 +1,14 @@
 //! From a machine file's text to a checked [`Machine`].
 
+use super::dom0::{self, PartialDom0};
 use super::{
-    Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, MACHINE_MEMORY, MAX_CPUS, Machine, Memory, Mistakes,
+    Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory, Mistakes,
     Overrides, hypervisor_memory,
     reader::{Located, Notes, Section, Wrong, choice, flag, number, text},
     scheduling::{self, PartialScheduling},
 };
 use crate::{build, kernel_file, paths, qemu::DEBUG_EXIT_PORT};
-use boot_archive::{LogLevel, MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, WhenAllStopped};
+use boot_archive::{MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, WhenAllStopped};
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
@@ -34,19 +35,23 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     read_console(machine, sub_table(&mut file, notes, "console", false));
     let memory = read_machine(machine, sub_table(&mut file, notes, "machine", true), overrides);
     let folder = path.parent().unwrap_or(Path::new("."));
+    let dom0 = root.contains_key(dom0::NAME).then(|| sub_table(&mut file, notes, dom0::NAME, false));
+    let dom0 = dom0.map(|section| PartialDom0::read(section, folder));
     let domains = read_domains(&mut file, notes, folder);
     file.finish();
 
-    check_names(&domains, notes);
-    check_control(&domains, notes);
+    check_names(&domains, dom0.as_ref(), notes);
+    check_control(&domains, dom0.as_ref(), notes);
     if let Some(memory) = memory {
-        check_memory(&domains, &memory, notes);
+        check_memory(&domains, dom0.as_ref(), &memory, notes);
     }
     let cpus = domains.iter().map(|domain| {
         let vcpus = domain.vcpus.as_ref().map_or(1, |vcpus| vcpus.value);
         (domain.line, vcpus, &domain.scheduling)
     });
+    let cpus = cpus.chain(dom0.as_ref().map(|dom0| (dom0.line, 1, &dom0.scheduling)));
     scheduling::check(&cpus.collect::<Vec<_>>(), machine.cpus, notes);
+    machine.dom0 = dom0.and_then(PartialDom0::whole);
     machine.domains = domains.into_iter().filter_map(PartialDomain::whole).collect();
 }
 
@@ -68,14 +73,7 @@ fn sub_table<'n, 't>(
 }
 
 fn read_console(machine: &mut Machine, mut console: Section<'_, '_>) {
-    const LEVELS: [(&str, LogLevel); 5] = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
-    if let Some(level) = console.optional("log_level", |value| choice(value, &LEVELS)) {
+    if let Some(level) = console.optional("log_level", |value| choice(value, &LOG_LEVELS)) {
         machine.log_level = level.value;
     }
     console.finish();
@@ -182,7 +180,7 @@ fn read_domain(mut section: Section<'_, '_>, folder: &Path) -> PartialDomain {
     domain
 }
 
-fn memory(value: &DeValue<'_>, least: Memory, most: Memory) -> Result<Memory, Wrong> {
+pub(super) fn memory(value: &DeValue<'_>, least: Memory, most: Memory) -> Result<Memory, Wrong> {
     let expected = format!("an amount of memory from \"{least}\" to \"{most}\"");
     let memory = value.as_str().and_then(|text| text.parse().ok());
     memory.filter(|memory| (least..=most).contains(memory)).ok_or_else(|| Wrong::expected(expected))
@@ -196,7 +194,7 @@ fn name(value: &DeValue<'_>) -> Result<String, Wrong> {
         .ok_or_else(|| Wrong::expected(format!("1 to {MAX_NAME} letters, digits, '-', '_' or '.'")))
 }
 
-fn command_line(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(super) fn command_line(value: &DeValue<'_>) -> Result<String, Wrong> {
     let line = text(value)?;
     if line.len() > MAX_COMMAND_LINE {
         let problem = format!("{} bytes long", line.len());
@@ -208,7 +206,7 @@ fn command_line(value: &DeValue<'_>) -> Result<String, Wrong> {
     Ok(line)
 }
 
-fn kernel(value: &DeValue<'_>, folder: &Path) -> Result<Kernel, Wrong> {
+pub(super) fn kernel(value: &DeValue<'_>, folder: &Path) -> Result<Kernel, Wrong> {
     const EXPECTED: &str = "a 64-bit x86-64 ELF file with a Xen PV kernel";
     let text = text(value)?;
     if let Some(guest) = text.strip_prefix("guest:") {
@@ -233,9 +231,12 @@ fn ramdisk(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
     Ok(path)
 }
 
-fn check_names(domains: &[PartialDomain], notes: &Notes<'_>) {
+fn check_names(domains: &[PartialDomain], dom0: Option<&PartialDom0>, notes: &Notes<'_>) {
     let names: Vec<_> = domains.iter().filter_map(|domain| domain.name.as_ref()).collect();
     for (i, name) in names.iter().enumerate() {
+        if dom0.is_some() && name.value == dom0::NAME {
+            notes.add(name.line, "domain.name", "the name of the section [dom0]", "another name");
+        }
         if let Some(first) = names[..i].iter().find(|other| other.value == name.value) {
             let problem = format!("{:?} is also the name of the domain of line {}", name.value, first.line);
             notes.add(name.line, "domain.name", problem, "another name");
@@ -243,16 +244,29 @@ fn check_names(domains: &[PartialDomain], notes: &Notes<'_>) {
     }
 }
 
-fn check_control(domains: &[PartialDomain], notes: &Notes<'_>) {
+fn check_control(domains: &[PartialDomain], dom0: Option<&PartialDom0>, notes: &Notes<'_>) {
     let mut controls = domains.iter().filter_map(|domain| domain.control.as_ref()).filter(|control| control.value);
+    if let Some(dom0) = dom0 {
+        for control in controls {
+            let problem = format!("the section [dom0] of line {} has control", dom0.line);
+            notes.add(control.line, "domain.control", problem, "false, or no [dom0]");
+        }
+        return;
+    }
     if let (Some(first), Some(second)) = (controls.next(), controls.next()) {
         let problem = format!("the domain of line {} has control already", first.line);
         notes.add(second.line, "domain.control", problem, "one domain at most");
     }
 }
 
-fn check_memory(domains: &[PartialDomain], machine: &Located<Memory>, notes: &Notes<'_>) {
-    let asked: u64 = domains.iter().filter_map(|domain| domain.memory.as_ref()).map(|m| m.value.as_mib()).sum();
+fn check_memory(
+    domains: &[PartialDomain],
+    dom0: Option<&PartialDom0>,
+    machine: &Located<Memory>,
+    notes: &Notes<'_>,
+) {
+    let amounts = domains.iter().map(|domain| &domain.memory).chain(dom0.map(|dom0| &dom0.memory));
+    let asked: u64 = amounts.flatten().map(|amount| amount.value.as_mib()).sum();
     let reserved = hypervisor_memory(machine.value);
     let needed = Memory::mib(asked + reserved.as_mib());
     if needed > machine.value {

@@ -302,3 +302,39 @@ fn amounts_of_memory_are_read() {
     }
     assert_eq!((Memory::gib(4).to_string(), Memory::mib(1108).to_string()), ("4 GiB".into(), "1108 MiB".into()));
 }
+
+/// `GOOD` with a control domain in front of its domains.
+fn with_dom0(fields: &str) -> String {
+    GOOD.replacen("[[domain]]", &format!("[dom0]\n{fields}\n[[domain]]"), 1)
+}
+
+#[test]
+fn a_control_domain_is_read() {
+    assert_eq!(parse(GOOD).unwrap().dom0, None);
+    let dom0 = parse(&with_dom0("memory = \"64 MiB\"")).unwrap().dom0.unwrap();
+    assert_eq!(dom0, Dom0::with_memory(Memory::mib(64)));
+    assert_eq!(dom0.kernel, Kernel::Built("dom0".to_owned()));
+    let dom0 = parse(&with_dom0("memory = \"512 MiB\"\nlog_level = \"warn\"\nweight = 512")).unwrap().dom0.unwrap();
+    assert_eq!((dom0.memory, dom0.log_level, dom0.scheduling.weight), (Memory::mib(512), LogLevel::Warn, 512));
+}
+
+#[test]
+fn mistakes_about_the_control_domain() {
+    let said = |text: &str| parse(text).unwrap_err().list.iter().map(Mistake::to_string).collect::<Vec<_>>();
+    assert_eq!(said(&with_dom0("")), ["9: dom0.memory: missing; expected an amount of memory, at least \"4 MiB\""]);
+    assert_eq!(
+        said(&with_dom0("memory = \"64 MiB\"\nname = \"x\"")),
+        ["11: dom0.name: unknown field; expected one of kernel, command_line, memory, log_level, weight, cap, cpus, \
+          dedicated"]
+    );
+    let good = with_dom0("memory = \"64 MiB\"");
+    assert_eq!(
+        said(&good.replace("vcpus = 4", "control = true")),
+        ["21: domain.control: the section [dom0] of line 9 has control; expected false, or no [dom0]"]
+    );
+    assert_eq!(
+        said(&good.replace("\"alpha\"", "\"dom0\"")),
+        ["12: domain.name: the name of the section [dom0]; expected another name"]
+    );
+    assert_eq!(said(&with_dom0("memory = \"1 GiB\"").replace("\"32 MiB\"", "\"128 MiB\"")).len(), 1, "the sum counts");
+}

@@ -1,8 +1,9 @@
 //! Start-of-day: turns a kernel's ELF file into a domain that is ready to run.
 //!
-//! The caller, `system`, first checks the file ([`KernelImage::parse`]), then plans ([`Layout::plan`]), and only when
-//! both agree gives the domain memory and builds it ([`build`]). Kernel files are untrusted: every refusal is a
-//! [`Refusal`], and no file can make this room panic.
+//! Two have a use for it: the hypervisor, for the domains that the boot archive names, and the control domain, for all that
+//! it creates. Either first checks the file ([`KernelImage::parse`]), then plans ([`Layout::plan`]), and only when both agree
+//! gives the domain memory and builds it ([`build`]). Kernel files are untrusted: every refusal is a [`Refusal`], and no file
+//! can make this crate panic.
 //!
 //! # The picture
 //!
@@ -27,9 +28,16 @@
 //! * A frame has one use; all uses lie below `nr_pages`.
 //! * No entry maps a page table writable.
 //! * No mapping lies outside the guest's ranges of the address space.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
 
 mod build;
 mod elf;
+mod extents;
 pub mod hypercall_page;
 mod image;
 mod layout;
@@ -40,7 +48,8 @@ mod start_info;
 #[cfg(test)]
 mod tests;
 
-pub use build::{DomainMemory, StartState, build};
+pub use build::{DomainMemory, Failure, RFLAGS, StartState, build};
+pub use extents::Extents;
 pub use image::{KernelImage, Segment};
 pub use layout::{Layout, PfnRange};
 pub use notes::KernelNotes;

@@ -5,11 +5,10 @@
 //! of numbers at each level, so a [`TableRun`] is four short ranges however much memory it maps.
 
 use super::PfnRange;
-use crate::addr::{GuestVa, Mfn, PAGE_SHIFT, Pfn};
-use crate::mm::state::Level;
+use addresses::{GuestVa, Mfn, PAGE_SHIFT, Pfn};
 
 /// All levels, in the order in which a builder lays tables out.
-pub(super) const TOP_DOWN: [Level; 4] = [Level::L4, Level::L3, Level::L2, Level::L1];
+pub(super) const TOP_DOWN: [u32; 4] = [4, 3, 2, 1];
 
 /// log2 of the pages in an address space of 48 bits.
 const SPACE_SHIFT: u32 = 48 - PAGE_SHIFT;
@@ -19,16 +18,12 @@ const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
-/// The mark that the hypervisor keeps on L1 entries of the guest *kernel*, which runs in ring 3 and so needs U as well.
-const GUEST_KERNEL: u64 = 1 << 52;
 
-/// An L1 entry as the guest will read it back.
-///
-/// The ABI's builder writes P, RW and A, and the hypervisor adds U and its kernel mark when it validates the table. The
-/// start-of-day tables are written in their adjusted form, so that they are right whether or not a pass follows.
+/// An L1 entry. The guest's kernel runs in ring 3: when the hypervisor checks the table it adds U, and its own mark of the
+/// kernel's pages.
 pub(super) fn page_entry(mfn: Mfn, writable: bool) -> u64 {
     let write = if writable { WRITABLE } else { 0 };
-    mfn.base().0 | PRESENT | write | USER | ACCESSED | GUEST_KERNEL
+    mfn.base().0 | PRESENT | write | ACCESSED
 }
 
 /// An L2, L3 or L4 entry.
@@ -61,8 +56,8 @@ impl TableRun {
     /// The tables for `count` pages (at least one) from page number `page`, with no frames yet.
     pub fn covering(page: u64, count: u64) -> TableRun {
         let last_page = page + count - 1;
-        let levels = [Level::L1, Level::L2, Level::L3, Level::L4].map(|level| {
-            let shift = 9 * level as u32;
+        let levels = [1, 2, 3, 4].map(|level| {
+            let shift = 9 * level;
             let first = page >> shift;
             let count = (last_page >> shift) - first + 1;
             Tables { first, pfns: PfnRange { start: Pfn(0), count } }
@@ -96,19 +91,19 @@ impl TableRun {
         self
     }
 
-    fn level(&self, level: Level) -> Tables {
+    fn level(&self, level: u32) -> Tables {
         self.levels[level as usize - 1]
     }
 
     /// The frame of a level's table with this number, if it is one of these.
-    pub fn find(&self, level: Level, number: u64) -> Option<Pfn> {
+    pub fn find(&self, level: u32, number: u64) -> Option<Pfn> {
         let tables = self.level(level);
         let distance = number.checked_sub(tables.first)?;
         (distance < tables.pfns.count).then(|| Pfn(tables.pfns.start.0 + distance))
     }
 
     /// Every table of a level: its number and its frame.
-    pub fn tables(&self, level: Level) -> impl Iterator<Item = (u64, Pfn)> {
+    pub fn tables(&self, level: u32) -> impl Iterator<Item = (u64, Pfn)> {
         let tables = self.level(level);
         tables.pfns.iter().enumerate().map(move |(i, pfn)| (tables.first + i as u64, pfn))
     }

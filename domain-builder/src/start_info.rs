@@ -4,7 +4,7 @@ use pv_abi::start_info::{MAX_GUEST_CMDLINE, StartFlags, StartInfo};
 use zerocopy::FromZeros;
 
 use super::{DomainMemory, Layout, Refusal};
-use crate::addr::Mfn;
+use addresses::Mfn;
 
 /// The interface's name and architecture. Kernels compare the first seven bytes.
 const MAGIC: &[u8] = b"xen-3.0-x86_64";

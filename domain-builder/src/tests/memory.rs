@@ -3,9 +3,10 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::convert::Infallible;
 
-use crate::addr::{Mfn, PAGE_SIZE, Pfn};
-use crate::domain::builder::DomainMemory;
+use crate::{DomainMemory, Failure, Refusal};
+use addresses::{Mfn, PAGE_SIZE, Pfn};
 
 /// Machine frames are a permutation of the frames, above this.
 const FIRST_MFN: u64 = 0x5_0000;
@@ -92,21 +93,24 @@ impl FakeMemory {
 }
 
 impl DomainMemory for FakeMemory {
+    type Error = Infallible;
+
     fn mfn(&self, pfn: Pfn) -> Mfn {
         assert!(pfn.0 < self.nr_pages);
         Mfn(FIRST_MFN + (pfn.0.wrapping_mul(ODD) & (self.nr_pages.next_power_of_two() - 1)))
     }
 
-    fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) {
+    fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
         assert!(pfn.0 < self.nr_pages && !bytes.is_empty());
         let page = self.pages.entry(pfn.0).or_insert_with(|| Box::new([0; PAGE_SIZE]));
         page[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 
-    fn write_table_entry(&mut self, pfn: Pfn, index: usize, entry: u64) {
+    fn write_table_entry(&mut self, pfn: Pfn, index: usize, entry: u64) -> Result<(), Infallible> {
         let old = self.pages.get(&pfn.0).map(|page| &page[index * 8..][..8]);
         assert!(old.is_none_or(|old| old == [0; 8]), "entry {index} of pfn {pfn} is written twice");
-        self.write(pfn, index * 8, &entry.to_le_bytes());
+        self.write(pfn, index * 8, &entry.to_le_bytes())
     }
 }
 
@@ -135,4 +139,12 @@ impl<'a> View<'a> {
         }
         bytes
     }
+}
+
+/// What was refused, if it was: this memory can always be written.
+pub fn built<T>(result: Result<T, Failure<Infallible>>) -> Result<T, Refusal> {
+    result.map_err(|failure| match failure {
+        Failure::Refused(refusal) => refusal,
+        Failure::Memory(error) => match error {},
+    })
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use core::fmt;
 
-use crate::addr::PAGE_SIZE;
+use addresses::PAGE_SIZE;
 
 /// A start-of-day that was refused; nothing has run yet. [`fmt::Display`] names the note, address or amount at fault.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -9,7 +9,7 @@ use pv_abi::features::{FEATURE_NAMES, XENFEAT_AUTO_TRANSLATED_PHYSMAP, XENFEAT_D
 
 use super::Refusal;
 use super::elf::{Elf, NoteArea};
-use crate::addr::HYPERVISOR_START;
+use addresses::HYPERVISOR_START;
 
 /// Features that a kernel must not require. The others that have a name are offered, or mean nothing to a PV domain.
 const REFUSED_FEATURES: [u32; 3] = [XENFEAT_AUTO_TRANSLATED_PHYSMAP, XENFEAT_SUPERVISOR_MODE_KERNEL, XENFEAT_DOM0];

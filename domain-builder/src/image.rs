@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::elf::{Elf, Load};
 use super::{KernelNotes, PfnRange, Refusal};
-use crate::addr::{GuestVa, PAGE_SHIFT, PAGE_SIZE, Pfn};
+use addresses::{GuestVa, PAGE_SHIFT, PAGE_SIZE, Pfn};
 
 /// A checked Xen PV kernel, borrowed from its uncompressed ELF file.
 pub struct KernelImage<'a> {

@@ -2,8 +2,7 @@
 
 use super::paging::{TOP_DOWN, TableRun, page_number};
 use super::{KernelImage, Refusal};
-use crate::addr::{GuestVa, PAGE_SHIFT, PAGE_SIZE, Pfn};
-use crate::mm::state::Level;
+use addresses::{GuestVa, PAGE_SHIFT, PAGE_SIZE, Pfn};
 
 /// Pages the kernel finds mapped and free behind the boot stack, at least: 512 KiB.
 const SLACK: u64 = 512 * 1024 / PAGE_SIZE as u64;
@@ -147,8 +146,8 @@ impl Layout {
         self.tables.start
     }
 
-    /// Every page table of the domain with its level, for frame typing.
-    pub fn page_tables(&self) -> impl Iterator<Item = (Pfn, Level)> {
+    /// Every page table of the domain with its level, from 4 for the root to 1.
+    pub fn page_tables(&self) -> impl Iterator<Item = (Pfn, u32)> {
         self.runs()
             .flat_map(|run| TOP_DOWN.into_iter().flat_map(|level| run.tables(level).map(move |(_, pfn)| (pfn, level))))
     }
@@ -159,7 +158,7 @@ impl Layout {
     }
 
     /// The frame of the table of a level with this number.
-    pub(super) fn find_table(&self, level: Level, number: u64) -> Option<Pfn> {
+    pub(super) fn find_table(&self, level: u32, number: u64) -> Option<Pfn> {
         self.runs().find_map(|run| run.find(level, number))
     }
 

@@ -8,9 +8,9 @@ use pv_abi::elfnote::*;
 use pv_abi::start_info::StartFlags;
 
 use super::elf_file::{ElfFile, LoadSpec};
-use super::memory::FakeMemory;
-use crate::addr::Mfn;
-use crate::domain::builder::*;
+use super::memory::{FakeMemory, built};
+use crate::*;
+use addresses::Mfn;
 
 fn refusal_of_bytes(bytes: &[u8]) -> Refusal {
     KernelImage::parse(bytes).err().unwrap()
@@ -205,7 +205,7 @@ fn a_build_that_does_not_match_its_plan_writes_nothing() {
         let flags = StartFlags::empty();
         let params = Params { command_line, ramdisk, shared_info: Mfn(1), flags, store_port: 0, console_port: 0 };
         let mut memory = FakeMemory::new(2048);
-        let refused = build(&image, &layout, &params, &mut memory).err();
+        let refused = built(build(&image, &layout, &params, &mut memory)).err();
         assert!(refused.is_none() || memory.is_untouched());
         refused
     };

@@ -4,7 +4,7 @@
 
 use pv_abi::hypercall::IRET;
 
-use crate::addr::PAGE_SIZE;
+use addresses::PAGE_SIZE;
 
 /// Bytes per stub. ABI: the guest calls `page + 32 * number`.
 const STUB: usize = 32;

@@ -7,9 +7,9 @@ use pv_abi::elfnote::*;
 use pv_abi::start_info::StartFlags;
 
 use super::elf_file::ElfFile;
-use super::memory::FakeMemory;
-use crate::addr::Mfn;
-use crate::domain::builder::*;
+use super::memory::{FakeMemory, built};
+use crate::*;
+use addresses::Mfn;
 
 const NR_PAGES: u64 = 4096;
 
@@ -27,7 +27,7 @@ fn try_boot(file: &[u8]) -> Result<StartState, Refusal> {
         console_port: 0,
     };
     let mut memory = FakeMemory::new(NR_PAGES);
-    let state = build(&image, &layout, &params, &mut memory)?;
+    let state = built(build(&image, &layout, &params, &mut memory))?;
     memory.walk(state.root);
     Ok(state)
 }
