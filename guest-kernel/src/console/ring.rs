@@ -105,13 +105,7 @@ impl Back {
 }
 
 /// Puts bytes behind index `own`, which is then shown as `shown`; the other side has read up to `theirs`.
-fn put(
-    ring: &[AtomicU8],
-    own: &mut u32,
-    theirs: &AtomicU32,
-    shown: &AtomicU32,
-    bytes: &[u8],
-) -> Result<usize, Broken> {
+fn put(ring: &[AtomicU8], own: &mut u32, theirs: &AtomicU32, shown: &AtomicU32, bytes: &[u8]) -> Result<usize, Broken> {
     let used = own.wrapping_sub(theirs.load(Ordering::Acquire)) as usize;
     let room = ring.len().checked_sub(used).ok_or(Broken)?;
     let count = bytes.len().min(room);
