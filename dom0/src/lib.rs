@@ -5,6 +5,7 @@
 //!
 //! | room | what |
 //! |---|---|
+//! | `net` | the network: bridge, back end, uplink |
 //! | `service` | the parts that take turns, and the loop that gives them |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
@@ -14,4 +15,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod net;
+pub mod block;
 pub mod service;
+pub mod store;

@@ -15,11 +15,14 @@
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
+//! | `ring` | request and response rings of the split drivers, both sides; pure |
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
+//! | `store` | XenStore: its messages and ring, requests, the domain's connection |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
+//! | `net` | packets: addresses, headers, checksums; pure |
 //! | `control` | for the control domain: other domains, made and ended |
 //! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
@@ -37,8 +40,11 @@ pub mod cmdline;
 pub mod console;
 pub mod event;
 pub mod line;
+pub mod net;
 pub mod paging;
 pub mod record;
+pub mod ring;
+pub mod store;
 pub mod task;
 pub mod verdict;
 

@@ -14,6 +14,11 @@ pub use addresses::{
 #[repr(transparent)]
 pub struct DomainId(pub u16);
 
+impl DomainId {
+    /// The hypervisor, as the owner of its own frames that the control domain may map. Xen ABI: `DOMID_XEN`.
+    pub const HYPERVISOR: DomainId = DomainId(pv_abi::domid::DOMID_XEN);
+}
+
 /// A vCPU's number inside its domain.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 #[repr(transparent)]

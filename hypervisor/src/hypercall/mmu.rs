@@ -34,7 +34,8 @@ pub(super) fn mmu_update<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     batch::run(call, "mmu_update", alone, |call, requests| update_list(call, requests, owner))
 }
 
-/// Whose pages a call's L1 entries may map: the domain's own, or another's that it names and has privilege over.
+/// Whose pages a call's L1 entries may map: the domain's own, or another's that it names and has privilege over, or what
+/// the hypervisor [shows](crate::mm::frame::FrameTable::show_read_only) the control domain.
 ///
 /// # Errors
 /// `ESRCH`, `EPERM`.
@@ -48,7 +49,9 @@ fn other_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<DomainId, 
     match named {
         // As in Xen: who means itself says so.
         own if own == call.vcpu.domain.0 => Err(Errno::ESRCH),
-        DOMID_IO | DOMID_XEN => Err(Errno::EPERM),
+        DOMID_IO => Err(Errno::EPERM),
+        DOMID_XEN if call.platform.is_privileged() => Ok(DomainId::HYPERVISOR),
+        DOMID_XEN => Err(Errno::EPERM),
         other => call.platform.page_owner(DomainId(other)),
     }
 }

@@ -103,6 +103,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
     /// Machine frames are below this number.
     fn max_mfn(&self) -> Mfn;
 
+    /// The first frame of large page `number` of the machine-to-phys table; `None` where there is none.
+    fn m2p_frames(&self, number: u64) -> Option<Mfn>;
+
     /// Prints bytes on the hypervisor's console as the calling domain's.
     fn console_write(&mut self, bytes: &[u8]);
 

@@ -162,6 +162,22 @@ impl<'a> FrameTable<'a> {
         }
     }
 
+    /// Lets the control domain map `count` frames from `start`, which are the hypervisor's own, for reading. It names
+    /// [`DomainId::HYPERVISOR`] as their owner.
+    ///
+    /// Boot calls this, before any domain exists.
+    ///
+    /// # Panics
+    /// If one of the frames isn't the hypervisor's.
+    pub fn show_read_only(&self, start: Mfn, count: u64) {
+        for n in 0..count {
+            let frame = self.known(start.offset(n));
+            assert!(frame.state() == State::RESERVED, "{:?} is not the hypervisor's", start.offset(n));
+            frame.set_owner(Some(DomainId::HYPERVISOR));
+            frame.set_state(State::read_only());
+        }
+    }
+
     /// Whether `mfn` is no RAM: outside the table or marked as device memory.
     pub fn is_device(&self, mfn: Mfn) -> bool {
         self.ram(mfn).is_none()

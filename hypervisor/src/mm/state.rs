@@ -167,6 +167,12 @@ impl State {
         State(State::IN_USE.0 | REFERENCE)
     }
 
+    /// The hypervisor's own, for good, to be mapped by the control domain for reading: the one type reference, which is
+    /// never dropped, is of no type that a guest could ask for.
+    pub const fn read_only() -> State {
+        State(State::IN_USE.0 | TYPE_REFERENCE | REFERENCE)
+    }
+
     /// What the frame is used for.
     pub const fn usage(self) -> Usage {
         match self.0 >> USAGE_SHIFT {

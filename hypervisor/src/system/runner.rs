@@ -14,7 +14,7 @@ use super::memory::{self, Memory};
 use super::{Domain, complain, console, control, cpu, descriptors, flush, machine, park, wake};
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
 use crate::arch::guest_frames::{self, Tables};
-use crate::arch::mm::tlb;
+use crate::arch::mm::{self, tlb};
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::{apic, percpu, time};
 use crate::bounce::GuestSpace;
@@ -226,6 +226,10 @@ impl Platform for World<'_> {
 
     fn max_mfn(&self) -> Mfn {
         machine().frames.end()
+    }
+
+    fn m2p_frames(&self, number: u64) -> Option<Mfn> {
+        mm::m2p_frames(number)
     }
 
     fn console_write(&mut self, bytes: &[u8]) {

@@ -251,15 +251,19 @@ pub struct Fake<'a> {
     pub parked: Vec<FakeParked>,
     pub copies: Failing,
     pub allocations: Failing,
+    /// Where the machine's RAM ends, as far as guests are told.
+    pub ram_end: Mfn,
 }
 
 impl<'a> Fake<'a> {
+    /// The machine's last frame is the hypervisor's, and may be read by the control domain.
     pub fn new(machine: &'a Machine<true>) -> Fake<'a> {
         let table = machine.table();
         let mut allocator = FrameAllocator::new();
         let device = DEVICES[0].start;
         allocator.add_range(&table, Mfn(1), device - 1);
-        allocator.add_range(&table, Mfn(device + 1), table.end().0 - device - 1);
+        allocator.add_range(&table, Mfn(device + 1), table.end().0 - device - 2);
+        table.show_read_only(Mfn(table.end().0 - 1), 1);
         let mut domain = |id| {
             let shared_mfn = allocator.alloc(&table, 0).unwrap().mfn;
             let mut frames = DomainFrames::new(DomainId(id));
@@ -297,6 +301,7 @@ impl<'a> Fake<'a> {
             parked: vec![],
             copies: Failing::default(),
             allocations: Failing::default(),
+            ram_end: table.end(),
         };
         for domain in 0..DOMAINS {
             let link = &fake.domains[domain].events.vcpus()[usize::from(PARKED)];
@@ -381,6 +386,7 @@ impl<'a> Fake<'a> {
         let mut allocated = [0; DOMAINS];
         for (n, frame) in self.machine.frames.iter().enumerate() {
             match frame.owner() {
+                Some(DomainId::HYPERVISOR) => {}
                 Some(owner) => {
                     owned += 1;
                     allocated[usize::from(owner.0)] += u64::from(frame.state().has_allocation());
@@ -527,7 +533,12 @@ impl Platform for Fake<'_> {
     }
 
     fn max_mfn(&self) -> Mfn {
-        self.mmu.frames.end()
+        self.ram_end
+    }
+
+    /// As if there were RAM in every other GiB only.
+    fn m2p_frames(&self, number: u64) -> Option<Mfn> {
+        number.is_multiple_of(2).then_some(Mfn(0x200 * (number + 1)))
     }
 
     fn console_write(&mut self, bytes: &[u8]) {

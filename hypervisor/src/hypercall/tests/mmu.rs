@@ -137,6 +137,28 @@ fn without_privilege_only_ones_own_pages_and_tables_may_be_named() {
 }
 
 #[test]
+fn with_privilege_the_hypervisors_frames_may_be_read_as_far_as_it_shows_them() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    world.run(0);
+    let shown = Mfn(world.fake.ram_end.0 - 1);
+    let before = world.state_of(shown).references();
+    for (mfn, flags, errno) in [(shown.0, P, 0), (shown.0, P | RW, EBUSY), (shown.0 - 1, P, EBUSY), (shown.0, 0, 0)] {
+        world.put_updates(&[(world.at(L1, 9), entry(Mfn(mfn), flags))]);
+        assert_eq!(world.result(number::MMU_UPDATE, &[REQUEST, 1, 0, DOMID_XEN.into()]), errno, "{mfn}, {flags}");
+    }
+    assert_eq!(world.state_of(shown).references(), before, "nothing maps it any more");
+    for named in [OWN, 1] {
+        world.put_updates(&[(world.at(L1, 9), entry(shown, P))]);
+        assert_ne!(world.result(number::MMU_UPDATE, &[REQUEST, 1, 0, named]), 0, "in the name of {named}");
+    }
+    world.put_updates(&[(world.at(L2, 9), entry(shown, P))]);
+    for named in [OWN, DOMID_XEN.into()] {
+        assert_eq!(world.result(number::MMU_UPDATE, &[REQUEST, 1, 0, named]), EINVAL, "as a table, by {named:#x}");
+    }
+}
+
+#[test]
 fn with_privilege_anothers_pages_may_be_mapped_but_not_be_tables() {
     let machine = machine();
     let world = &mut World::new(&machine);

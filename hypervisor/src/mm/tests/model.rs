@@ -3,7 +3,7 @@
 use std::vec::Vec;
 
 use super::machine::{Machine, Memory};
-use crate::addr::{GuestVa, Mfn};
+use crate::addr::{DomainId, GuestVa, Mfn};
 use crate::mm::entry::Entry;
 use crate::mm::operation::PageTableMem;
 use crate::mm::root::Roots;
@@ -35,6 +35,11 @@ impl<'a, const REAL: bool> Model<'a, REAL> {
         let mut model = Model { machine, expected };
         for (n, frame) in machine.frames.iter().enumerate() {
             let state = frame.state();
+            if frame.is_owned_by(DomainId::HYPERVISOR) {
+                // Shown to the control domain: held for good, and checked as nothing.
+                model.type_reference(Mfn(n as u64), FrameType::None);
+                model.expected[n].under_work = true;
+            }
             if let Some(level) = state.frame_type().level()
                 && state.usage() == Usage::InUse
                 && state.type_references() > 0

@@ -1,8 +1,8 @@
 //! The machine-to-physical table: which pseudo-physical frame of its owner a machine frame is.
 //!
 //! Part of the guest ABI (`machine_to_phys_mapping`): guests read it at [`layout::M2P`], through a read-only mapping.
-//! We write it through a mapping of our own. Holes in the machine's RAM have no entries: a guest that reads there
-//! takes a page fault, which its own exception table expects.
+//! We write it through a mapping of our own. Large holes in the machine's RAM have no entries: a guest that reads
+//! there takes a page fault, which its own exception table expects.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,15 +1,16 @@
 //! The two tables with an entry per frame: frame table and machine-to-physical table.
 //!
-//! Only entries of RAM have memory of their own. Where the RAM has holes, the frame table shows one and the same
-//! read-only pattern, "device memory", so that any frame number below its end can be looked up; the
-//! machine-to-physical table shows nothing.
+//! Where the RAM has holes, the frame table shows one and the same read-only pattern, "device memory", so that any frame
+//! number below its end can be looked up. The machine-to-physical table is made of large pages, each for 1 GiB of the
+//! machine: those without any RAM are not there. Toolstacks of Xen map the table by them
+//! (`XENMEM_machphys_mfn_list`), and want each to be whole.
 
 use core::slice;
 
 use super::layout::{FRAME_TABLE, M2P, M2P_WRITABLE};
 use super::pool::Pool;
 use super::table::{Level, Tables};
-use super::{MapError, PageFlags, direct_map, m2p, to_usize};
+use super::{MapError, PageFlags, direct_map, m2p, to_usize, translate};
 use crate::addr::{Mfn, PAGE_SIZE};
 use crate::machine::{FrameRange, Ranges};
 use crate::mm::frame::{Frame, FrameTable};
@@ -28,13 +29,26 @@ const DATA: PageFlags =
 /// Data that nobody writes.
 const CONSTANT: PageFlags = PageFlags::NO_EXECUTE.union(PageFlags::GLOBAL);
 
-/// Pages `first..end` of a table of entries of `entry` bytes, for each range of RAM; no page twice.
-fn pages(ram: &Ranges, entry: u64) -> impl Iterator<Item = (u64, u64)> + '_ {
-    ram.iter().scan(0, move |next, range| {
-        let first = (range.start.0 * entry / PAGE).max(*next);
-        *next = (range.end.0 * entry).div_ceil(PAGE).max(first);
+/// Pages `first..end` of the frame table, for each range of RAM; no page twice.
+fn frame_table_pages(ram: &Ranges) -> impl Iterator<Item = (u64, u64)> + '_ {
+    ram.iter().scan(0, |next, range| {
+        let first = (range.start.0 * ENTRY / PAGE).max(*next);
+        *next = (range.end.0 * ENTRY).div_ceil(PAGE).max(first);
         Some((first, *next))
     })
+}
+
+/// The large pages of the machine-to-physical table, by number, that have entries of RAM.
+fn m2p_pages(ram: &Ranges) -> impl Iterator<Item = u64> + '_ {
+    /// Frames whose entries fill one.
+    const FRAMES: u64 = LARGE * PAGE / size_of::<u64>() as u64;
+    ram.iter()
+        .scan(0, |next, range| {
+            let first = (range.start.0 / FRAMES).max(*next);
+            *next = range.end.0.div_ceil(FRAMES).max(first);
+            Some(first..*next)
+        })
+        .flatten()
 }
 
 /// Maps both tables for all RAM and fills them: no frame has an owner or a number.
@@ -45,42 +59,32 @@ pub(super) unsafe fn map(tables: Tables, ram: &Ranges, pool: &mut Pool<'_>) -> R
     // SAFETY: the caller's promise; the frames are fresh, and the two views of the machine-to-physical table only
     // ever hold words that are accessed atomically.
     unsafe {
-        for (first, end) in pages(ram, size_of::<u64>() as u64) {
-            map_table(
-                tables,
-                pool,
-                first,
-                end,
-                m2p::INVALID,
-                &[(M2P, CONSTANT | PageFlags::USER_ACCESSIBLE), (M2P_WRITABLE, DATA)],
-            )?;
+        for number in m2p_pages(ram) {
+            let frame = pool.take_large().ok_or(MapError::OutOfFrames)?;
+            super::direct::fill(direct_map(frame.base()).cast(), m2p::INVALID, to_usize(LARGE * PAGE / 8));
+            for (base, flags) in [(M2P, CONSTANT | PageFlags::USER_ACCESSIBLE), (M2P_WRITABLE, DATA)] {
+                tables.map(base + number * LARGE * PAGE, frame, Level::Large, flags, &mut || pool.take())?;
+            }
         }
         let pattern = device_pattern(pool)?;
         let mut next = 0;
-        for (first, end) in pages(ram, ENTRY) {
+        for (first, end) in frame_table_pages(ram) {
             for hole in next..first {
                 let frame = pattern.offset(hole % PATTERN_PAGES);
                 tables.map(FRAME_TABLE + hole * PAGE, frame, Level::Page, CONSTANT, &mut || pool.take())?;
             }
-            map_table(tables, pool, first, end, 0, &[(FRAME_TABLE, DATA)])?;
+            map_frame_table(tables, pool, first, end)?;
             next = end;
         }
     }
     Ok(())
 }
 
-/// Maps pages `first..end` of a table at each base with its flags, in fresh memory filled with `word`.
+/// Maps pages `first..end` of the frame table in fresh memory, zeroed: all frames are reserved.
 ///
 /// # Safety
 /// As for [`map`].
-unsafe fn map_table(
-    tables: Tables,
-    pool: &mut Pool<'_>,
-    first: u64,
-    end: u64,
-    word: u64,
-    views: &[(u64, PageFlags)],
-) -> Result<(), MapError> {
+unsafe fn map_frame_table(tables: Tables, pool: &mut Pool<'_>, first: u64, end: u64) -> Result<(), MapError> {
     let mut page = first;
     while page < end {
         let large = if page.is_multiple_of(LARGE) && end - page >= LARGE { pool.take_large() } else { None };
@@ -89,12 +93,10 @@ unsafe fn map_table(
             None => (pool.take().ok_or(MapError::OutOfFrames)?, Level::Page),
         };
         let words = to_usize(level.frames() * PAGE / 8);
-        // SAFETY: fresh RAM in the direct map; the views are the caller's promise.
+        // SAFETY: fresh RAM in the direct map; the mapping is the caller's promise.
         unsafe {
-            super::direct::fill(direct_map(frame.base()).cast(), word, words);
-            for &(base, flags) in views {
-                tables.map(base + page * PAGE, frame, level, flags, &mut || pool.take())?;
-            }
+            super::direct::fill(direct_map(frame.base()).cast(), 0, words);
+            tables.map(FRAME_TABLE + page * PAGE, frame, level, DATA, &mut || pool.take())?;
         }
         page += level.frames();
     }
@@ -118,7 +120,8 @@ unsafe fn device_pattern(pool: &mut Pool<'_>) -> Result<Mfn, MapError> {
     Ok(frames)
 }
 
-/// The frame table of all frames up to the end of RAM, in which every frame is reserved or device memory.
+/// The frame table of all frames up to the end of RAM, in which every frame is reserved, the machine-to-physical
+/// table's, or device memory.
 ///
 /// # Safety
 /// Our own page tables are loaded, made by [`map`] for the same `ram`; called once.
@@ -132,7 +135,15 @@ pub(super) unsafe fn frame_table(ram: &Ranges) -> FrameTable<'static> {
         mark_gap(&table, FrameRange { start: gap_start, end: range.start });
         gap_start = range.end;
     }
+    for number in m2p_pages(ram) {
+        table.show_read_only(m2p_frames(number).expect("it was just mapped"), LARGE);
+    }
     table
+}
+
+/// The first of the frames that hold large page `number` of the machine-to-physical table; `None` if it isn't there.
+pub fn m2p_frames(number: u64) -> Option<Mfn> {
+    translate(M2P_WRITABLE + number * LARGE * PAGE)
 }
 
 /// Marks what is no RAM as device memory, as far as its entries begin in pages that the RAM around it brought along;

@@ -10,6 +10,7 @@ pub mod ends;
 pub mod flushes;
 pub mod ground;
 pub mod ldt;
+pub mod machphys;
 pub mod pins;
 pub mod reservation;
 pub mod roots;
