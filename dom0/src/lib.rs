@@ -5,8 +5,13 @@
 //!
 //! | room | what |
 //! |---|---|
-//! | `net` | the network: bridge, back end, uplink |
 //! | `service` | the parts that take turns, and the loop that gives them |
+//! | `console` | the domains' consoles, on one screen and keyboard |
+//! | `domains` | the domains: created, watched, ended |
+//! | `block` | disks for other domains |
+//! | `net` | the network: bridge, back end, uplink |
+//! | `prompt` | what is typed for this domain |
+//! | `store` | XenStore |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
@@ -15,7 +20,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
-pub mod net;
 pub mod block;
+pub mod console;
+pub mod domains;
+pub mod net;
+pub mod prompt;
 pub mod service;
 pub mod store;

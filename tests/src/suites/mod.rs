@@ -5,6 +5,7 @@ mod abi;
 mod bad_input;
 mod boot;
 mod crash;
+mod dom0;
 mod domains;
 mod events;
 mod host;
@@ -33,6 +34,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
     tests.extend(domains::tests()?);
+    tests.extend(dom0::tests());
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);

@@ -1,0 +1,120 @@
+//! The commands that the prompt understands. Pure.
+
+/// What a line asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Command<'a> {
+    /// Nothing: the line is empty.
+    Nothing,
+    /// The list of commands.
+    Help,
+    /// The domains.
+    List,
+    /// The domains, with what they used since the last time, and the machine's memory.
+    Top,
+    /// Something with the domain of this name.
+    Domain(Action, &'a str),
+    /// The machine's end.
+    Shutdown,
+    /// This command needs the name of a domain.
+    NoName(&'a str),
+    /// There is something behind a command that takes no more; the first word of it.
+    TooMuch(&'a str),
+    /// No command; the first word.
+    Unknown(&'a str),
+}
+
+/// What can be done with a domain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Create it, as the machine file says.
+    Create,
+    /// End it at once.
+    Destroy,
+    /// Let it run no more for now.
+    Pause,
+    /// Let it run again.
+    Unpause,
+    /// Send it the keys.
+    Console,
+    /// Show the last that it said.
+    Log,
+}
+
+/// The text of `help`.
+pub const HELP: &str = "\
+help               this list
+list               the domains
+top                the domains, and what they used since the last look
+create NAME        creates a domain of the machine file, and starts it
+destroy NAME       ends a domain at once
+pause NAME         lets a domain run no more for now
+unpause NAME       lets it run again
+console NAME       sends the keys to a domain; Ctrl-T does so with the next
+log NAME           the last that a domain said
+shutdown           ends all domains, and powers the machine off";
+
+const ACTIONS: [(&str, Action); 6] = [
+    ("create", Action::Create),
+    ("destroy", Action::Destroy),
+    ("pause", Action::Pause),
+    ("unpause", Action::Unpause),
+    ("console", Action::Console),
+    ("log", Action::Log),
+];
+
+impl<'a> Command<'a> {
+    /// Reads a line.
+    pub fn parse(line: &'a str) -> Command<'a> {
+        let mut words = line.split_ascii_whitespace();
+        let Some(word) = words.next() else { return Command::Nothing };
+        let command = match word {
+            "help" | "?" => Command::Help,
+            "list" => Command::List,
+            "top" => Command::Top,
+            "shutdown" => Command::Shutdown,
+            _ => {
+                let Some((_, action)) = ACTIONS.iter().find(|(name, _)| *name == word) else {
+                    return Command::Unknown(word);
+                };
+                match words.next() {
+                    Some(name) => Command::Domain(*action, name),
+                    None => return Command::NoName(word),
+                }
+            }
+        };
+        words.next().map_or(command, Command::TooMuch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands() {
+        assert_eq!(Command::parse(""), Command::Nothing);
+        assert_eq!(Command::parse("  \t "), Command::Nothing);
+        assert_eq!(Command::parse("?"), Command::Help);
+        assert_eq!(Command::parse(" top "), Command::Top);
+        assert_eq!(Command::parse("create  alpha"), Command::Domain(Action::Create, "alpha"));
+        assert_eq!(Command::parse("log beta"), Command::Domain(Action::Log, "beta"));
+    }
+
+    #[test]
+    fn mistakes() {
+        assert_eq!(Command::parse("destroy"), Command::NoName("destroy"));
+        assert_eq!(Command::parse("shutdown now"), Command::TooMuch("now"));
+        assert_eq!(Command::parse("pause a b"), Command::TooMuch("b"));
+        assert_eq!(Command::parse("hepl me"), Command::Unknown("hepl"));
+    }
+
+    #[test]
+    fn the_help_names_all_and_fits_a_terminal() {
+        assert!(HELP.lines().all(|line| line.len() < 80));
+        for line in HELP.lines() {
+            let word = line.split(' ').next().unwrap();
+            assert!(!matches!(Command::parse(word), Command::Unknown(_)), "{word}");
+        }
+        assert!(ACTIONS.iter().all(|(name, _)| HELP.lines().any(|line| line.starts_with(name))));
+    }
+}
