@@ -148,10 +148,16 @@ impl<P: Platform> Vbd<P> {
         Ok(())
     }
 
-    /// Takes nothing more from the frontend.
+    /// Takes nothing more from the frontend, and says so.
     pub fn close(&mut self, store: &mut impl Store) {
         self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
         self.set_state(State::Closing, store);
+    }
+
+    /// Takes nothing more from the frontend, whose directory is gone.
+    pub fn abandon(&mut self) {
+        self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
+        self.state = State::Closing;
     }
 
     /// Whether it waited for the disk, and [`follow`](Self::follow) has something to do now.
