@@ -7,6 +7,7 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 mod kernel {
     use alloc::rc::Rc;
+    use alloc::vec::Vec;
     use boot_archive::{Archive, LogLevel};
     use core::cell::RefCell;
     use dom0::console::{self, Keyboard};
@@ -23,7 +24,7 @@ mod kernel {
         let archive = Archive::parse(module.unwrap_or_default()).unwrap_or_else(|error| panic!("RAM disk: {error}"));
         console::init(level(archive.config().console.log_level));
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
-        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone())));
+        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), Vec::new())));
         let added = services
             .add(|waker| Ok::<_, Missing>((Keyboard::new(domains.clone(), waker)?, ())))
             .and_then(|()| services.add(|waker| Ok((Supervisor::new(domains.clone(), waker)?, ()))));

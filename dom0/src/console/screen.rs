@@ -9,8 +9,6 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
 
-/// Back to the line's start, and erase it (ECMA-48, EL).
-const ERASE_LINE: &[u8] = b"\r\x1b[K";
 /// The longest line. A longer one is shown as several.
 const LINE: usize = 1024;
 
@@ -148,7 +146,7 @@ impl<O: Output> Screen<O> {
 
     /// Says a line in the name of `name`, which need not be a writer.
     pub fn say(&mut self, name: &str, text: fmt::Arguments<'_>) {
-        self.interrupt();
+        self.close();
         let mut line = String::new();
         // Fails only if a `Display` does.
         let _ = write!(line, "{text}");
@@ -181,10 +179,16 @@ impl<O: Output> Screen<O> {
             self.open_line(index);
         }
         for byte in text.iter().filter(|byte| is_printable(**byte)) {
-            if shown {
-                self.output.write(&[*byte]);
-            }
             let line = &mut self.writers[index].line;
+            if shown {
+                // A carriage return in front of a line's end is not needed. Whether it stands there shows the next byte.
+                if line.last() == Some(&b'\r') {
+                    self.output.write(b"\r");
+                }
+                if *byte != b'\r' {
+                    self.output.write(&[*byte]);
+                }
+            }
             match byte {
                 0x08 => _ = line.pop(),
                 byte => line.push(*byte),
@@ -208,10 +212,8 @@ impl<O: Output> Screen<O> {
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
         let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
         self.writers[index].history.push(line);
-        if shown {
-            self.close();
-        } else {
-            self.interrupt();
+        self.close();
+        if !shown {
             let name = core::mem::take(&mut self.writers[index].name);
             self.show_named(&name, line);
             self.writers[index].name = name;
@@ -242,13 +244,6 @@ impl<O: Output> Screen<O> {
     fn close(&mut self) {
         if core::mem::take(&mut self.open) {
             self.output.write(b"\n");
-        }
-    }
-
-    /// Makes room for whole lines of others: what stands in the screen's last line is shown again behind them.
-    fn interrupt(&mut self) {
-        if core::mem::take(&mut self.open) {
-            self.output.write(ERASE_LINE);
         }
     }
 
@@ -323,12 +318,16 @@ mod tests {
         screen.write(a, b"mpt>");
         assert_eq!(sheet.take(), "mpt>");
         screen.write(b, b"x\ny\nz");
-        assert_eq!(sheet.take(), "\r\x1b[K(b) x\n(b) y\n(a) prompt>");
+        assert_eq!(sheet.take(), "\n(b) x\n(b) y\n(a) prompt>");
         screen.say("dom0", format_args!("hello\nyou"));
-        assert_eq!(sheet.take(), "\r\x1b[K(dom0) hello\n(dom0) you\n(a) prompt>");
-        screen.write(a, b" \x08!\r\nnext");
-        assert_eq!(sheet.take(), " \x08!\r\n(a) next");
+        assert_eq!(sheet.take(), "\n(dom0) hello\n(dom0) you\n(a) prompt>");
+        screen.write(a, b" \x08!\r");
+        screen.write(a, b"\nnext");
+        assert_eq!(sheet.take(), " \x08!\n(a) next");
         assert_eq!(screen.history(a, 9).collect::<Vec<_>>(), [b"prompt>!"]);
+        screen.write(a, b"10%\r");
+        screen.write(a, b"20%\r\n");
+        assert_eq!(sheet.take(), "10%\r20%\n");
     }
 
     #[test]
@@ -337,7 +336,7 @@ mod tests {
         screen.write(screen.first(), b"dom0> ");
         screen.write(a, b"x\n");
         screen.write(screen.first(), b"list\n");
-        assert_eq!(sheet.take(), "dom0> \r\x1b[K(a) x\ndom0> list\n");
+        assert_eq!(sheet.take(), "dom0> \n(a) x\ndom0> list\n");
     }
 
     #[test]
@@ -398,7 +397,7 @@ mod tests {
             for (writer, text) in writers.into_iter().zip(&all).skip(1) {
                 // Each of its whole lines is shown once at least; unfinished ones more often.
                 let prefix = std::format!("({}) ", screen.name(writer));
-                let count = shown.split(['\n', '\x1b']).filter(|line| line.trim_start_matches("[K").starts_with(&prefix)).count();
+                let count = shown.lines().filter(|line| line.starts_with(&prefix)).count();
                 prop_assert!(count >= text.matches('\n').count());
             }
         }

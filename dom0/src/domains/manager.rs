@@ -1,12 +1,15 @@
 //! The live domains.
 
+use super::attend::{Attendant, Newcomer};
 use super::cpus;
 use super::life::Ending;
 use super::table::Row;
 use crate::console::screen::Writer;
 use crate::console::{self, Back, Turns, screen};
 use crate::service::{Full, Services};
+use alloc::boxed::Box;
 use alloc::rc::Rc;
+use alloc::string::String;
 use alloc::vec::Vec;
 use boot_archive::{Archive, BlobError, DomainConfig, WhenAllStopped};
 use core::cell::RefCell;
@@ -27,6 +30,8 @@ pub enum Error {
     Build(control::Error),
     /// Its console can't be connected.
     Console(console::Error),
+    /// An attendant can't give it what it is to have.
+    Attendant(String),
     /// There are too many services.
     Services,
     /// The hypervisor refused a step, which is named.
@@ -40,6 +45,7 @@ impl fmt::Display for Error {
             Error::Archive(what, error) => write!(f, "{what}: {error}"),
             Error::Build(error) => error.fmt(f),
             Error::Console(error) => write!(f, "console: {error}"),
+            Error::Attendant(text) => f.write_str(text),
             Error::Services => f.write_str("there are too many services"),
             Error::Refused(what, errno) => write!(f, "{what} was refused: {errno:?}"),
         }
@@ -79,15 +85,16 @@ pub struct Domains {
     archive: Archive<'static>,
     entries: Vec<Entry>,
     services: Services,
+    attendants: Vec<Box<dyn Attendant>>,
 }
 
 impl Domains {
-    /// The domains of an archive, none of which is there yet.
-    pub fn new(archive: Archive<'static>, services: Services) -> Domains {
+    /// The domains of an archive, none of which is there yet. Of the attendants, each finds done what those before it did.
+    pub fn new(archive: Archive<'static>, services: Services, attendants: Vec<Box<dyn Attendant>>) -> Domains {
         let mut screen = screen();
         let writers = archive.config().domains.iter().map(|config| screen.add(&config.name));
         let entries = writers.map(|writer| Entry { writer, live: None, last: None }).collect();
-        Domains { archive, entries, services }
+        Domains { archive, entries, services, attendants }
     }
 
     fn config(&self, index: usize) -> &DomainConfig {
@@ -141,7 +148,9 @@ impl Domains {
             return Err(Error::Exists);
         }
         let created = self.build(index)?;
-        let live = self.start(index, &created).inspect_err(|_| _ = calls::destroy_domain(created.id))?;
+        let attended = self.attend(index, created);
+        let live = attended.and_then(|()| self.start(index, &created).inspect_err(|_| self.part(created.id)));
+        let live = live.inspect_err(|_| _ = calls::destroy_domain(created.id))?;
         let config = self.config(index);
         info!("d{} ({}): {} MiB, {} vCPUs", live.id, config.name, config.memory_pages >> 8, config.vcpus);
         self.entries[index].live = Some(live);
@@ -161,6 +170,23 @@ impl Domains {
             handle: (index as u128 + 1).to_be_bytes(),
         };
         control::create(&new).map_err(Error::Build)
+    }
+
+    /// Has all attendants see to a new domain.
+    fn attend(&mut self, index: usize, created: Created) -> Result<(), Error> {
+        let new = Newcomer { created, config: &self.archive.config().domains[index] };
+        for number in 0..self.attendants.len() {
+            if let Err(text) = self.attendants[number].arrive(&new) {
+                self.attendants[..number].iter_mut().rev().for_each(|attendant| attendant.leave(created.id));
+                return Err(Error::Attendant(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has all attendants let go of a domain.
+    fn part(&mut self, id: u16) {
+        self.attendants.iter_mut().rev().for_each(|attendant| attendant.leave(id));
     }
 
     /// Connects a new domain, and lets it run.
@@ -219,6 +245,7 @@ impl Domains {
         live.console.borrow_mut().drain();
         // The page of its ring is unmapped with this, or the domain's last frame would not go.
         drop(live.console);
+        self.part(live.id);
         let name = &self.config(index).name;
         if ending.is_clean() {
             info!("d{} ({name}) {ending}", live.id);

@@ -5,6 +5,7 @@
 //! | `life` | how domains end, and what follows; pure |
 //! | `cpus` | which CPUs a domain may use; pure |
 //! | `table` | domains as a table of text; pure |
+//! | `attend` | who sees to a part of each domain |
 //! | `manager` | the live domains |
 //! | `supervisor` | the service that creates them at the start, and sees to those that end |
 
@@ -13,12 +14,15 @@ pub mod life;
 pub mod table;
 
 #[cfg(target_os = "none")]
+mod attend;
+#[cfg(target_os = "none")]
 mod manager;
 #[cfg(target_os = "none")]
 mod supervisor;
 
 #[cfg(target_os = "none")]
 pub use {
+    attend::{Attendant, Newcomer},
     manager::{Domains, Error},
     supervisor::Supervisor,
 };

@@ -123,7 +123,7 @@ fn machine() -> String {
     let (heap, free) = memory::heap_size();
     let here = format!("dom0: {} KiB of heap, {} KiB of it free", heap >> 10, free >> 10);
     match calls::physical_info() {
-        Ok(info) => format!("machine: {} of {} MiB free; {here}", info.free_pages >> 8, info.total_pages >> 8),
+        Ok(info) => format!("machine: {} of {} KiB free; {here}", info.free_pages << 2, info.total_pages << 2),
         Err(_) => here,
     }
 }

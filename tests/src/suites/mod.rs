@@ -6,6 +6,7 @@ mod bad_input;
 mod boot;
 mod crash;
 mod devices;
+mod dom0;
 mod domains;
 mod events;
 mod grants;
@@ -36,6 +37,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(crash::tests()?);
     tests.extend(domains::tests()?);
     tests.extend(devices::tests());
+    tests.extend(dom0::tests());
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);

@@ -5,6 +5,7 @@ pub mod attack;
 pub mod callbacks;
 pub mod calls;
 pub mod console;
+pub mod console_ring;
 pub mod control;
 pub mod cpuid;
 pub mod crash;
