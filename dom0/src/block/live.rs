@@ -129,11 +129,11 @@ impl Platform for Calls {
 }
 
 impl Store for Connection {
-    fn read(&mut self, path: &str) -> Option<String> {
+    fn value(&mut self, path: &str) -> Option<String> {
         self.read_text(Tx::NONE, path).ok()
     }
 
-    fn write(&mut self, directory: &str, nodes: &[(&str, &str)]) {
+    fn publish(&mut self, directory: &str, nodes: &[(&str, &str)]) {
         let written = self.transaction(|bus, tx| {
             bus.read(tx, &format!("{directory}/frontend"))?;
             nodes.iter().try_for_each(|(name, value)| bus.write(tx, &format!("{directory}/{name}"), value.as_bytes()))

@@ -6,6 +6,7 @@ mod model;
 mod random;
 mod ring;
 mod rules;
+mod xenbus;
 
 use super::server::{ConnectionId, Store};
 use super::{Connection, Limits, Shared};

@@ -78,9 +78,8 @@ impl Open {
     /// Whether others have changed something on the way to what was asked for, or below. If not, it goes on as it began,
     /// and ends well.
     fn is_disturbed(&self) -> bool {
-        let related = |(ask, _): &(Ask, _)| {
-            self.changed.iter().any(|path| covers(path, ask.path()) || covers(ask.path(), path))
-        };
+        let related =
+            |(ask, _): &(Ask, _)| self.changed.iter().any(|path| covers(path, ask.path()) || covers(ask.path(), path));
         self.asked.iter().any(related)
     }
 }
