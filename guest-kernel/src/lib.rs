@@ -22,6 +22,7 @@
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
 //! | `store` | XenStore: its messages and ring, requests, the domain's connection |
 //! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
+//! | `block` | disks: the front end; requests are pure |
 //! | `xenbus` | the two ends of a split device, and how they follow each other; pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `thread` | threads on any number of vCPUs, and what they wait for; who runs next is pure |
@@ -40,6 +41,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod clock;
 pub mod cmdline;
 pub mod console;
