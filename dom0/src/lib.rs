@@ -17,9 +17,11 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod net;
 pub mod pci;
 pub mod service;
+pub mod store;
 
 #[cfg(target_os = "none")]
 pub mod virtio;

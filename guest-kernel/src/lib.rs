@@ -12,13 +12,14 @@
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
 //! | `ports` | I/O ports, for the domain that has the hardware |
-//! | `console` | `print!` and keys, through `console_io` |
+//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
 //! | `ring` | request and response rings of the split drivers, both sides; pure |
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
+//! | `store` | XenStore: its messages and ring, requests, the domain's connection |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
@@ -37,17 +38,17 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
+pub mod console;
 pub mod event;
 pub mod line;
 pub mod net;
 pub mod paging;
 pub mod record;
 pub mod ring;
+pub mod store;
 pub mod task;
 pub mod verdict;
 
-#[cfg(target_os = "none")]
-pub mod console;
 #[cfg(target_os = "none")]
 pub mod control;
 #[cfg(target_os = "none")]

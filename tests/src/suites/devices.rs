@@ -28,7 +28,7 @@ const TRANSITIONAL: &str = "virtio-blk-pci,disable-legacy=off";
 
 /// Told while a line screams, in another domain.
 const STORM: &str = "devices-storm";
-const BESIDE_STORM: &str = "time-monotonic";
+const BESIDE_STORM: &str = "time-passes";
 
 /// One test for each story of domain 0 and chipset, and one for each of the self-test's.
 ///

@@ -10,6 +10,9 @@ use pv_abi::event::{EVTCHNOP_BIND_PIRQ, EvtchnBindPirq};
 use pv_abi::hypercall::PHYSDEV_OP;
 use pv_abi::physdev::*;
 
+/// The neighbour, which this story always has.
+const NEIGHBOUR: u16 = 2;
+
 /// Ports of PCI configuration, of controllers, timers, the console, the exit device.
 const PORTS: [u16; 12] = [0x20, 0x21, 0x40, 0x60, 0x64, 0x71, 0xf4, 0x3f8, 0x3fd, 0x4d0, 0xcf9, 0xcfc];
 
@@ -51,7 +54,7 @@ pub fn frames() -> Told {
 pub fn interrupts() -> Told {
     let map = PhysdevMapPirq { domid: DOMID_SELF, kind: MAP_PIRQ_TYPE_GSI, index: 10, pirq: -1, ..Default::default() };
     is_refused("a line", PHYSDEVOP_MAP_PIRQ, map)?;
-    is_refused("another's line", PHYSDEVOP_MAP_PIRQ, PhysdevMapPirq { domid: 0, ..map })?;
+    is_refused("another's line", PHYSDEVOP_MAP_PIRQ, PhysdevMapPirq { domid: NEIGHBOUR, ..map })?;
     is_refused("a message", PHYSDEVOP_MAP_PIRQ, PhysdevMapPirq { kind: MAP_PIRQ_TYPE_MSI, devfn: 0x18, ..map })?;
     is_refused("unmapping", PHYSDEVOP_UNMAP_PIRQ, PhysdevUnmapPirq { domid: DOMID_SELF, _pad: 0, pirq: 10 })?;
     is_refused("a line's nature", PHYSDEVOP_SETUP_GSI, PhysdevSetupGsi { gsi: 10, ..Default::default() })?;
