@@ -11,9 +11,8 @@
 //! | `hypercall` | the calls, raw and typed |
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
-//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `ports` | I/O ports, for the domain that has the hardware |
-//! | `console` | `print!` and keys, through `console_io` |
+//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |

@@ -128,6 +128,7 @@ impl Remains {
 
 /// Gives everything back that a domain had which could not be created. All its vCPUs are parked.
 pub fn discard(domain: &Domain) {
+    release_hardware(domain);
     while let Some(mut runner) = park::take_any(domain) {
         while !strip(&mut runner) {}
     }
@@ -155,12 +156,17 @@ fn strip(runner: &mut Runner) -> bool {
     }))
 }
 
-/// Closes all event channels and the grant table, and lets the pages go that served them. True when that is done.
-fn cut_off(domain: &Domain, pending: &mut Pending) -> bool {
-    let memory = Memory(domain);
+/// Takes the hardware from a domain that has it: before its memory goes back, which devices may be writing to.
+fn release_hardware(domain: &Domain) {
     if let Some(hardware) = &domain.hardware {
         hardware.interrupts.release();
     }
+}
+
+/// Closes all event channels and the grant table, and lets the pages go that served them. True when that is done.
+fn cut_off(domain: &Domain, pending: &mut Pending) -> bool {
+    let memory = Memory(domain);
+    release_hardware(domain);
     if !domain.events.close_all(Closing::End, &mut memory::STEP.clone()) {
         return false;
     }

@@ -36,7 +36,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
     tests.extend(domains::tests()?);
-    tests.extend(devices::tests());
+    tests.extend(devices::tests()?);
     tests.extend(dom0::tests());
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);

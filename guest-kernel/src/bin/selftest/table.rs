@@ -429,6 +429,11 @@ stories! {
         "domains-unprivileged": domains::refusals::without_control,
         "domains-hundred": domains::many::hundred,
     }
+    devices {
+        "attack-devices-ports": attack::devices::ports,
+        "attack-devices-frames": attack::devices::frames,
+        "attack-devices-interrupts": attack::devices::interrupts,
+    }
     child {
         "child-sleeper": domains::child::sleeper,
         "child-busy": domains::child::busy,

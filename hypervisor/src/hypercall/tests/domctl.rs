@@ -75,6 +75,9 @@ fn arguments_are_looked_at_in_xens_order() {
     }
     assert!(world.fake.record.created.is_empty());
     world.run(CONTROL);
+    for command in [XEN_DOMCTL_IRQ_PERMISSION, XEN_DOMCTL_IOMEM_PERMISSION, XEN_DOMCTL_IOPORT_PERMISSION] {
+        assert_eq!(world.domctl(command, 1, &()), EOPNOTSUPP);
+    }
     for command in [0, 6, 99, u32::MAX] {
         assert_eq!(world.domctl(command, 1, &()), ENOSYS);
         if command != XEN_SYSCTL_GETDOMAININFOLIST {
