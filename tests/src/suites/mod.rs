@@ -16,6 +16,7 @@ mod panic;
 mod ramdisk;
 mod sched;
 mod shares;
+mod store;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -33,6 +34,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
     tests.extend(domains::tests()?);
+    tests.extend(store::tests());
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);

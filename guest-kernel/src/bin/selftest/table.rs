@@ -10,6 +10,7 @@ pub struct Story {
     /// `abi`, `mmu`, `events`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `pair`: parts of
     /// stories that several domains tell together. `crash`: the domain is killed. `boot`: for a machine made for it.
     /// `domains`: told by the control domain; `child`: by those that it makes.
+    /// `store`: told behind dom0.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -389,6 +390,13 @@ stories! {
     child {
         "child-sleeper": domains::child::sleeper,
         "child-busy": domains::child::busy,
+    }
+    store {
+        "store-requests": store::requests,
+        "store-watches": store::watches,
+        "store-witness": store::witness,
+        "store-flood": store::flood,
+        "store-scribble": store::scribble,
     }
 }
 
