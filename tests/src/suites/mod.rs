@@ -19,6 +19,7 @@ mod panic;
 mod ramdisk;
 mod sched;
 mod shares;
+mod store;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -38,6 +39,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(domains::tests()?);
     tests.extend(devices::tests()?);
     tests.extend(dom0::tests());
+    tests.extend(store::tests());
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);

@@ -9,7 +9,7 @@ pub struct Story {
     pub name: &'static str,
     /// `abi`, `mmu`, `events`, `grants`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `pair`: parts of
     /// stories that several domains tell together. `crash`: the domain is killed. `boot`: for a machine made for it.
-    /// `domains`: told by the control domain; `child`: by those that it makes. `dom0`: told behind dom0.
+    /// `domains`: told by the control domain; `child`: by those that it makes. `dom0`, `store`: told behind dom0.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -441,6 +441,13 @@ stories! {
     dom0 {
         "console-flood": console_ring::flood,
         "console-scribble": console_ring::scribble,
+    }
+    store {
+        "store-requests": store::requests,
+        "store-watches": store::watches,
+        "store-witness": store::witness,
+        "store-flood": store::flood,
+        "store-scribble": store::scribble,
     }
 }
 
