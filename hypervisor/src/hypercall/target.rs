@@ -68,6 +68,8 @@ pub struct NewDomain {
     pub vcpus: u32,
     /// Its handle.
     pub handle: [u8; 16],
+    /// Its ports have numbers below this.
+    pub max_ports: u32,
 }
 
 /// What there is to tell of the machine.

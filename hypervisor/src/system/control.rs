@@ -132,6 +132,7 @@ fn create_alone(new: &NewDomain) -> Result<DomainId, Errno> {
         privileged: false,
         supervised: true,
         sharing: Sharing::default(),
+        max_ports: new.max_ports,
     };
     let domain = create::new_domain(new).ok_or(Errno::ENOMEM)?;
     domain.pauses.store(1, Ordering::Relaxed);
