@@ -17,7 +17,7 @@ use spin::{Mutex, Once};
 use super::runstate::{RunState, RunStates};
 use super::shared::VcpuInfo;
 use crate::addr::{CpuId, DomainId, Mfn, VcpuId};
-use crate::mm::flush::AtomicCpuSet;
+use crate::mm::flush::{AtomicCpuSet, CpuSet};
 
 /// What a vCPU is doing, as far as others need to know to reach it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,6 +48,8 @@ pub struct VcpuLink {
     cpu: AtomicU32,
     /// The CPUs that it may use.
     affinity: Arc<AtomicCpuSet>,
+    /// Those that the control domain would rather have it use, which changes nothing.
+    soft_affinity: AtomicCpuSet,
     /// It waits in `sched_op(poll)`, or is about to.
     polling: AtomicBool,
     /// The port that it waits for; 0: any of several.
@@ -78,6 +80,7 @@ impl VcpuLink {
             activity: AtomicU8::new(Activity::Elsewhere as u8),
             cpu: AtomicU32::new(0),
             affinity: Arc::default(),
+            soft_affinity: AtomicCpuSet::of(CpuSet::from_bits(u64::MAX)),
             polling: AtomicBool::new(false),
             polled: AtomicU32::new(0),
             poll_hit: AtomicBool::new(false),
@@ -148,6 +151,11 @@ impl VcpuLink {
     /// The CPUs that it may use. Who changes them looks at what it is doing afterwards, to make it leave its CPU.
     pub fn affinity(&self) -> &Arc<AtomicCpuSet> {
         &self.affinity
+    }
+
+    /// The CPUs that the control domain would rather have it use. It is remembered, and nobody goes by it.
+    pub fn soft_affinity(&self) -> &AtomicCpuSet {
+        &self.soft_affinity
     }
 
     /// What it is doing.

@@ -183,7 +183,8 @@ fn initialise<P: Platform>(call: &mut Call<'_, P>, id: VcpuId) -> Reply {
     let events = call.platform.events().clone();
     let reply = match events.vcpu(id) {
         Some(link) if !link.is_initialised() => {
-            let filled = fill(call.platform, &mut call.budget, &context, &mut parked);
+            let mask = call.platform.cr4_mask();
+            let filled = fill(call.platform, &mut call.budget, &context, mask, &mut parked);
             if filled.is_ok() {
                 link.set_initialised();
             }
@@ -215,6 +216,7 @@ pub(super) fn fill<E: Effects, V: Parked>(
     domain: &mut E,
     budget: &mut u32,
     context: &Context,
+    cr4_mask: u64,
     parked: &mut V,
 ) -> Result<(), Unfinished> {
     let vcpu = parked.vcpu();
@@ -227,7 +229,7 @@ pub(super) fn fill<E: Effects, V: Parked>(
         }
         return Err(why);
     }
-    let cpu = context.fill(parked.vcpu());
+    let cpu = context.fill(parked.vcpu(), cr4_mask);
     parked.load(&cpu);
     Ok(())
 }

@@ -138,6 +138,7 @@ fn create_alone(new: &NewDomain) -> Result<DomainId, Errno> {
         supervised: true,
         grants: new.grants,
         sharing: Sharing::default(),
+        max_ports: new.max_ports,
     };
     let domain = create::new_domain(new).ok_or(Errno::ENOMEM)?;
     domain.pauses.store(1, Ordering::Relaxed);

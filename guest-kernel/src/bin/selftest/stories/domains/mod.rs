@@ -4,6 +4,7 @@
 pub mod child;
 pub mod endings;
 pub mod foreign;
+pub mod interface;
 pub mod life;
 pub mod many;
 pub mod refusals;
