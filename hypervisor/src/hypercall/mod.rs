@@ -114,7 +114,7 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys + GrantMemory> + 
     fn has_memory_to_spare(&self) -> bool;
 
     /// A new frame of zeros that a domain may map, but not give back, as the shared-info page. The one reference that it
-    /// comes with is the hypervisor's.
+    /// comes with is the hypervisor's, and of type writable.
     fn share_frame(&mut self, target: &Self::Target) -> Option<Mfn>;
 
     /// Machine frames are below this number.

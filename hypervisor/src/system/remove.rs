@@ -180,7 +180,7 @@ fn cut_off(domain: &Domain, pending: &mut Pending) -> bool {
     }
     while let Some(mfn) = domain.grants.close_frame() {
         done(memory.step(pending, |op, _| {
-            op.put(mfn);
+            op.put_writable(mfn);
             Ok(())
         }));
     }
@@ -200,7 +200,7 @@ fn tear_down(domain: &Domain, pending: &mut Pending) -> bool {
     let torn_down = done(memory.step(pending, |op, frames| frames.run(|frames| op.tear_down(frames))));
     torn_down
         && done(memory.step(pending, |op, _| {
-            op.put(domain.shared_mfn);
+            op.put_writable(domain.shared_mfn);
             Ok(())
         }))
 }
