@@ -15,5 +15,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod net;
 pub mod service;
+pub mod store;

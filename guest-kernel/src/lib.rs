@@ -11,7 +11,7 @@
 //! | `hypercall` | the calls, raw and typed |
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
-//! | `console` | `print!` and keys, through `console_io` |
+//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
@@ -19,6 +19,7 @@
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
 //! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
+//! | `store` | XenStore: its messages and ring, requests, the domain's connection |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
@@ -37,6 +38,7 @@ extern crate std;
 
 pub mod clock;
 pub mod cmdline;
+pub mod console;
 pub mod event;
 pub mod grant;
 pub mod line;
@@ -44,11 +46,10 @@ pub mod net;
 pub mod paging;
 pub mod record;
 pub mod ring;
+pub mod store;
 pub mod task;
 pub mod verdict;
 
-#[cfg(target_os = "none")]
-pub mod console;
 #[cfg(target_os = "none")]
 pub mod control;
 #[cfg(target_os = "none")]

@@ -9,9 +9,14 @@
 //! | `packet` | a frame, and what is left to be done to it |
 //! | `segment` | cutting a large TCP packet into ones that fit |
 //! | `bridge` | which port may send what, and where it goes |
+//! | `switch` | the bridge with the packets that wait in it |
+//! | `vif` | the back end of a guest's device |
 
 pub mod bridge;
 mod packet;
 mod segment;
+mod switch;
+pub mod vif;
 
 pub use packet::{Abilities, Checksum, Gso, MAX_FRAME, Packet};
+pub use switch::{Switch, Taste};

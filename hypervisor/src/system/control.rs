@@ -233,7 +233,8 @@ pub fn shut_down(domain: &Domain, end: End, attention: &mut bool) -> bool {
     first
 }
 
-fn control_domain() -> Option<Arc<Domain>> {
+/// The control domain, if there is one.
+pub fn control_domain() -> Option<Arc<Domain>> {
     machine().domains.lock().iter().find(|domain| domain.privileged).cloned()
 }
 

@@ -228,7 +228,7 @@ fn on_interrupt(cpu: &mut Cpu, vector: u32) {
         vectors::TIMER => cpu::timer_fired(cpu),
         vectors::KICK => cpu.local.attention = true,
         vectors::FLUSH => flush::serve(),
-        vectors::SERIAL => console::keys_arrived(),
+        vectors::SERIAL => console::keys_arrived(&mut cpu.local.attention),
         vectors::SPURIOUS => return,
         vectors::ERROR => error!("local APIC error {:#x}", apic::take_error()),
         _ => warn!("interrupt {vector:#x} that nobody asked for"),

@@ -314,8 +314,8 @@ fn a_control_domain_is_read() {
     let dom0 = parse(&with_dom0("memory = \"64 MiB\"")).unwrap().dom0.unwrap();
     assert_eq!(dom0, Dom0::with_memory(Memory::mib(64)));
     assert_eq!(dom0.kernel, Kernel::Built("dom0".to_owned()));
-    let dom0 = parse(&with_dom0("memory = \"1 GiB\"\nlog_level = \"warn\"\nweight = 512")).unwrap().dom0.unwrap();
-    assert_eq!((dom0.memory, dom0.log_level, dom0.scheduling.weight), (Memory::gib(1), LogLevel::Warn, 512));
+    let dom0 = parse(&with_dom0("memory = \"512 MiB\"\nlog_level = \"warn\"\nweight = 512")).unwrap().dom0.unwrap();
+    assert_eq!((dom0.memory, dom0.log_level, dom0.scheduling.weight), (Memory::mib(512), LogLevel::Warn, 512));
 }
 
 #[test]
@@ -330,7 +330,7 @@ fn mistakes_about_the_control_domain() {
     let good = with_dom0("memory = \"64 MiB\"");
     assert_eq!(
         said(&good.replace("vcpus = 4", "control = true")),
-        ["22: domain.control: the section [dom0] of line 9 has control; expected false, or no [dom0]"]
+        ["21: domain.control: the section [dom0] of line 9 has control; expected false, or no [dom0]"]
     );
     assert_eq!(
         said(&good.replace("\"alpha\"", "\"dom0\"")),

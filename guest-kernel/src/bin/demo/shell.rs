@@ -10,9 +10,6 @@ use pv_abi::sched::{SHUTDOWN_POWEROFF, SHUTDOWN_REBOOT};
 
 entry!(main);
 
-/// How long to sleep between looks at the keyboard: short enough to feel immediate.
-const POLL_INTERVAL: u64 = 20_000_000;
-
 fn name() -> &'static str {
     cmdline::option(command_line(), "name").unwrap_or("guest")
 }
@@ -24,7 +21,7 @@ fn main(_info: &'static StartInfo) -> ! {
     loop {
         match console::key() {
             Some(byte) => key(&mut line, byte),
-            None => time::sleep(POLL_INTERVAL),
+            None => console::wait_for_key(),
         }
     }
 }
