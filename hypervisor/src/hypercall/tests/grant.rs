@@ -13,6 +13,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 const GRANTER: u16 = 0;
 const MAPPER: u16 = 1;
+const DEVICE: u32 = GrantMapFlags::DEVICE_MAP.bits();
+const HOST: u32 = GrantMapFlags::HOST_MAP.bits();
+const READ_ONLY: u32 = GrantMapFlags::READONLY.bits();
 /// A vCPU of the granter.
 const OTHER: usize = 0;
 
@@ -59,22 +62,22 @@ fn a_frame_of_another_domain_is_mapped_by_its_grant_alone() {
     let machine = machine();
     let world = &mut World::new(&machine);
     let mfn = granted(world);
-    assert_ne!(world.mmu_update(&[(world.at(L1, 0), entry(mfn, P | RW))]).0, 0);
-    let (status, handle) = world.map_grant(0, 1, 9);
+    assert_ne!(world.mmu_update(&[(world.at(L1, 2), entry(mfn, P | RW))]).0, 0);
+    let (status, handle) = world.map_grant(0x2000, HOST, 9);
     assert_eq!(status, GNTST_OKAY);
     assert_eq!(world.flags(GRANTER, 9), GTF_PERMIT_ACCESS | GTF_READING | GTF_WRITING);
     // The table with the mapping is as good as any, but what the guest writes back is refused.
-    assert_ne!(world.mmu_update(&[(world.at(L1, 1), world.read(L1, 0))]).0, 0);
-    assert_eq!(world.map_grant(0x1000, 1, 8).0, GNTST_GENERAL_ERROR);
+    assert_ne!(world.mmu_update(&[(world.at(L1, 1), world.read(L1, 2))]).0, 0);
+    assert_eq!(world.map_grant(0x1000, HOST, 8).0, GNTST_GENERAL_ERROR);
     assert_eq!(world.unmap_grant(0x1000, handle), GNTST_GENERAL_ERROR);
-    assert_eq!(world.unmap_grant(0, handle), GNTST_OKAY);
-    assert_eq!((world.flags(GRANTER, 9), world.read(L1, 0)), (GTF_PERMIT_ACCESS, 0));
-    assert_eq!(world.unmap_grant(0, handle), GNTST_BAD_HANDLE);
+    assert_eq!(world.unmap_grant(0x2000, handle), GNTST_OKAY);
+    assert_eq!((world.flags(GRANTER, 9), world.read(L1, 2)), (GTF_PERMIT_ACCESS, 0));
+    assert_eq!(world.unmap_grant(0x2000, handle), GNTST_BAD_HANDLE);
     world.set_grant(GRANTER, 9, GTF_PERMIT_ACCESS, MAPPER, Mfn(1 << 20));
-    assert_eq!(world.map_grant(0, 1, 9).0, GNTST_BAD_PAGE);
+    assert_eq!(world.map_grant(0x2000, HOST, 9).0, GNTST_BAD_PAGE);
     // A frame of the mapper's is none of the granter's.
     world.set_grant(GRANTER, 9, GTF_PERMIT_ACCESS, MAPPER, world.mfn(DATA));
-    assert_eq!(world.map_grant(0, 5, 9).0, GNTST_BAD_PAGE);
+    assert_eq!(world.map_grant(0x2000, HOST | READ_ONLY, 9).0, GNTST_BAD_PAGE);
 }
 
 #[test]
@@ -82,9 +85,9 @@ fn cpus_flush_before_the_granter_learns_of_the_end() {
     let machine = machine();
     let world = &mut World::new(&machine);
     granted(world);
-    let (_, handle) = world.map_grant(0, 1, 9);
+    let (_, handle) = world.map_grant(0x2000, HOST, 9);
     world.fake.record.flushes.clear();
-    assert_eq!(world.unmap_grant(0, handle), GNTST_OKAY);
+    assert_eq!(world.unmap_grant(0x2000, handle), GNTST_OKAY);
     assert_eq!(world.fake.record.flushes, [world.fake.machine.translations[1].load()]);
 }
 
@@ -98,9 +101,9 @@ fn handles_have_a_limit() {
         // No grant is used more than 128 times.
         let gref = 9 + n / 100;
         world.set_grant(GRANTER, gref as usize, world.flags(GRANTER, gref as usize) | 1, MAPPER, mfn);
-        assert_eq!(world.map_grant(0, 2, gref).0, GNTST_OKAY, "{n}");
+        assert_eq!(world.map_grant(0, DEVICE, gref).0, GNTST_OKAY, "{n}");
     }
-    assert_eq!(world.map_grant(0, 2, 20).0, GNTST_NO_SPACE);
+    assert_eq!(world.map_grant(0, DEVICE, 20).0, GNTST_NO_SPACE);
     world.end();
 }
 
