@@ -15,8 +15,8 @@ mod kernel {
     use dom0::pci::interrupt::Way;
     use dom0::virtio::{self, Device};
     use guest_kernel::hypercall::{Flush, Vcpus, update_va_mapping_otherdomain};
-    use guest_kernel::paging::{Mfn, Rights, kernel_page};
-    use guest_kernel::start::command_line;
+    use guest_kernel::paging::{Mfn, PAGE_SIZE, Rights, kernel_page};
+    use guest_kernel::start::{command_line, start_info};
     use guest_kernel::verdict::{Outcome, Verdict};
     use guest_kernel::{StartInfo, cmdline, entry, event, exit, hypercall, memory, probe, time};
     use pv_abi::domid::{DOMID_IO, DOMID_SELF};
@@ -159,7 +159,7 @@ mod kernel {
     /// The domain has the hardware, but for what the hypervisor uses; and no memory that isn't its own.
     fn own() -> Told {
         let device = disk(true)?;
-        let page = PAGE..PAGE + 4096;
+        let page = PAGE..PAGE + PAGE_SIZE;
         memory::lock().and_then(|mut memory| memory.map(page, Rights::Write)).map_err(|error| format!("{error}"))?;
         for write in [false, true] {
             let is_mapped = |mfn, domain| {
@@ -181,7 +181,8 @@ mod kernel {
                 }
             }
             for mfn in RAM {
-                let is_own = memory::address_of_frame(mfn).is_some();
+                // Beyond its frames the domain has the page that it shares with the hypervisor.
+                let is_own = memory::address_of_frame(mfn).is_some() || mfn == start_info().shared_info / PAGE_SIZE;
                 if is_mapped(mfn, DOMID_IO) || !is_own && mfn % 16 == 0 && is_mapped(mfn, DOMID_SELF) {
                     return Err(format!("RAM at frame {mfn:#x} was mapped as a device's"));
                 }
@@ -190,7 +191,7 @@ mod kernel {
                 return Err(String::from("video memory isn't the domain's"));
             }
             let table = device.message_table().ok_or("the disk has no table of messages")?;
-            if is_mapped(table / 4096, DOMID_IO) == write {
+            if is_mapped(table / PAGE_SIZE, DOMID_IO) == write {
                 return Err(format!("the table of messages at {table:#x}, written to: {write}"));
             }
         }
