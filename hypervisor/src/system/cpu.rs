@@ -251,9 +251,12 @@ pub fn settle(runner: Box<Runner>) {
     }
 }
 
-/// Raises the timer interrupt of the vCPU on this CPU, if its time has come.
+/// Raises the timer interrupt of the vCPU on this CPU, if its time has come. A period that others asked for begins here.
 fn fire_timers(cpu: &mut Cpu, now: u64) {
     let Some(runner) = &mut cpu.current else { return };
+    if let Some(period) = runner.link().take_period() {
+        runner.vcpu.timers.change_period(period, now);
+    }
     if runner.vcpu.timers.expire(now) {
         runner.domain.raise_timer(runner.vcpu.id, &mut cpu.local.attention);
     }

@@ -358,6 +358,7 @@ stories! {
         "time-stop": time::timers::stop,
         "time-timer-refusals": time::timers::refusals,
         "time-periodic": time::timers::periodic,
+        "time-periodic-of-another": time::timers::periodic_of_another,
         "time-initial-ticks": time::timers::initial_ticks,
         "time-sleepers": time::timers::sleepers,
         "time-runstate-sums": time::runstate::sums,
