@@ -19,6 +19,7 @@
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
 //! | `store` | XenStore: its messages and ring, requests, the domain's connection |
+//! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
@@ -39,6 +40,7 @@ pub mod clock;
 pub mod cmdline;
 pub mod console;
 pub mod event;
+pub mod grant;
 pub mod line;
 pub mod net;
 pub mod paging;

@@ -13,8 +13,8 @@
 //! # The rooms
 //!
 //! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`domain`], [`bounce`],
-//! [`emulate`], [`event`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for the bare machine only: `arch`,
-//! `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
+//! [`emulate`], [`event`], [`grant`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for
+//! the bare machine only: `arch`, `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -27,6 +27,7 @@ pub mod bounce;
 pub mod domain;
 pub mod emulate;
 pub mod event;
+pub mod grant;
 pub mod guest;
 pub mod hypercall;
 pub mod machine;

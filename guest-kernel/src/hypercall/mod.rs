@@ -10,6 +10,7 @@
 //! | `memory` | `memory_op` |
 //! | `entry` | trap table, callbacks, kernel stack, segment bases, `iret`, debug registers, `vm_assist` |
 //! | `event` | `event_channel_op` |
+//! | `grant` | `grant_table_op` |
 //! | `sched` | `sched_op`, `set_timer_op` |
 //! | `vcpu` | `vcpu_op` |
 //! | `multicall` | lists of calls |
@@ -17,6 +18,7 @@
 mod descriptors;
 mod entry;
 mod event;
+mod grant;
 mod memory;
 mod mmu;
 mod multicall;
@@ -31,6 +33,9 @@ pub use entry::{
 pub use event::{
     alloc_unbound, bind_interdomain, bind_ipi, bind_vcpu, bind_virq, close_port, event_channel_op, expand_array,
     init_control, port_status, reset_ports, send, set_priority, unmask_port,
+};
+pub use grant::{
+    grant_copy, grant_map, grant_query_size, grant_set_version, grant_setup_table, grant_table_op, grant_unmap,
 };
 pub use memory::{decrease_reservation, exchange, increase_reservation, memory_op, populate_physmap};
 pub use mmu::{Flush, Owner, Vcpus, mmu_update, mmuext, mmuext_op, update_va_mapping, update_va_mapping_otherdomain};

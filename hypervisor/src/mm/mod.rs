@@ -20,6 +20,7 @@
 //! | page-table root of a vCPU, for kernel and user  | L4                    |
 //! | pin                                             | the table's level     |
 //! | slot of a GDT or LDT                            | descriptors           |
+//! | a grant that devices may use, writable or not   | writable, or general  |
 //! | a page the hypervisor shares with the guest     | writable              |
 //! | the domain's allocation                         | general only          |
 //!
@@ -64,6 +65,7 @@ pub mod entry;
 pub mod error;
 pub mod flush;
 pub mod frame;
+pub mod granted;
 pub mod list;
 pub mod m2p;
 pub mod operation;

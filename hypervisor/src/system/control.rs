@@ -24,6 +24,7 @@ use crate::arch::time;
 use crate::domain::End;
 use crate::domain::link::{Activity, VcpuLink};
 use crate::event::Events;
+use crate::grant::Grants;
 use crate::hypercall::{Facts, MachineFacts, NewDomain, Target};
 use crate::mm::flush::CpuSet;
 use crate::sched::Share;
@@ -59,6 +60,10 @@ impl Target for Arc<Domain> {
 
     fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     fn share(&self) -> &Share {
@@ -131,6 +136,7 @@ fn create_alone(new: &NewDomain) -> Result<DomainId, Errno> {
         handle: new.handle,
         privileged: false,
         supervised: true,
+        grants: new.grants,
         sharing: Sharing::default(),
     };
     let domain = create::new_domain(new).ok_or(Errno::ENOMEM)?;

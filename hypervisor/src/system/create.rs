@@ -28,6 +28,7 @@ use crate::domain::MAX_VCPUS;
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::event::{Events, Rights};
+use crate::grant::{Grants, Limits};
 use crate::guest::GuestRegisters;
 use crate::mm::buddy::MAX_ORDER;
 use crate::mm::error::Refused;
@@ -136,6 +137,7 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
         handle: handle(id),
         privileged: config.control,
         supervised: false,
+        grants: Limits::DEFAULT,
         sharing: Sharing { weight, cap, allowed, dedicated },
     };
     let domain = new_domain(new).ok_or(Failure::NoMemory { pages: config.memory_pages, free: 0 })?;
@@ -225,6 +227,8 @@ pub struct New {
     pub privileged: bool,
     /// It is the control domain that creates it.
     pub supervised: bool,
+    /// What it may have of grants.
+    pub grants: Limits,
     /// Its part of the CPUs.
     pub sharing: Sharing,
 }
@@ -249,8 +253,8 @@ impl Default for Sharing {
     }
 }
 
-/// A domain that owns nothing yet but the page it shares with the hypervisor. Its vCPUs are down. `None` if there is no frame
-/// for that page.
+/// A domain that owns nothing yet but the page it shares with the hypervisor and a frame for grants. Its vCPUs are down.
+/// `None` if there are no frames for these.
 pub fn new_domain(new: New) -> Option<Arc<Domain>> {
     let (table, allocator) = (machine().frames, machine().allocator);
     let page = allocator.lock().alloc(&table, 0)?;
@@ -269,6 +273,7 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         max_pages: AtomicU64::new(new.max_pages),
         handle: Mutex::new(new.handle),
         events: Arc::new(Events::new(new.id, shared, new.vcpus, rights, &guest_frames::Tables)),
+        grants: Arc::new(Grants::new(new.id, new.grants)),
         assists: Arc::default(),
         parked: SpinLock::new(Rank::Parked, Parked::with_capacity(new.vcpus)),
         paused: AtomicU32::new(0),
@@ -290,6 +295,10 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         link.affinity().store(domain.cpus_of(link.id));
         let vcpu = Vcpu::new(link, domain.assists.clone());
         domain.parked.lock().add(Box::new(Runner::new(vcpu, domain.clone())));
+    }
+    if !Memory(&domain).share().is_some_and(|mfn| domain.grants.add_frame(0, mfn)) {
+        remove::discard(&domain);
+        return None;
     }
     Some(domain)
 }

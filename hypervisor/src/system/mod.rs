@@ -46,6 +46,7 @@ use crate::domain::link::VcpuLink;
 use crate::domain::vcpu::Assists;
 use crate::emulate::CpuidPolicy;
 use crate::event::Events;
+use crate::grant::Grants;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::flush::{AtomicCpuSet, CpuSet, MAX_CPUS};
 use crate::mm::frame::FrameTable;
@@ -117,6 +118,8 @@ pub struct Domain {
     handle: Mutex<[u8; 16]>,
     /// Its event channels, and what all CPUs share of its vCPUs.
     events: Arc<Events>,
+    /// What it grants, and its handles to what others grant it.
+    grants: Arc<Grants>,
     assists: Arc<Assists>,
     /// Its vCPUs that may not run.
     parked: SpinLock<Parked>,

@@ -24,6 +24,7 @@ use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
 use crate::event::{Events, Kick};
+use crate::grant::Grants;
 use crate::guest::{Fault, GuestCopy};
 use crate::hypercall::{self, DomainView, MachineFacts, NewDomain, Parked, Platform};
 use crate::mm::flush::CpuSet;
@@ -31,6 +32,9 @@ use crate::mm::operation::{Freed, Mmu, Space};
 use crate::mm::perform::{Effects, FramesLock, Unfinished};
 use crate::sched::Account;
 use crate::time::GuestRecord;
+
+/// Frames that a guest's call may take for the hypervisor's own use at a time: the heap grows by a quarter of this at once.
+const SPARE: u64 = 64;
 
 /// A vCPU, what the CPU holds for it, and its domain.
 pub struct Runner {
@@ -222,6 +226,23 @@ impl Platform for World<'_> {
 
     fn events_of(&self, id: DomainId) -> Option<Arc<Events>> {
         machine().domains.lock().iter().find(|domain| domain.id == id).map(|domain| domain.events.clone())
+    }
+
+    #[inline]
+    fn grants(&self) -> &Arc<Grants> {
+        &self.domain.grants
+    }
+
+    fn grants_of(&self, id: DomainId) -> Option<Arc<Grants>> {
+        control::find(id).filter(|domain| !domain.is_ending()).map(|domain| domain.grants.clone())
+    }
+
+    fn has_memory_to_spare(&self) -> bool {
+        memory::can_spare(SPARE)
+    }
+
+    fn share_frame(&mut self, target: &Arc<Domain>) -> Option<Mfn> {
+        Memory(target).share()
     }
 
     fn max_mfn(&self) -> Mfn {

@@ -8,6 +8,7 @@ mod crash;
 mod dom0;
 mod domains;
 mod events;
+mod grants;
 mod host;
 mod lint;
 mod machine_files;
@@ -39,6 +40,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
     tests.extend(events::tests()?);
+    tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);
     tests.extend(shares::tests());
     tests.extend(oracle::tests()?);

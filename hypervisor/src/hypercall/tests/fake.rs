@@ -21,6 +21,7 @@ use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::SegmentBase;
 use crate::event::tests::Pages;
 use crate::event::{Events, Kick, Rights};
+use crate::grant::{Grants, Limits};
 use crate::guest::{Fault, GuestCopy, check_span};
 use crate::hypercall::{DomainView, Facts, MachineFacts, NewDomain, Parked, Platform, Target};
 use crate::mm::buddy::FrameAllocator;
@@ -44,6 +45,9 @@ pub const FRAMES: u64 = 20;
 pub const MAX_FRAMES: u64 = 28;
 /// Ports it may have.
 pub const MAX_PORTS: u32 = 200;
+
+/// What a domain may have of grants: few, so that tests come to the end of it.
+pub const GRANT_LIMITS: Limits = Limits { frames: 2, maptrack_frames: 1 };
 
 /// The vCPU of each domain that may not run.
 pub const PARKED: u8 = 2;
@@ -115,6 +119,7 @@ pub struct Domain {
     pub shared_mfn: Mfn,
     pub facts: Rc<Cell<Facts>>,
     pub events: Arc<Events>,
+    pub grants: Arc<Grants>,
     pub share: Arc<Share>,
 }
 
@@ -123,6 +128,7 @@ pub struct FakeTarget {
     id: DomainId,
     facts: Rc<Cell<Facts>>,
     events: Arc<Events>,
+    grants: Arc<Grants>,
     share: Arc<Share>,
 }
 
@@ -145,6 +151,10 @@ impl Target for FakeTarget {
 
     fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     fn share(&self) -> &Share {
@@ -269,6 +279,11 @@ impl<'a> Fake<'a> {
             let mut frames = DomainFrames::new(DomainId(id));
             frames.share(&table, shared_mfn);
             m2p::mark_shared(&machine.memory, shared_mfn);
+            let grants = Grants::new(DomainId(id), GRANT_LIMITS);
+            let table_frame = allocator.alloc(&table, 0).unwrap().mfn;
+            frames.share(&table, table_frame);
+            m2p::mark_shared(&machine.memory, table_frame);
+            assert!(grants.add_frame(0, table_frame));
             Domain {
                 frames: Frames(RefCell::new(frames)),
                 first: vec![],
@@ -282,6 +297,7 @@ impl<'a> Fake<'a> {
                     paused: false,
                 })),
                 events: events(DomainId(id)),
+                grants: Arc::new(grants),
                 share: Arc::new(Share::new(256, 0)),
             }
         };
@@ -532,6 +548,32 @@ impl Platform for Fake<'_> {
         self.domains.get(usize::from(id.0)).map(|domain| domain.events.clone())
     }
 
+    fn grants(&self) -> &Arc<Grants> {
+        &self.domains[self.domain].grants
+    }
+
+    fn grants_of(&self, id: DomainId) -> Option<Arc<Grants>> {
+        self.domains.get(usize::from(id.0)).map(|domain| domain.grants.clone())
+    }
+
+    fn has_memory_to_spare(&self) -> bool {
+        self.allocator.free_frames() > 0
+    }
+
+    fn share_frame(&mut self, target: &FakeTarget) -> Option<Mfn> {
+        let table = self.mmu.frames;
+        if self.allocations.fails() {
+            return None;
+        }
+        let block = self.allocator.alloc(&table, 0)?;
+        let stale = self.machine.clock.stale(block.last_use, self.machine.online());
+        stale.iter().for_each(|CpuId(cpu)| self.flush_one(cpu as usize));
+        self.machine.memory.clear(block.mfn);
+        self.domains[usize::from(target.id.0)].frames.0.borrow_mut().share(&table, block.mfn);
+        m2p::mark_shared(&self.machine.memory, block.mfn);
+        Some(block.mfn)
+    }
+
     fn max_mfn(&self) -> Mfn {
         self.ram_end
     }
@@ -655,8 +697,9 @@ impl Platform for Fake<'_> {
     }
 
     fn target(&mut self, id: DomainId) -> Option<FakeTarget> {
-        let Domain { facts, events, share, .. } = self.domains.get(usize::from(id.0))?;
-        Some(FakeTarget { id, facts: facts.clone(), events: events.clone(), share: share.clone() })
+        let Domain { facts, events, grants, share, .. } = self.domains.get(usize::from(id.0))?;
+        let (facts, events, grants, share) = (facts.clone(), events.clone(), grants.clone(), share.clone());
+        Some(FakeTarget { id, facts, events, grants, share })
     }
 
     fn target_from(&mut self, id: DomainId) -> Option<FakeTarget> {

@@ -14,6 +14,7 @@ use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::event::Closing;
+use crate::grant::Mapping;
 use crate::guest::GuestRegisters;
 use crate::hypercall::{BUDGET, Next, Platform, dispatch_within, is_iret};
 use crate::mm::entry::Entry;
@@ -307,6 +308,12 @@ impl<'a> World<'a> {
                 model.reference(domain.shared_mfn);
             }
             domain.events.held_frames().for_each(|mfn| model.type_reference(mfn, FrameType::Writable));
+            let tables = (0..).map_while(|number| domain.grants.frame(number));
+            tables.for_each(|mfn| model.reference(mfn));
+            domain.grants.held_frames().for_each(|(mfn, writable)| match writable {
+                true => model.type_reference(mfn, FrameType::Writable),
+                false => model.reference(mfn),
+            });
         }
         model.check();
         self.fake.check_cpus();
@@ -341,6 +348,13 @@ impl<'a> World<'a> {
                     Ok(())
                 });
             }
+            let grants = self.fake.domains[domain].grants.clone();
+            while let Some(mfn) = grants.close_frame() {
+                self.until_done(2 * domain, |op, _, _| {
+                    op.put(mfn);
+                    Ok(())
+                });
+            }
             let fresh = super::fake::events(DomainId(domain as u16));
             let events = core::mem::replace(&mut self.fake.domains[domain].events, fresh);
             let mut frames: Vec<Mfn> = events.vcpus().iter().filter_map(VcpuLink::info_frame).collect();
@@ -354,12 +368,29 @@ impl<'a> World<'a> {
                 op.put(shared);
                 Ok(())
             });
+            self.let_go(domain);
         }
+        assert!(self.fake.domains.iter().all(|domain| domain.grants.pins() == 0), "a pin is left");
         for (n, frame) in self.fake.machine.frames.iter().enumerate().filter(|(_, frame)| frame.owner().is_some()) {
             std::eprintln!("left over: frame {n:#x} of {:?}: {:?}", frame.owner(), frame.state());
         }
         assert_eq!(self.fake.allocator.free_frames(), self.fake.allocator.total_frames());
         assert!(self.vcpus.iter().all(|vcpu| vcpu.pending.is_empty()));
+    }
+
+    /// A domain gives back what others granted it.
+    fn let_go(&mut self, domain: usize) {
+        let (grants, mut from) = (self.fake.domains[domain].grants.clone(), 0);
+        while let Some((next, Mapping { granter, gref, mfn, uses, .. })) = grants.end_handle(from) {
+            from = next;
+            if uses.device {
+                self.until_done(2 * domain, |op, _, _| {
+                    op.let_granted(mfn, uses.writable);
+                    Ok(())
+                });
+            }
+            granter.unpin(&self.fake.machine.memory, gref, uses);
+        }
     }
 
     fn until_done(

@@ -13,6 +13,7 @@ pub mod domains;
 pub mod event;
 pub mod frame;
 pub mod frames;
+pub mod grant;
 pub mod iret;
 pub mod memory_op;
 pub mod mmu;
