@@ -11,6 +11,7 @@ mod events;
 mod grants;
 mod host;
 mod lint;
+mod linux;
 mod machine_files;
 mod mmu;
 mod oracle;
@@ -36,6 +37,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(crash::tests()?);
     tests.extend(domains::tests()?);
     tests.extend(dom0::tests());
+    tests.extend(linux::tests(full));
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
