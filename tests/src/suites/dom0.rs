@@ -150,13 +150,15 @@ fn reboot() -> Vec<Step> {
             said_by("dom0", &format!(r"d{old} \(alpha\) reboots")),
             said_by("dom0", &format!(r"d{new} \(alpha\): 32 MiB, 1 vCPUs")),
         ];
-        said.extend(greeting_in_background("alpha"));
+        said.extend(greeting("alpha", 32, 1, "name=alpha"));
         said
     };
     let steps = [
         ask("reboot", rebooted(1, 3)),
-        ask("console alpha", vec!["alpha> ".into()]),
+        // It has the keys again, because it had them before.
         ask("reboot", rebooted(3, 4)),
+        next("beta"),
+        next("dom0"),
         ask("list", vec![row("alpha", RUNS), row("beta", RUNS)]),
         shut_down(),
     ];
