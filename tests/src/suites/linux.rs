@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(900);
 
 /// The domain, which is its host name too, and what its shell asks with.
 const NAME: &str = "debian";
-const PROMPT: &str = "debian:~# ";
+const PROMPT: &str = "debian:/root# ";
 
 /// The neighbour, which keeps the machine running when Linux has ended.
 const NEIGHBOUR: &str = "rust";
@@ -108,7 +108,7 @@ impl Guest {
             kernel: Kernel::Debian(self.kernel.to_owned()),
             ramdisk: Some(Ramdisk::Busybox(extras)),
             vcpus: self.vcpus,
-            ..domain(NAME, "", "console=hvc0 earlyprintk=xen", self.memory)
+            ..domain(NAME, "", "console=hvc0", self.memory)
         };
         let neighbour = domain(NEIGHBOUR, "demo", "name=rust", Memory::mib(16));
         let memory = Memory::mib(self.memory.as_mib() + 384);
