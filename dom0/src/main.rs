@@ -13,6 +13,7 @@ mod kernel {
     use dom0::console::{self, Keyboard};
     use dom0::domains::{Domains, Supervisor};
     use dom0::service::{self, Full};
+    use dom0::store::{Limits, Store};
     use guest_kernel::{StartInfo, control, entry};
     use log::LevelFilter;
     use pv_abi::errno::Errno;
@@ -24,7 +25,8 @@ mod kernel {
         let archive = Archive::parse(module.unwrap_or_default()).unwrap_or_else(|error| panic!("RAM disk: {error}"));
         console::init(level(archive.config().console.log_level));
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
-        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), Vec::new())));
+        let store = Rc::new(RefCell::new(Store::new(Limits::default())));
+        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, Vec::new())));
         let added = services
             .add(|waker| Ok::<_, Missing>((Keyboard::new(domains.clone(), waker)?, ())))
             .and_then(|()| services.add(|waker| Ok((Supervisor::new(domains.clone(), waker)?, ()))));

@@ -20,6 +20,7 @@
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
 //! | `store` | XenStore: its messages and ring, requests, the domain's connection |
 //! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
+//! | `xenbus` | the two ends of a split device, and how they follow each other; pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
@@ -49,6 +50,7 @@ pub mod ring;
 pub mod store;
 pub mod task;
 pub mod verdict;
+pub mod xenbus;
 
 #[cfg(target_os = "none")]
 pub mod control;

@@ -13,6 +13,12 @@ pub enum Command<'a> {
     Top,
     /// Something with the domain of this name.
     Domain(Action, &'a str),
+    /// The children of a node of XenStore.
+    StoreList(&'a str),
+    /// The value of a node of XenStore.
+    StoreRead(&'a str),
+    /// `store` with other words.
+    BadStore,
     /// The machine's end.
     Shutdown,
     /// This command needs the name of a domain.
@@ -51,6 +57,8 @@ pause NAME         lets a domain run no more for now
 unpause NAME       lets it run again
 console NAME       sends the keys to a domain; Ctrl-T does so with the next
 log NAME           the last that a domain said
+store ls PATH      names of the nodes below one of XenStore
+store read PATH    what a node of XenStore says
 shutdown           ends all domains, and powers the machine off";
 
 const ACTIONS: [(&str, Action); 6] = [
@@ -72,6 +80,11 @@ impl<'a> Command<'a> {
             "list" => Command::List,
             "top" => Command::Top,
             "shutdown" => Command::Shutdown,
+            "store" => match (words.next(), words.next()) {
+                (Some("ls"), path) => Command::StoreList(path.unwrap_or("/")),
+                (Some("read"), Some(path)) => Command::StoreRead(path),
+                _ => return Command::BadStore,
+            },
             _ => {
                 let Some((_, action)) = ACTIONS.iter().find(|(name, _)| *name == word) else {
                     return Command::Unknown(word);
@@ -97,6 +110,9 @@ mod tests {
         assert_eq!(Command::parse("?"), Command::Help);
         assert_eq!(Command::parse(" top "), Command::Top);
         assert_eq!(Command::parse("create  alpha"), Command::Domain(Action::Create, "alpha"));
+        assert_eq!(Command::parse("store ls"), Command::StoreList("/"));
+        assert_eq!(Command::parse("store ls /local/domain"), Command::StoreList("/local/domain"));
+        assert_eq!(Command::parse("store read /x"), Command::StoreRead("/x"));
         assert_eq!(Command::parse("log beta"), Command::Domain(Action::Log, "beta"));
     }
 
@@ -104,6 +120,10 @@ mod tests {
     fn mistakes() {
         assert_eq!(Command::parse("destroy"), Command::NoName("destroy"));
         assert_eq!(Command::parse("shutdown now"), Command::TooMuch("now"));
+        assert_eq!(Command::parse("store"), Command::BadStore);
+        assert_eq!(Command::parse("store read"), Command::BadStore);
+        assert_eq!(Command::parse("store write /x 1"), Command::BadStore);
+        assert_eq!(Command::parse("store ls / /"), Command::TooMuch("/"));
         assert_eq!(Command::parse("pause a b"), Command::TooMuch("b"));
         assert_eq!(Command::parse("hepl me"), Command::Unknown("hepl"));
     }

@@ -13,6 +13,8 @@ use core::cell::RefCell;
 use core::fmt::Display;
 use guest_kernel::control::calls;
 use guest_kernel::line::{Key, LineEditor};
+use guest_kernel::store::wire::error_name;
+use guest_kernel::store::{Bus, Tx};
 use guest_kernel::{exit, memory, time};
 use pv_abi::sched::SHUTDOWN_POWEROFF;
 
@@ -75,6 +77,15 @@ impl Prompt {
                     |index| self.act(action, index, name),
                 )
             }
+            Command::StoreList(path) => match self.domains.borrow_mut().nodes().directory(Tx::NONE, path) {
+                Ok(names) => names.join("\n"),
+                Err(errno) => format!("{path}: {}", error_name(errno)),
+            },
+            Command::StoreRead(path) => match self.domains.borrow_mut().nodes().read(Tx::NONE, path) {
+                Ok(value) => String::from_utf8_lossy(&value).into_owned(),
+                Err(errno) => format!("{path}: {}", error_name(errno)),
+            },
+            Command::BadStore => "store ls PATH, or store read PATH".into(),
             Command::Shutdown => exit::shutdown(SHUTDOWN_POWEROFF),
             Command::NoName(command) => format!("{command}: of which domain? Try list"),
             Command::TooMuch(word) => format!("{word}: too much for this command; try help"),
