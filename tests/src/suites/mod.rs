@@ -12,6 +12,7 @@ mod events;
 mod grants;
 mod host;
 mod lint;
+mod linux;
 mod machine_files;
 mod mmu;
 mod oracle;
@@ -40,6 +41,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(devices::tests()?);
     tests.extend(dom0::tests());
     tests.extend(store::tests());
+    tests.extend(linux::tests(full));
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
