@@ -27,7 +27,8 @@ use crate::arch::{guest_frames, time};
 use crate::domain::MAX_VCPUS;
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
-use crate::event::{Events, Rights};
+use crate::event::{DEFAULT_MAX_PORTS, Events, Rights};
+use crate::grant::{Grants, Limits};
 use crate::guest::GuestRegisters;
 use crate::mm::buddy::MAX_ORDER;
 use crate::mm::error::Refused;
@@ -136,7 +137,9 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
         handle: handle(id),
         privileged: config.control,
         supervised: false,
+        grants: Limits::DEFAULT,
         sharing: Sharing { weight, cap, allowed, dedicated },
+        max_ports: DEFAULT_MAX_PORTS,
     };
     let domain = new_domain(new).ok_or(Failure::NoMemory { pages: config.memory_pages, free: 0 })?;
     let built = Blocks::allocate(&domain).and_then(|mut memory| {
@@ -225,8 +228,12 @@ pub struct New {
     pub privileged: bool,
     /// It is the control domain that creates it.
     pub supervised: bool,
+    /// What it may have of grants.
+    pub grants: Limits,
     /// Its part of the CPUs.
     pub sharing: Sharing,
+    /// Its ports have numbers below this.
+    pub max_ports: u32,
 }
 
 /// A domain's part of the CPUs.
@@ -249,8 +256,8 @@ impl Default for Sharing {
     }
 }
 
-/// A domain that owns nothing yet but the page it shares with the hypervisor. Its vCPUs are down. `None` if there is no frame
-/// for that page.
+/// A domain that owns nothing yet but the page it shares with the hypervisor and a frame for grants. Its vCPUs are down.
+/// `None` if there are no frames for these.
 pub fn new_domain(new: New) -> Option<Arc<Domain>> {
     let (table, allocator) = (machine().frames, machine().allocator);
     let page = allocator.lock().alloc(&table, 0)?;
@@ -260,7 +267,7 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
     let mut frames = DomainFrames::new(new.id);
     frames.share(&table, page.mfn);
     m2p::mark_shared(&guest_frames::Tables, page.mfn);
-    let rights = Rights { privileged: new.privileged, ..Rights::ORDINARY };
+    let rights = Rights { privileged: new.privileged, max_ports: new.max_ports };
     let domain = Arc::new(Domain {
         id: new.id,
         name: new.name,
@@ -269,6 +276,7 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         max_pages: AtomicU64::new(new.max_pages),
         handle: Mutex::new(new.handle),
         events: Arc::new(Events::new(new.id, shared, new.vcpus, rights, &guest_frames::Tables)),
+        grants: Arc::new(Grants::new(new.id, new.grants)),
         assists: Arc::default(),
         parked: SpinLock::new(Rank::Parked, Parked::with_capacity(new.vcpus)),
         paused: AtomicU32::new(0),
@@ -280,16 +288,24 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         dedicated: new.sharing.dedicated,
         cpus: AtomicCpuSet::new(),
         complaints: Complaints::default(),
+        hardware: (new.id == CONTROL && new.privileged).then(|| Arc::new(machine().own.others())),
         shutdown: Once::new(),
         end: Once::new(),
         dismantled: AtomicBool::new(false),
         awaited: AtomicBool::new(false),
         live: AtomicU32::new(new.vcpus),
     });
+    if let Some(hardware) = &domain.hardware {
+        hardware.interrupts.give_to(&domain.events);
+    }
     for link in domain.events.vcpus() {
         link.affinity().store(domain.cpus_of(link.id));
         let vcpu = Vcpu::new(link, domain.assists.clone());
         domain.parked.lock().add(Box::new(Runner::new(vcpu, domain.clone())));
+    }
+    if !Memory(&domain).share().is_some_and(|mfn| domain.grants.add_frame(0, mfn)) {
+        remove::discard(&domain);
+        return None;
     }
     Some(domain)
 }

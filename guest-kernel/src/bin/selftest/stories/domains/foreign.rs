@@ -12,7 +12,8 @@ use pv_abi::errno::Errno;
 
 /// A domain with a few frames.
 fn domain_with(frames: &mut [u64]) -> Result<u16, Ending> {
-    let config = CreateDomain { max_vcpus: 1, ..CreateDomain::default() };
+    let config =
+        CreateDomain { max_vcpus: 1, max_grant_frames: -1, max_maptrack_frames: -1, ..CreateDomain::default() };
     let id = calls::create_domain(0, config).map_err(|errno| Ending::Fail(format!("createdomain: {errno:?}")))?;
     done("max_mem", calls::set_max_pages(id, frames.len() as u64))?;
     equal("extents", calls::populate(id, frames, 0), Ok(frames.len() as u64))?;
