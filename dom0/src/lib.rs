@@ -14,13 +14,6 @@
 //! | `service` | the parts that take turns, and the loop that gives them |
 //! | `store` | XenStore |
 //! | `virtio` | virtio devices: transport, queues, interrupt |
-//! | `service` | the parts that take turns, and the loop that gives them |
-//! | `console` | the domains' consoles, on one screen and keyboard |
-//! | `domains` | the domains: created, watched, ended |
-//! | `block` | disks for other domains |
-//! | `net` | the network: bridge, back end, uplink |
-//! | `prompt` | what is typed for this domain |
-//! | `store` | XenStore |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
