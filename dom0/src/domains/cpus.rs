@@ -37,6 +37,7 @@ mod tests {
             kernel: Blob { offset: 0, len: 0, crc32: 0 },
             ramdisk: None,
             disks: Vec::new(),
+            networks: Vec::new(),
         }
     }
 

@@ -114,6 +114,7 @@ fn machine(options: &str) -> Machine {
         vcpus: VCPUS,
         scheduling: Scheduling::default(),
         disks: Vec::new(),
+        networks: Vec::new(),
     };
     // Domains have the numbers from 1 up, in this order.
     let domains = vec![guest(GUEST, format!("{options} partner=2")), guest("partner", "serves=1".to_owned())];
