@@ -7,6 +7,8 @@ use super::table::Row;
 use crate::console::screen::Writer;
 use crate::console::{self, Back, Turns, screen};
 use crate::service::{Full, Services};
+use crate::store::home::{self, Home};
+use crate::store::{self, Connection, Shared};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -32,6 +34,8 @@ pub enum Error {
     Console(console::Error),
     /// An attendant can't give it what it is to have.
     Attendant(String),
+    /// Its nodes can't be written, or its ring to XenStore not be connected.
+    Store(Errno),
     /// There are too many services.
     Services,
     /// The hypervisor refused a step, which is named.
@@ -46,6 +50,7 @@ impl fmt::Display for Error {
             Error::Build(error) => error.fmt(f),
             Error::Console(error) => write!(f, "console: {error}"),
             Error::Attendant(text) => f.write_str(text),
+            Error::Store(errno) => write!(f, "XenStore: {errno:?}"),
             Error::Services => f.write_str("there are too many services"),
             Error::Refused(what, errno) => write!(f, "{what} was refused: {errno:?}"),
         }
@@ -64,6 +69,15 @@ impl From<console::Error> for Error {
     }
 }
 
+/// Why a ring to XenStore can't be a service.
+struct Unconnected(Errno);
+
+impl From<Full> for Unconnected {
+    fn from(Full: Full) -> Unconnected {
+        Unconnected(Errno::ENOSPC)
+    }
+}
+
 /// A domain of the machine file.
 struct Entry {
     writer: Writer,
@@ -75,6 +89,8 @@ struct Entry {
 struct Live {
     id: u16,
     console: Rc<RefCell<Back>>,
+    /// Its ring to XenStore.
+    ring: Rc<RefCell<store::Ring>>,
     started: u64,
     /// CPU time when it was looked at last, and when that was.
     sample: (u64, u64),
@@ -85,16 +101,24 @@ pub struct Domains {
     archive: Archive<'static>,
     entries: Vec<Entry>,
     services: Services,
+    store: Shared,
+    /// What writes the domains' nodes.
+    nodes: Connection,
     attendants: Vec<Box<dyn Attendant>>,
 }
 
 impl Domains {
     /// The domains of an archive, none of which is there yet. Of the attendants, each finds done what those before it did.
-    pub fn new(archive: Archive<'static>, services: Services, attendants: Vec<Box<dyn Attendant>>) -> Domains {
+    pub fn new(
+        archive: Archive<'static>,
+        services: Services,
+        store: &Shared,
+        attendants: Vec<Box<dyn Attendant>>,
+    ) -> Domains {
         let mut screen = screen();
         let writers = archive.config().domains.iter().map(|config| screen.add(&config.name));
         let entries = writers.map(|writer| Entry { writer, live: None, last: None }).collect();
-        Domains { archive, entries, services, attendants }
+        Domains { archive, entries, services, store: store.clone(), nodes: Connection::new(store), attendants }
     }
 
     fn config(&self, index: usize) -> &DomainConfig {
@@ -148,9 +172,14 @@ impl Domains {
             return Err(Error::Exists);
         }
         let created = self.build(index)?;
-        let attended = self.attend(index, created);
-        let live = attended.and_then(|()| self.start(index, &created).inspect_err(|_| self.part(created.id)));
-        let live = live.inspect_err(|_| _ = calls::destroy_domain(created.id))?;
+        let live = match self.start(index, &created) {
+            Ok(live) => live,
+            Err(error) => {
+                self.forget(created.id);
+                let _ = calls::destroy_domain(created.id);
+                return Err(error);
+            }
+        };
         let config = self.config(index);
         info!("d{} ({}): {} MiB, {} vCPUs", live.id, config.name, config.memory_pages >> 8, config.vcpus);
         self.entries[index].live = Some(live);
@@ -190,7 +219,7 @@ impl Domains {
     }
 
     /// Connects a new domain, and lets it run.
-    fn start(&self, index: usize, created: &Created) -> Result<Live, Error> {
+    fn start(&mut self, index: usize, created: &Created) -> Result<Live, Error> {
         let (config, id) = (self.config(index), created.id);
         calls::set_share(id, config.scheduling.weight, config.scheduling.cap)
             .map_err(|errno| Error::Refused("its share", errno))?;
@@ -199,9 +228,13 @@ impl Domains {
             calls::set_affinity(id, vcpu, allowed).map_err(|errno| Error::Refused("its CPUs", errno))?;
         }
         let console = self.connect_console(index, created)?;
-        calls::unpause_domain(id).map_err(|errno| Error::Refused("unpausedomain", errno))?;
+        let ring = self.connect_store(index, created).map_err(Error::Store)?;
+        self.attend(index, *created)?;
+        calls::unpause_domain(id)
+            .map_err(|errno| Error::Refused("unpausedomain", errno))
+            .inspect_err(|_| self.part(id))?;
         let now = time::now().unwrap_or(0);
-        Ok(Live { id, console, started: now, sample: (0, now) })
+        Ok(Live { id, console, ring, started: now, sample: (0, now) })
     }
 
     fn connect_console(&self, index: usize, created: &Created) -> Result<Rc<RefCell<Back>>, Error> {
@@ -210,6 +243,34 @@ impl Domains {
             let back = Rc::new(RefCell::new(back));
             Ok((Turns(Rc::downgrade(&back)), back))
         })
+    }
+
+    /// Writes a new domain's nodes, and connects its ring.
+    fn connect_store(&mut self, index: usize, created: &Created) -> Result<Rc<RefCell<store::Ring>>, Errno> {
+        let config = &self.archive.config().domains[index];
+        let nodes = Home {
+            domain: created.id,
+            name: &config.name,
+            memory: config.memory_pages << 2,
+            vcpus: config.vcpus,
+            store: (created.store.frame, created.store.port),
+            console: (created.console.frame, created.console.port),
+        };
+        nodes.write(&mut self.nodes)?;
+        let added = self.services.add(|waker| {
+            let ring = store::Ring::connect(&self.store, created.id, created.store, waker).map_err(Unconnected)?;
+            let ring = Rc::new(RefCell::new(ring));
+            Ok((store::Turns(Rc::downgrade(&ring)), ring))
+        });
+        added.map_err(|Unconnected(errno)| errno)
+    }
+
+    /// A domain is gone, or about to go: XenStore forgets it.
+    fn forget(&mut self, id: u16) {
+        self.store.borrow_mut().release(id);
+        if let Err(errno) = home::remove(&mut self.nodes, id) {
+            warn!("d{id}: its nodes can't be removed: {errno:?}");
+        }
     }
 
     /// Pauses a domain.
@@ -243,9 +304,11 @@ impl Domains {
         let live = self.entries[index].live.take()?;
         self.entries[index].last = Some(ending);
         live.console.borrow_mut().drain();
-        // The page of its ring is unmapped with this, or the domain's last frame would not go.
+        // The pages of its rings are unmapped with these, or the domain's last frames would not go.
         drop(live.console);
         self.part(live.id);
+        drop(live.ring);
+        self.forget(live.id);
         let name = &self.config(index).name;
         if ending.is_clean() {
             info!("d{} ({name}) {ending}", live.id);

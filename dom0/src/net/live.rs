@@ -3,11 +3,12 @@
 use super::bridge::Rate;
 use super::switch::Switch;
 use super::toolstack::{self, NewVif};
+use super::uplink::Uplink;
 use super::vif::{GrantCopy, Piece, Platform, Refusal, Vif};
 use crate::domains::{Attendant, Newcomer};
 use crate::service::{Full, Next, Port, Service, Services, Waker};
 use crate::store::{Connection, Shared};
-use crate::virtio::machine_address;
+use crate::virtio::{self, machine_address};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -23,6 +24,7 @@ use guest_kernel::paging::PAGE_SIZE;
 use guest_kernel::time;
 use log::{info, warn};
 use pv_abi::grant::{GNTST_OKAY, GnttabCopy};
+use virtio_drivers::transport::DeviceType;
 
 const PAGE_BYTES: usize = PAGE_SIZE as usize;
 
@@ -96,6 +98,37 @@ impl Attendant for Network {
         if let Err(errno) = toolstack::remove_all(&mut Connection::new(&self.store), id) {
             warn!("d{id}: the nodes of its network devices stay: {errno:?}");
         }
+    }
+}
+
+/// Connects the machine's own network device to the switch, if it has one.
+pub fn open_uplink(services: &Services, switch: &Rc<RefCell<Switch>>) {
+    let function = match virtio::devices(DeviceType::Network) {
+        Ok(functions) => functions.into_iter().next(),
+        Err(errno) => {
+            warn!("network: this domain may not look for devices: {errno:?}");
+            None
+        }
+    };
+    let Some(function) = function else { return };
+    let opened = services.add(|waker| Uplink::open(&function, switch.clone(), waker).map_err(NoUplink::Device));
+    match opened {
+        Ok(Some(mac)) => info!("network: {}, {mac}", function.address),
+        Ok(None) => info!("network: {}", function.address),
+        Err(NoUplink::Device(error)) => warn!("network: {}: {error}", function.address),
+        Err(NoUplink::Full) => warn!("network: there are too many services"),
+    }
+}
+
+/// Why there is no uplink.
+enum NoUplink {
+    Device(virtio::Error),
+    Full,
+}
+
+impl From<Full> for NoUplink {
+    fn from(Full: Full) -> NoUplink {
+        NoUplink::Full
     }
 }
 

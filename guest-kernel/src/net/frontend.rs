@@ -7,7 +7,7 @@ use super::rings::{Fault, Pages, RX_PAGES, Rings, TX_PAGES};
 use crate::grant::{self, Access, Grant};
 use crate::memory::{self, Run};
 use crate::paging::{PAGE_BYTES, PAGE_SIZE};
-use crate::store::{Bus, Connection, Tx};
+use crate::store::{Connection, Tx};
 use crate::xenbus::{Device, XenbusState};
 use crate::{event, hypercall, time};
 use alloc::string::String;

@@ -17,4 +17,4 @@ pub mod requests;
 mod tests;
 
 #[cfg(target_os = "none")]
-pub use device::{Error, VirtioDisk};
+pub use device::{Error, VirtioDisk, functions};
