@@ -5,15 +5,15 @@
 //!
 //! | room | what |
 //! |---|---|
-//! | `block` | the block back end, disks and their drivers |
+//! | `service` | the parts that take turns, and the loop that gives them |
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
+//! | `store` | XenStore |
+//! | `block` | disks for other domains, and their drivers |
 //! | `net` | the network: bridge, back end, uplink |
 //! | `pci` | functions on the buses, and their interrupts |
-//! | `prompt` | what is typed for this domain |
-//! | `service` | the parts that take turns, and the loop that gives them |
-//! | `store` | XenStore |
 //! | `virtio` | virtio devices: transport, queues, interrupt |
+//! | `prompt` | what is typed for this domain |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]

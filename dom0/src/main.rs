@@ -6,23 +6,17 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod kernel {
-    use alloc::boxed::Box;
     use alloc::rc::Rc;
-    use alloc::vec;
     use alloc::vec::Vec;
     use boot_archive::{Archive, LogLevel};
     use core::cell::RefCell;
     use dom0::console::{self, Keyboard};
-    use dom0::domains::{Attendant, Domains, Supervisor};
-    use dom0::net::{Network, Switch, open_uplink};
+    use dom0::domains::{Domains, Supervisor};
     use dom0::service::{self, Full};
     use dom0::store::{Limits, Store};
     use guest_kernel::{StartInfo, control, entry};
     use log::LevelFilter;
     use pv_abi::errno::Errno;
-
-    /// Most bytes of packets that wait for those that they are for.
-    const PACKETS: usize = 8 << 20;
 
     entry!(main);
 
@@ -32,9 +26,10 @@ mod kernel {
         console::init(level(archive.config().console.log_level));
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
         let store = Rc::new(RefCell::new(Store::new(Limits::default())));
-        let switch = Rc::new(RefCell::new(Switch::new(PACKETS)));
-        open_uplink(&services, &switch);
-        let attendants: Vec<Box<dyn Attendant>> = vec![Box::new(Network::new(services.clone(), switch, store.clone()))];
+        let attendants = match dom0::block::start(&services, &store) {
+            Ok(disks) => Vec::from([disks, dom0::net::start(&services, &store)]),
+            Err(error) => panic!("the block back end: {error:?}"),
+        };
         let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, attendants)));
         let added = services
             .add(|waker| Ok::<_, Missing>((Keyboard::new(domains.clone(), waker)?, ())))

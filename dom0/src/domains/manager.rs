@@ -230,9 +230,8 @@ impl Domains {
         let console = self.connect_console(index, created)?;
         let ring = self.connect_store(index, created).map_err(Error::Store)?;
         self.attend(index, *created)?;
-        calls::unpause_domain(id)
-            .map_err(|errno| Error::Refused("unpausedomain", errno))
-            .inspect_err(|_| self.part(id))?;
+        let unpaused = calls::unpause_domain(id).inspect_err(|_| self.part(id));
+        unpaused.map_err(|errno| Error::Refused("unpausedomain", errno))?;
         let now = time::now().unwrap_or(0);
         Ok(Live { id, console, ring, started: now, sample: (0, now) })
     }

@@ -28,8 +28,19 @@ use virtio_drivers::transport::DeviceType;
 
 const PAGE_BYTES: usize = PAGE_SIZE as usize;
 
+/// Bytes of packets that wait for those that they are for, at most.
+const PACKETS: usize = 8 << 20;
+
+/// Opens the machine's own network device, if it has one, and starts the network. Who sees to the domains' devices is
+/// returned. A device that can't be used is told, and left out.
+pub fn start(services: &Services, store: &Shared) -> Box<dyn Attendant> {
+    let switch = Rc::new(RefCell::new(Switch::new(PACKETS)));
+    open_uplink(services, &switch);
+    Box::new(Network { services: services.clone(), switch, store: store.clone(), vifs: BTreeMap::new() })
+}
+
 /// Gives guests their network devices.
-pub struct Network {
+struct Network {
     services: Services,
     switch: Rc<RefCell<Switch>>,
     store: Shared,
@@ -39,11 +50,6 @@ pub struct Network {
 type LiveVif = Vif<Live, Connection>;
 
 impl Network {
-    /// Devices whose packets go through `switch`.
-    pub fn new(services: Services, switch: Rc<RefCell<Switch>>, store: Shared) -> Network {
-        Network { services, switch, store, vifs: BTreeMap::new() }
-    }
-
     /// Adds a device, and returns what keeps it.
     fn add(&self, domain: u16, index: u32, new: &NewVif) -> Result<Rc<RefCell<LiveVif>>, Trouble> {
         let mut bus = Connection::new(&self.store);
@@ -102,7 +108,7 @@ impl Attendant for Network {
 }
 
 /// Connects the machine's own network device to the switch, if it has one.
-pub fn open_uplink(services: &Services, switch: &Rc<RefCell<Switch>>) {
+fn open_uplink(services: &Services, switch: &Rc<RefCell<Switch>>) {
     let function = match virtio::devices(DeviceType::Network) {
         Ok(functions) => functions.into_iter().next(),
         Err(errno) => {

@@ -26,7 +26,7 @@ mod uplink;
 pub mod vif;
 
 #[cfg(target_os = "none")]
-pub use live::{Network, open_uplink};
+pub use live::start;
 
 pub use packet::{Abilities, Checksum, Gso, MAX_FRAME, Packet};
 pub use switch::{Switch, Taste};

@@ -129,6 +129,25 @@ impl Device {
         VirtQueue::new(&mut self.transport, index, indirect, event_idx).map_err(Error::Queue)
     }
 
+    /// How large a queue may be.
+    pub fn queue_size(&mut self, index: u16) -> u32 {
+        self.transport.max_queue_size(index)
+    }
+
+    /// Sets up a queue that interrupts, in memory of the driver's own: at these machine addresses are its descriptors, its
+    /// available ring and its used ring, all zeros.
+    ///
+    /// # Errors
+    /// [`Error::NoMessages`].
+    pub fn set_queue(&mut self, index: u16, size: u16, parts: [u64; 3]) -> Result<(), Error> {
+        if self.interrupt.way == Way::Message && !self.common.set_queue_message(index, ENTRY) {
+            return Err(Error::NoMessages);
+        }
+        let [descriptors, available, used] = parts;
+        self.transport.queue_set(index, size.into(), descriptors, available, used);
+        Ok(())
+    }
+
     /// The queues are there: the device begins to work.
     ///
     /// # Errors

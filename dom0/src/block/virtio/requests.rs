@@ -13,6 +13,7 @@ const IN: u32 = 0;
 const OUT: u32 = 1;
 const FLUSH: u32 = 4;
 const DISCARD: u32 = 11;
+const GET_ID: u32 = 8;
 /// The status of a request that was carried out.
 const OK: u32 = 0;
 /// A status that no device writes.
@@ -27,8 +28,9 @@ const WRITE: u32 = 1 << 1;
 pub const SLOT_BYTES: usize = 2048;
 /// Places in a slot, in 32-bit words.
 const HEADER: usize = 0;
+/// The segment of a discard, or 20 bytes of an identity.
 const SEGMENT: usize = 4;
-const STATUS: usize = 8;
+const STATUS: usize = 9;
 const TABLE: usize = 12;
 /// Most chunks in an operation: what the table holds beside header and status.
 pub const MAX_CHUNKS: usize = (SLOT_BYTES / 4 - TABLE) / 4 - 2;
@@ -43,6 +45,13 @@ pub struct Requests<M> {
     /// What the operations complete with.
     tokens: Vec<u64>,
 }
+
+/// Bytes of a serial number.
+const IDENTITY_BYTES: u32 = 20;
+
+/// Where the device puts its serial number.
+#[derive(Debug)]
+pub struct Identity(u16);
 
 /// The addresses of the slots' tables, for [`Queue::new`].
 pub fn tables(slots: &[u64]) -> Vec<u64> {
@@ -78,6 +87,28 @@ impl<M: SharedMemory> Requests<M> {
         };
         debug_assert!(chunks.len() <= MAX_CHUNKS);
         Ok(self.add(entry, kind, sector, chunks, flags))
+    }
+
+    /// Asks the device for its serial number, which is in [`identity`](Self::identity) when that has completed.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn identify(&mut self, token: u64) -> Result<Identity, Full> {
+        let entry = self.queue.take().ok_or(Full)?;
+        self.tokens[usize::from(entry)] = token;
+        let place = Chunk { address: self.address(usize::from(entry), SEGMENT), bytes: IDENTITY_BYTES };
+        self.add(entry, GET_ID, 0, &[place], WRITE);
+        Ok(Identity(entry))
+    }
+
+    /// The serial number that was asked for, if nothing was submitted since.
+    pub fn identity(&self, Identity(entry): &Identity) -> [u8; IDENTITY_BYTES as usize] {
+        let first = usize::from(*entry) * SLOT_BYTES / 4 + SEGMENT;
+        let mut bytes = [0; IDENTITY_BYTES as usize];
+        for (n, word) in bytes.chunks_mut(4).enumerate() {
+            word.copy_from_slice(&self.slots.load(first + n, Relaxed).to_le_bytes());
+        }
+        bytes
     }
 
     /// Fills the slot of an entry, and adds it.

@@ -138,6 +138,20 @@ fn requests_look_as_the_specification_has_them() {
 }
 
 #[test]
+fn the_device_says_its_name() {
+    let (mut requests, mut device) = requests(true);
+    let identity = requests.identify(9).unwrap();
+    assert!(requests.publish());
+    let (entry, (kind, _, place), status_at) = device.take().unwrap();
+    assert_eq!((kind, place.len(), place[0].1, place[0].2), (8, 1, 20, true));
+    let first = (place[0].0 - SLOTS) as usize / 4;
+    (0..5).for_each(|n| device.slots[first + n].store(u32::from_le_bytes(*b"name"), Relaxed));
+    device.finish(entry, status_at, 0);
+    assert_eq!(requests.complete(), Some((9, Ok(()))));
+    assert_eq!(&requests.identity(&identity), b"namenamenamenamename");
+}
+
+#[test]
 fn a_device_that_says_nonsense_is_not_believed() {
     let (mut requests, mut device) = requests(false);
     requests.submit(1, Operation::Flush).unwrap();
