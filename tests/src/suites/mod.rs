@@ -14,6 +14,7 @@ mod host;
 mod lint;
 mod machine_files;
 mod mmu;
+mod network;
 mod oracle;
 mod panic;
 mod ramdisk;
@@ -41,6 +42,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
+    tests.extend(network::tests());
     tests.extend(events::tests()?);
     tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);

@@ -7,9 +7,9 @@ use guest_kernel::net::smoltcp::wire::Ipv4Address;
 use guest_kernel::net::stack::Stack;
 use guest_kernel::net::stream::{End, Stream};
 use guest_kernel::net::{Error, Netfront};
-use guest_kernel::start::start_info;
+use guest_kernel::start::{command_line, start_info};
 use guest_kernel::store::{Bus, Connection};
-use guest_kernel::{event, println, probe, time, xenbus};
+use guest_kernel::{cmdline, event, println, probe, time, xenbus};
 
 /// What is connected.
 pub struct Network {
@@ -35,7 +35,12 @@ impl Link {
     fn connect(store: &mut Connection, directory: &str) -> Result<Link, Error> {
         let mut front = Netfront::connect(store, directory)?;
         let mac = front.mac();
-        let mut stack = Stack::new(mac, front.nic(), probe::rdtsc(), now());
+        let fixed = cmdline::option(command_line(), "address").and_then(|text| text.parse().ok());
+        let seed = probe::rdtsc();
+        let mut stack = match fixed {
+            Some(address) => Stack::with_address(mac, address, front.nic(), seed, now()),
+            None => Stack::new(mac, front.nic(), seed, now()),
+        };
         let servers = Servers::new(&mut stack);
         Ok(Link { directory: directory.into(), front, stack, servers, address: None })
     }
