@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn what_could_give_somebody_anothers_sectors_is_refused() {
-        for partitions in [[("a", 100, 200), ("b", 200, 300)], [("a", 100, 200), ("b", 4000, 4096)], [("a", 9, 8), ("b", 20, 30)]]
+        for partitions in
+            [[("a", 100, 200), ("b", 200, 300)], [("a", 100, 200), ("b", 4000, 4096)], [("a", 9, 8), ("b", 20, 30)]]
         {
             assert_eq!(read(&head(&partitions), 512, SECTORS), Err(Error::Range));
         }

@@ -119,7 +119,10 @@ fn table(disk: &mut VirtioDisk) -> Result<Vec<Partition>, String> {
     let chunk = Chunk { address: run.machine_address(), bytes: u32::try_from(bytes).unwrap_or(0) };
     let submitted = disk.submit(0, Operation::Read { sector: 0, into: &[chunk] });
     // The pages are not given back if the disk may still write to them.
-    submitted.map_err(|_| ()).and_then(|()| wait(disk).map_err(|_| ())).map_err(|()| String::from("it can't be read"))?;
+    submitted
+        .map_err(|_| ())
+        .and_then(|()| wait(disk).map_err(|_| ()))
+        .map_err(|()| String::from("it can't be read"))?;
     // SAFETY: the run is mapped, nobody else's, and the disk is done with it.
     let head = unsafe { core::slice::from_raw_parts(run.start().as_ptr(), bytes) };
     let found = partitions::read(head, geometry.sector_bytes, geometry.sectors).map_err(|error| format!("{error}"));
@@ -187,7 +190,8 @@ impl Backend {
         let text = |bus: &mut Connection, name: &str| {
             bus.read_text(Tx::NONE, &format!("{directory}/{name}")).map_err(|errno| format!("{name}: {errno:?}"))
         };
-        let domain = text(&mut self.bus, "frontend-id")?.parse().map_err(|_| String::from("frontend-id is no number"))?;
+        let domain =
+            text(&mut self.bus, "frontend-id")?.parse().map_err(|_| String::from("frontend-id is no number"))?;
         let params = text(&mut self.bus, "params")?;
         let read_only = text(&mut self.bus, "mode")? != "w";
         let place = self.volumes.find(&params, read_only).ok_or_else(|| format!("there is no {params}"))?;

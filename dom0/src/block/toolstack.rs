@@ -33,7 +33,8 @@ pub fn params(source: &DiskSource) -> String {
 /// The store's; `EINVAL` for a name that no disk has.
 pub fn add(bus: &mut impl Bus, domain: u16, disk: &DiskConfig) -> Result<(), Errno> {
     let device = device_number(&disk.name).ok_or(Errno::EINVAL)?;
-    let (back, front) = (format!("{BACKENDS}/{domain}/{device}"), format!("/local/domain/{domain}/device/vbd/{device}"));
+    let (back, front) =
+        (format!("{BACKENDS}/{domain}/{device}"), format!("/local/domain/{domain}/device/vbd/{device}"));
     let state = format!("{XENBUS_STATE_INITIALISING}");
     let back_nodes = [
         ("frontend", front.clone()),
@@ -58,7 +59,8 @@ pub fn add(bus: &mut impl Bus, domain: u16, disk: &DiskConfig) -> Result<(), Err
     let back_rights = [Permission::new(0, Rights::NONE), Permission::new(domain, Rights::READ)];
     let front_rights = [Permission::new(domain, Rights::NONE), Permission::new(0, Rights::READ)];
     bus.transaction(|bus, tx| {
-        for (path, rights, nodes) in [(&back, &back_rights, &back_nodes[..]), (&front, &front_rights, &front_nodes[..])] {
+        for (path, rights, nodes) in [(&back, &back_rights, &back_nodes[..]), (&front, &front_rights, &front_nodes[..])]
+        {
             bus.mkdir(tx, path)?;
             bus.set_permissions(tx, path, rights)?;
             for (name, value) in nodes {

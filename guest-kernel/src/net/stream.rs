@@ -48,8 +48,15 @@ impl Stream {
         }
     }
 
-    /// Sends what there is room for and looks at what came. How it ended, if it has.
-    pub fn work(&mut self, stack: &mut Stack) -> Option<End> {
+    /// Sends what there is room for and looks at what came. Whether it did something, which the stack is to send; and how
+    /// it ended, if it has.
+    pub fn work(&mut self, stack: &mut Stack) -> (bool, Option<End>) {
+        let before = (self.sent, self.received);
+        let end = self.step(stack);
+        (before != (self.sent, self.received), end)
+    }
+
+    fn step(&mut self, stack: &mut Stack) -> Option<End> {
         let socket = stack.tcp(self.socket);
         while socket.can_send() && self.sent < self.total {
             let end = self.total.min(self.sent + CHUNK as u64);

@@ -93,7 +93,10 @@ fn host() -> Test {
         }),
         Step::Check(|_| [0, 1].into_iter().try_for_each(echo)),
         Step::Type("info\r".to_owned()),
-        Step::Expect(vec![said_by("alpha", &format!(r"  network +00:16:3e:00:00:01 10\.0\.2\.1\d, {REQUESTS} requests"))]),
+        Step::Expect(vec![said_by(
+            "alpha",
+            &format!(r"  network +00:16:3e:00:00:01 10\.0\.2\.1\d, {REQUESTS} requests"),
+        )]),
     ];
     Scenario::new(machine, steps).test(SUITE, "host")
 }
@@ -158,7 +161,8 @@ fn guests() -> Test {
 
 /// A guest with a rate doesn't send faster than that.
 fn rate() -> Test {
-    let machine = behind_dom0(vec![guest_at("alpha", 1, Some(256 << 10)), guest_at("beta", 2, None)], Network::default());
+    let machine =
+        behind_dom0(vec![guest_at("alpha", 1, Some(256 << 10)), guest_at("beta", 2, None)], Network::default());
     let steps = vec![
         both_at("101", "102"),
         Step::Type("stream 10.0.2.102 1\r".to_owned()),

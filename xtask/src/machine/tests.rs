@@ -429,7 +429,11 @@ fn mistakes_about_networks() {
     let good = "[machine.network]\n";
     for (machine, domain, want) in [
         ("[machine.network]\nports = 1\n", "{}", "machine.network.ports: unknown field"),
-        ("[machine.network]\nforwards = [{ host = 0, to = \"10.0.2.15:80\" }]\n", "{}", "machine.network.forwards.host"),
+        (
+            "[machine.network]\nforwards = [{ host = 0, to = \"10.0.2.15:80\" }]\n",
+            "{}",
+            "machine.network.forwards.host",
+        ),
         ("[machine.network]\nforwards = [{ host = 1, to = \"10.0.2.15\" }]\n", "{}", "machine.network.forwards.to"),
         (good, "{ mac = \"01:16:3e:01:02:03\" }", "domain.networks.mac"),
         (good, "{ mac = \"00:16:3e:01:02\" }", "domain.networks.mac"),

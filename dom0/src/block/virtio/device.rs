@@ -2,7 +2,7 @@
 
 use super::queue::{Layout, Queue};
 use super::requests::{Identity, MAX_CHUNKS, Requests, SLOT_BYTES, tables};
-use crate::block::disk::{Disk, DiscardLimits, Failed, Full, Geometry, Operation, SECTOR_BYTES};
+use crate::block::disk::{DiscardLimits, Disk, Failed, Full, Geometry, Operation, SECTOR_BYTES};
 use crate::pci::scan::Function;
 use crate::service::{Port, Waker};
 use crate::virtio::{self, Device};

@@ -16,6 +16,7 @@ pub struct Network {
     name: &'static str,
     store: Connection,
     link: Option<Link>,
+    /// A stream, how long it is to be, and when it began.
     stream: Option<(Stream, u64, u64)>,
     /// When the stack wants to be called, in system time; 0: when something comes.
     deadline: u64,
@@ -89,16 +90,16 @@ impl Network {
             let (name, address_now) = (self.name, *address);
             let next = stack.poll(front.nic(), now());
             let mut again = servers.work(stack, |count| page(name, address_now, count));
-            if let Some((stream, _, _)) = &mut self.stream
-                && let Some(end) = stream.work(stack)
-                && let Some((stream, total, started)) = self.stream.take()
-            {
-                stream.finish(stack);
-                report(end, total, now() - started);
-                again = true;
-            }
-            if again {
-                stack.poll(front.nic(), now());
+            if let Some((stream, total, started)) = &mut self.stream {
+                let (moved, end) = stream.work(stack);
+                again |= moved;
+                if let Some(end) = end {
+                    report(end, *total, now() - *started);
+                    again = true;
+                    if let Some((stream, ..)) = self.stream.take() {
+                        stream.finish(stack);
+                    }
+                }
             }
             again |= front.settle().map_err(Error::Fault)?;
             if *address != stack.address() {
@@ -145,6 +146,10 @@ impl Network {
             println!("stream: {to:?} is no address");
             return;
         };
+        if self.stream.is_some() {
+            println!("stream: one at a time");
+            return;
+        }
         let total = mebibytes << 20;
         self.last_port = self.last_port.checked_add(1).unwrap_or(49_152);
         let port = self.last_port;
