@@ -35,8 +35,9 @@ pub trait Machine: Sync {
     /// what the function says by now may be something else.
     ///
     /// # Errors
-    /// `EINVAL` if there is no such line or entry, `EBUSY` if the line is the hypervisor's; `ENODEV` if the function can't send
-    /// such messages; `ENOSPC` if there is no room to reach its table.
+    /// `EINVAL` if there is no such line or entry; `EBUSY` if the line is the hypervisor's, or if other entries are connected
+    /// in a table elsewhere; `ENODEV` if the function can't send such messages; `ENOSPC` if there is no room to reach its
+    /// table.
     fn connect(&self, source: Source, vector: u8, table: Option<&Table>) -> Result<Nature, Errno>;
 
     /// Lets a connected source interrupt, or not.

@@ -12,6 +12,7 @@ mod events;
 mod grants;
 mod host;
 mod lint;
+mod linux;
 mod machine_files;
 mod mmu;
 mod network;
@@ -20,6 +21,7 @@ mod panic;
 mod ramdisk;
 mod sched;
 mod shares;
+mod store;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -37,8 +39,10 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
     tests.extend(domains::tests()?);
-    tests.extend(devices::tests());
+    tests.extend(devices::tests()?);
     tests.extend(dom0::tests());
+    tests.extend(store::tests());
+    tests.extend(linux::tests(full));
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);

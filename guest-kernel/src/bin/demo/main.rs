@@ -9,6 +9,8 @@ mod command;
 #[cfg(target_os = "none")]
 mod crash;
 #[cfg(target_os = "none")]
+mod disk;
+#[cfg(target_os = "none")]
 mod network;
 #[cfg(target_os = "none")]
 mod shell;

@@ -2,7 +2,7 @@
 
 use crate::command::{Command, HELP};
 use crate::network::Network;
-use crate::{crash, tasks};
+use crate::{crash, disk, tasks};
 use guest_kernel::line::{Key, LineEditor};
 use guest_kernel::start::{command_line, start_info};
 use guest_kernel::version::Version;
@@ -17,6 +17,7 @@ fn name() -> &'static str {
 
 fn main(_info: &'static StartInfo) -> ! {
     greet();
+    disk::greet();
     let mut network = Network::start(name());
     prompt();
     let mut line = LineEditor::new();
@@ -82,6 +83,8 @@ fn obey(command: Command<'_>, network: &mut Option<Network>) {
             }
         }
         Command::Tasks => tasks::run(),
+        Command::Disk(task) => disk::run(task),
+        Command::UnknownDisk(words) => println!("disk: cannot {words}; try help"),
         Command::Uptime => match time::uptime() {
             Some(nanoseconds) => {
                 println!("up {}.{:03} s", nanoseconds / 1_000_000_000, nanoseconds / 1_000_000 % 1000);

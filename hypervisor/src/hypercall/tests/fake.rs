@@ -28,6 +28,7 @@ use crate::event::{Events, Kick, Rights};
 use crate::grant::{Grants, Limits};
 use crate::guest::{Fault, GuestCopy, check_span};
 use crate::hypercall::{DomainView, Facts, MachineFacts, NewDomain, Parked, Platform, Target};
+use crate::machine::log_ring::LogRing;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::devices::DeviceFrames;
 use crate::mm::flush::CpuSet;
@@ -269,6 +270,8 @@ pub struct Fake<'a> {
     /// The interrupt controllers, and the hardware of domain 0.
     pub controllers: &'static Controllers,
     pub hardware: Arc<Hardware>,
+    /// The hypervisor's log.
+    pub log: LogRing<1024>,
     /// Where the machine's RAM ends, as far as guests are told.
     pub ram_end: Mfn,
 }
@@ -332,6 +335,7 @@ impl<'a> Fake<'a> {
             allocations: Failing::default(),
             controllers,
             hardware: Arc::new(hardware),
+            log: LogRing::new(),
             ram_end: table.end(),
         };
         for domain in 0..DOMAINS {
@@ -592,6 +596,20 @@ impl Platform for Fake<'_> {
 
     fn max_mfn(&self) -> Mfn {
         self.ram_end
+    }
+
+    /// The log is what was noted of the guest.
+    fn read_log(&mut self, from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        self.log.read(from, into)
+    }
+
+    fn clear_log(&mut self, before: u32) {
+        self.log.clear(before);
+    }
+
+    fn cr4_mask(&self) -> u64 {
+        // TSD and DE.
+        0xc
     }
 
     /// As if there were RAM in every other GiB only.

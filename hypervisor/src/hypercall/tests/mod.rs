@@ -17,6 +17,7 @@ mod event;
 mod exchange;
 mod failures;
 mod fake;
+mod grant;
 mod guess;
 mod memory;
 mod mmu;
