@@ -67,7 +67,7 @@ pub fn read<'n, 't>(raw: Option<&'n Spanned<DeValue<'t>>>, notes: &'n Notes<'t>)
     let mut section = Section::new(notes, "machine.network", line, table);
     let forwards = tables(section.raw("forwards"), notes, "machine.network.forwards")
         .filter_map(|mut section| {
-            let host = section.required("host", "a port of the host", |value| port(value));
+            let host = section.required("host", "a port of the host", port);
             let to = section.required("to", "where it leads", address);
             section.finish();
             Some(Forward { host: host?.value, to: to?.value })
