@@ -87,6 +87,10 @@ impl Attendant for Network {
     }
 
     fn leave(&mut self, id: u16) {
+        // This wakes their services, which end when they find no device.
+        if let Err(errno) = toolstack::remove_all(&mut Connection::new(&self.store), id) {
+            warn!("d{id}: the nodes of its network devices stay: {errno:?}");
+        }
         // With these the rings are unmapped.
         for vif in self.vifs.remove(&id).unwrap_or_default() {
             let counters = self.switch.borrow().counters(vif.borrow().port()).unwrap_or_default();
@@ -100,9 +104,6 @@ impl Attendant for Network {
                 counters.refused,
                 counters.lost
             );
-        }
-        if let Err(errno) = toolstack::remove_all(&mut Connection::new(&self.store), id) {
-            warn!("d{id}: the nodes of its network devices stay: {errno:?}");
         }
     }
 }
