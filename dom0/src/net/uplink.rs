@@ -53,11 +53,12 @@ bitflags! {
 pub struct Uplink {
     device: Device,
     event: Port,
-    rx: VirtQueue<Memory, SLOTS>,
-    tx: VirtQueue<Memory, SLOTS>,
+    /// On the heap, like all that is large: the stack is small, and the service is moved a few times until it is in its place.
+    rx: Box<VirtQueue<Memory, SLOTS>>,
+    tx: Box<VirtQueue<Memory, SLOTS>>,
     /// By the device's name for them.
-    buffers: [Option<Box<Buffer>>; SLOTS],
-    sending: [Option<Packet>; SLOTS],
+    buffers: Vec<Option<Box<Buffer>>>,
+    sending: Vec<Option<Packet>>,
     switch: Rc<RefCell<Switch>>,
     port: PortId,
 }
@@ -75,7 +76,7 @@ impl Uplink {
         // The service's port takes the events over.
         let mut device = Device::open(function, true, |_| ())?;
         let features = device.begin(Features::all());
-        let (rx, tx) = (device.queue(RX, false, false)?, device.queue(TX, false, false)?);
+        let (rx, tx) = (Box::new(device.queue(RX, false, false)?), Box::new(device.queue(TX, false, false)?));
         let mac = features.contains(Features::MAC).then(|| device.transport().read_config_space(0).map(Mac));
         let event = Port::attach(device.port(), waker);
         let settings = Settings { mac: None, rate: None, learned: LEARNED_BY_UPLINK };
@@ -84,7 +85,8 @@ impl Uplink {
         // Only an address can be in use, and it has none.
         let port = port.expect("a port without an address");
         switch.borrow_mut().open(port, Taste { abilities: Abilities::default(), lanes: 1, groups: None });
-        let (buffers, sending) = ([const { None }; SLOTS], [const { None }; SLOTS]);
+        let buffers = core::iter::repeat_with(|| None).take(SLOTS).collect();
+        let sending = core::iter::repeat_with(|| None).take(SLOTS).collect();
         let mut uplink = Uplink { device, event, rx, tx, buffers, sending, switch, port };
         uplink.device.start()?;
         for _ in 0..SLOTS {
