@@ -94,6 +94,19 @@ pub struct DomainConfig {
     pub ramdisk: Option<Blob>,
     /// Its disks, which the control domain gives it.
     pub disks: Vec<DiskConfig>,
+    /// Its network devices, which the control domain gives it.
+    pub networks: Vec<NetworkConfig>,
+}
+
+/// A network device of a domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkConfig {
+    /// Its address.
+    pub mac: [u8; 6],
+    /// How much it may send, in bytes per second. `None`: any amount.
+    pub rate: Option<u64>,
+    /// It may send from other addresses too.
+    pub any_source: bool,
 }
 
 /// A disk of a domain.

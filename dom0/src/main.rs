@@ -27,7 +27,7 @@ mod kernel {
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
         let store = Rc::new(RefCell::new(Store::new(Limits::default())));
         let attendants = match dom0::block::start(&services, &store) {
-            Ok(disks) => Vec::from([disks]),
+            Ok(disks) => Vec::from([disks, dom0::net::start(&services, &store)]),
             Err(error) => panic!("the block back end: {error:?}"),
         };
         let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, attendants)));

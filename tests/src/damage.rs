@@ -81,6 +81,7 @@ mod tests {
             kernel: writer.add(name.as_bytes()),
             ramdisk: None,
             disks: Vec::new(),
+            networks: Vec::new(),
         };
         let domains = vec![domain("good"), domain("bad")];
         let console = ConsoleConfig { log_level: LogLevel::Info };

@@ -129,5 +129,6 @@ pub fn domain(name: &str, guest: &str, command_line: &str, memory: Memory) -> Do
         vcpus: 1,
         scheduling: Scheduling::default(),
         disks: Vec::new(),
+        networks: Vec::new(),
     }
 }

@@ -4,11 +4,13 @@ use crate::{
     build::Built,
     debian::KernelPackage,
     initramfs, kernel,
-    machine::{DOM0, Dom0, Domain, DomainDisk, Kernel, Machine, Memory, Ramdisk, Source},
+    machine::{DOM0, Dom0, Domain, DomainDisk, DomainNetwork, Kernel, Machine, Memory, Ramdisk, Source},
     symbols,
 };
 use anyhow::{Context, Result, ensure};
-use boot_archive::{ArchiveWriter, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, WhenAllStopped};
+use boot_archive::{
+    ArchiveWriter, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, NetworkConfig, WhenAllStopped,
+};
 use std::{fs, path::Path};
 
 /// What the control domain needs for itself, beside its RAM disk.
@@ -53,6 +55,7 @@ fn pack(domain: &Domain, writer: &mut ArchiveWriter) -> Result<DomainConfig> {
         kernel: writer.add(&kernel),
         ramdisk: ramdisk.map(|bytes| writer.add(&bytes)),
         disks: domain.disks.iter().map(pack_disk).collect(),
+        networks: domain.networks.iter().map(pack_network).collect(),
     })
 }
 
@@ -62,6 +65,11 @@ fn pack_disk(disk: &DomainDisk) -> DiskConfig {
         Source::Partition(label) => DiskSource::Partition(label.clone()),
     };
     DiskConfig { name: disk.name.clone(), source, read_only: disk.read_only }
+}
+
+fn pack_network(network: &DomainNetwork) -> NetworkConfig {
+    let DomainNetwork { mac, rate, any_source } = *network;
+    NetworkConfig { mac, rate, any_source }
 }
 
 /// The control domain, whose RAM disk is an archive of the other domains.
@@ -91,6 +99,7 @@ fn pack_dom0(dom0: &Dom0, machine: &Machine, writer: &mut ArchiveWriter) -> Resu
         kernel: writer.add(&kernel::elf(&dom0.kernel.path()?)?),
         ramdisk: Some(writer.add(&ramdisk)),
         disks: Vec::new(),
+        networks: Vec::new(),
     })
 }
 

@@ -24,6 +24,7 @@ fn nth(mut bits: u64, n: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
     use boot_archive::{Blob, Scheduling};
 
     fn domain(cpus: u64, dedicated: bool) -> DomainConfig {
@@ -37,6 +38,7 @@ mod tests {
             kernel: Blob { offset: 0, len: 0, crc32: 0 },
             ramdisk: None,
             disks: Vec::new(),
+            networks: Vec::new(),
         }
     }
 

@@ -11,14 +11,22 @@
 //! | `bridge` | which port may send what, and where it goes |
 //! | `switch` | the bridge with the packets that wait in it |
 //! | `toolstack` | what is written for a new domain's device |
+//! | `live`, `uplink` | guests' devices on live grants and events; the machine's own device |
 //! | `vif` | the back end of a guest's device |
 
 pub mod bridge;
+#[cfg(target_os = "none")]
+mod live;
 mod packet;
 mod segment;
 mod switch;
 pub mod toolstack;
+#[cfg(target_os = "none")]
+mod uplink;
 pub mod vif;
+
+#[cfg(target_os = "none")]
+pub use live::start;
 
 pub use packet::{Abilities, Checksum, Gso, MAX_FRAME, Packet};
 pub use switch::{Switch, Taste};

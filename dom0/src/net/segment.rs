@@ -134,7 +134,7 @@ mod tests {
                 prop_assert_eq!(headers.end, piece.len());
                 prop_assert!(checksum::is_right(piece));
                 if !six {
-                    prop_assert_eq!(checksum::Sum::default().add(&piece[14..34]).fold(), [0xff; 2]);
+                    prop_assert_eq!(checksum::Sum::default().with(&piece[14..34]).fold(), [0xff; 2]);
                     let number = u16::from_be_bytes([piece[18], piece[19]]);
                     prop_assert_eq!(usize::from(number.wrapping_add(1)), index);
                 }

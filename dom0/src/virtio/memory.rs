@@ -61,7 +61,10 @@ unsafe impl Hal for Memory {
 }
 
 /// The machine address behind an address that the kernel has mapped.
-fn machine_address(address: u64) -> u64 {
+///
+/// # Panics
+/// If nothing is mapped there.
+pub fn machine_address(address: u64) -> u64 {
     // Most buffers are in the direct map, where no walk is needed.
     let frame = if (DIRECT_MAP..KERNEL_PAGES.start).contains(&address) {
         memory::machine_frame((address - DIRECT_MAP) / PAGE_SIZE)

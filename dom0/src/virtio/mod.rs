@@ -7,4 +7,4 @@ mod device;
 mod memory;
 
 pub use device::{Device, Error, devices};
-pub use memory::Memory;
+pub use memory::{Memory, machine_address};

@@ -11,7 +11,7 @@ pub mod ring;
 mod terminal;
 
 #[cfg(target_os = "none")]
-pub use terminal::{key, print, wait_for_key};
+pub use terminal::{key, print, wait_for_key, wait_for_key_or};
 
 /// Prints to the console, as `std::print!`.
 #[macro_export]

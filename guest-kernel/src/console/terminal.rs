@@ -111,17 +111,30 @@ pub fn key() -> Option<u8> {
 
 /// Sleeps until a key may have arrived. Without a ring keys come without a sign, so this is a short sleep then.
 pub fn wait_for_key() {
+    wait_for_key_or(&[], 0);
+}
+
+/// Ports that [`wait_for_key_or`] can wait for.
+const OTHER_PORTS: usize = 7;
+
+/// Sleeps until a key may have arrived, an event is pending at one of the first few `ports`, or system time `deadline` in
+/// nanoseconds has come; 0 means no deadline.
+pub fn wait_for_key_or(ports: &[u32], deadline: u64) {
     /// Short enough to feel immediate.
     const POLL_INTERVAL: u64 = 20_000_000;
+    let ports = &ports[..ports.len().min(OTHER_PORTS)];
     let Some(ring) = ring() else {
-        time::sleep(POLL_INTERVAL);
+        let soon = time::now().unwrap_or(0) + POLL_INTERVAL;
+        let _ = hypercall::poll(ports, if deadline == 0 { soon } else { soon.min(deadline) });
         return;
     };
     // A key that comes after this leaves the event pending. One that came before may be in the ring already: the back end
     // sends no second event for it.
     let came_before = event::clear_pending(ring.port);
     if !came_before {
-        let _ = hypercall::poll(&[ring.port], 0);
+        let mut all = [ring.port; OTHER_PORTS + 1];
+        all[1..=ports.len()].copy_from_slice(ports);
+        let _ = hypercall::poll(&all[..=ports.len()], deadline);
     }
 }
 

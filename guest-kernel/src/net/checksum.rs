@@ -12,7 +12,7 @@ pub struct Sum(u64);
 impl Sum {
     /// Adds bytes. Only the last piece may have an odd number of them.
     #[must_use]
-    pub fn add(mut self, bytes: &[u8]) -> Sum {
+    pub fn with(mut self, bytes: &[u8]) -> Sum {
         // The sum is the same in either byte order, but for the order of its own bytes (RFC 1071, 2 B): words of the
         // machine are added four bytes at a time, which can't overflow below 16 GiB.
         let (words, rest) = bytes.as_chunks::<4>();
@@ -67,13 +67,13 @@ pub fn is_right(frame: &[u8]) -> bool {
     let Some(headers) = Headers::find(frame) else { return true };
     let at = headers.transport_start + headers.transport.checksum_offset();
     let absent = headers.transport == Transport::Udp && headers.network == Network::Ipv4 && frame[at..at + 2] == [0; 2];
-    absent || pseudo_header(frame, &headers).add(&frame[headers.transport_start..headers.end]).fold() == [0xff; 2]
+    absent || pseudo_header(frame, &headers).with(&frame[headers.transport_start..headers.end]).fold() == [0xff; 2]
 }
 
 /// Writes the checksum of an IPv4 header.
 pub fn complete_ipv4_header(header: &mut [u8]) {
     header[10..12].fill(0);
-    let checksum = Sum::default().add(header).checksum();
+    let checksum = Sum::default().with(header).checksum();
     header[10..12].copy_from_slice(&checksum);
 }
 
@@ -84,13 +84,13 @@ fn field<'a>(frame: &'a mut [u8], headers: &Headers) -> &'a mut [u8] {
 /// The sum of the packet with 0 in its field.
 fn compute(frame: &mut [u8], headers: &Headers) -> Sum {
     field(frame, headers).fill(0);
-    pseudo_header(frame, headers).add(&frame[headers.transport_start..headers.end])
+    pseudo_header(frame, headers).with(&frame[headers.transport_start..headers.end])
 }
 
 fn pseudo_header(frame: &[u8], headers: &Headers) -> Sum {
     // Below 64 KiB more than the longest IPv6 packet: the number fits.
     let length = u32::try_from(headers.end - headers.transport_start).unwrap_or(u32::MAX).to_be_bytes();
-    Sum::default().add(headers.addresses(frame)).add(&length).add(&[0, headers.transport.number()])
+    Sum::default().with(headers.addresses(frame)).with(&length).with(&[0, headers.transport.number()])
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn an_example_by_hand() {
         // RFC 1071, 3.
-        assert_eq!(Sum::default().add(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]).fold(), [0xdd, 0xf2]);
+        assert_eq!(Sum::default().with(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]).fold(), [0xdd, 0xf2]);
         // A header with its checksum, as it is found in tutorials.
         let mut header = [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 0x01, 0xc0, 0xa8, 0, 0xc7];
         complete_ipv4_header(&mut header);
@@ -150,7 +150,7 @@ mod tests {
             let cut = (cut * 2).min(bytes.len());
             let (head, tail) = bytes.split_at(cut);
             let same = |a: [u8; 2], b: [u8; 2]| a == b || (a, b) == ([0xff; 2], [0; 2]) || (a, b) == ([0; 2], [0xff; 2]);
-            prop_assert!(same(Sum::default().add(head).add(tail).fold(), naive(&bytes)));
+            prop_assert!(same(Sum::default().with(head).with(tail).fold(), naive(&bytes)));
         }
 
         /// A blank checksum that is completed later is the right one, and a change is found.
@@ -164,7 +164,7 @@ mod tests {
             prop_assert!(leave_blank(&mut frame));
             // What hardware does: sum up everything, the field included.
             let headers = Headers::find(&frame).unwrap();
-            let sum = Sum::default().add(&frame[headers.transport_start..headers.end]).checksum();
+            let sum = Sum::default().with(&frame[headers.transport_start..headers.end]).checksum();
             let mut whole = frame.clone();
             prop_assert!(complete(&mut whole));
             let at = headers.transport_start + headers.transport.checksum_offset();

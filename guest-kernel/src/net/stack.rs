@@ -10,9 +10,6 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address, Ipv4C
 
 use super::Mac;
 
-/// Bytes that wait in each direction of a connection.
-const BUFFER: usize = 64 << 10;
-
 /// The stack of one device.
 pub struct Stack {
     interface: Interface,
@@ -60,9 +57,9 @@ impl Stack {
         self.interface.ipv4_addr()
     }
 
-    /// A socket that waits for a connection to `port`, or is to make one.
-    pub fn add_tcp(&mut self) -> SocketHandle {
-        let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER]);
+    /// A socket, with room for so many bytes in each direction.
+    pub fn add_tcp(&mut self, bytes: usize) -> SocketHandle {
+        let buffer = || tcp::SocketBuffer::new(vec![0; bytes]);
         self.sockets.add(tcp::Socket::new(buffer(), buffer()))
     }
 

@@ -15,6 +15,7 @@ mod lint;
 mod linux;
 mod machine_files;
 mod mmu;
+mod network;
 mod oracle;
 mod panic;
 mod ramdisk;
@@ -45,6 +46,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
+    tests.extend(network::tests());
     tests.extend(events::tests()?);
     tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);

@@ -220,7 +220,7 @@ fn overlap(machine: &[Located<Disk>], one: &Source, other: &Source) -> bool {
 }
 
 /// The tables of a list, each as a section.
-fn tables<'n, 't>(
+pub(super) fn tables<'n, 't>(
     raw: Option<&'n Spanned<DeValue<'t>>>,
     notes: &'n Notes<'t>,
     name: &'static str,

@@ -6,6 +6,7 @@
 mod disks;
 mod dom0;
 mod mistake;
+mod networks;
 mod parse;
 mod reader;
 mod scheduling;
@@ -17,6 +18,7 @@ mod tests;
 pub use disks::{Content, Disk, DomainDisk, Interface, Partition, Source};
 pub use dom0::{Dom0, NAME as DOM0};
 pub use mistake::{Mistake, Mistakes};
+pub use networks::{DomainNetwork, Forward, Network};
 pub use values::{Chipset, Firmware, Memory};
 
 use crate::{build, debian, initramfs::Extra};
@@ -68,6 +70,8 @@ pub struct Machine {
     pub memory: Memory,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// Its network device.
+    pub network: Option<Network>,
     /// What else QEMU is told: arguments for further devices.
     pub devices: Vec<String>,
 }
@@ -93,6 +97,8 @@ pub struct Domain {
     pub scheduling: Scheduling,
     /// Its disks, which the control domain gives it.
     pub disks: Vec<DomainDisk>,
+    /// Its network devices, which the control domain gives it.
+    pub networks: Vec<DomainNetwork>,
 }
 
 /// Where a guest kernel comes from.
@@ -152,6 +158,7 @@ impl Machine {
             cpus: 1,
             memory: Memory::mib(512),
             disks: Vec::new(),
+            network: None,
             devices: Vec::new(),
         }
     }

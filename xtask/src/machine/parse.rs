@@ -2,6 +2,7 @@
 
 use super::disks::{self, DomainDisks};
 use super::dom0::{self, PartialDom0};
+use super::networks::{self, DomainNetworks};
 use super::{
     Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory,
     Mistakes, Overrides, Ramdisk, hypervisor_memory,
@@ -40,6 +41,7 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut section = sub_table(&mut file, notes, "machine", true);
     let disks = disks::read(section.raw("disk"), notes, folder);
+    let network = networks::read(section.raw("network"), notes);
     let memory = read_machine(machine, section, overrides);
     let dom0 = root.contains_key(dom0::NAME).then(|| sub_table(&mut file, notes, dom0::NAME, false));
     let dom0 = dom0.map(|section| PartialDom0::read(section, folder));
@@ -49,6 +51,8 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     check_names(&domains, dom0.as_ref(), notes);
     let used: Vec<&DomainDisks> = domains.iter().map(|domain| &domain.disks).collect();
     disks::check(&disks, &used, dom0.is_some(), notes);
+    let devices: Vec<&DomainNetworks> = domains.iter().map(|domain| &domain.networks).collect();
+    networks::check(network.as_ref(), &devices, dom0.is_some(), notes);
     check_control(&domains, dom0.as_ref(), notes);
     if let Some(memory) = memory {
         check_memory(&domains, dom0.as_ref(), &memory, notes);
@@ -60,6 +64,7 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     let cpus = cpus.chain(dom0.as_ref().map(|dom0| (dom0.line, 1, &dom0.scheduling)));
     scheduling::check(&cpus.collect::<Vec<_>>(), machine.cpus, notes);
     machine.disks = disks.into_iter().map(|disk| disk.value).collect();
+    machine.network = network.map(|network| network.value);
     machine.dom0 = dom0.and_then(PartialDom0::whole);
     machine.domains = domains.into_iter().filter_map(PartialDomain::whole).collect();
 }
@@ -131,6 +136,7 @@ struct PartialDomain {
     vcpus: Option<Located<u32>>,
     scheduling: PartialScheduling,
     disks: DomainDisks,
+    networks: DomainNetworks,
 }
 
 impl PartialDomain {
@@ -145,6 +151,7 @@ impl PartialDomain {
             vcpus: self.vcpus.map_or(1, |vcpus| vcpus.value),
             scheduling: self.scheduling.whole(),
             disks: self.disks.into_iter().map(|disk| disk.value).collect(),
+            networks: self.networks.into_iter().map(|network| network.value).collect(),
         })
     }
 }
@@ -176,9 +183,11 @@ fn read_domains<'n, 't>(file: &mut Section<'n, 't>, notes: &'n Notes<'t>, folder
 fn read_domain<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folder: &Path) -> PartialDomain {
     let (least, most) = (LEAST_DOMAIN_MEMORY, MACHINE_MEMORY.1);
     let amounts = format!("an amount of memory, at least \"{least}\"");
+    let name = section.required("name", "the domain's name", name);
+    let networks = networks::read_domain(section.raw("networks"), name.as_ref(), notes);
     let domain = PartialDomain {
         line: section.line(),
-        name: section.required("name", "the domain's name", name),
+        name,
         kernel: section.required("kernel", "a kernel's file, guest:NAME or debian:NAME", |value| kernel(value, folder)),
         control: section.optional("control", flag),
         ramdisk: section.optional("ramdisk", |value| ramdisk(value, folder)),
@@ -187,6 +196,7 @@ fn read_domain<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folde
         vcpus: section.optional("vcpus", |value| number(value, 1, MAX_VCPUS)),
         scheduling: PartialScheduling::read(&mut section),
         disks: disks::read_domain(section.raw("disks"), notes),
+        networks,
     };
     section.finish();
     domain

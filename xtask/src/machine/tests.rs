@@ -85,8 +85,8 @@ fn what_is_not_toml_is_reported() {
 fn unknown_fields_are_reported() {
     assert_eq!(
         mistake("vcpus = 4", "vcpu = 4"),
-        "19: domain.vcpu: unknown field; expected one of name, kernel, control, ramdisk, command_line, memory, vcpus, \
-         weight, cap, cpus, dedicated, disks"
+        "19: domain.vcpu: unknown field; expected one of name, networks, kernel, control, ramdisk, command_line, memory, \
+         vcpus, weight, cap, cpus, dedicated, disks"
     );
     assert_eq!(
         mistake("[console]", "[konsole]"),
@@ -408,4 +408,53 @@ fn disks_need_a_control_domain() {
     let text = GOOD.replacen("[[domain]]", &format!("{DISK}\n[[domain]]"), 1);
     let said = parse(&text).unwrap_err().to_string();
     assert!(said.contains("there is no [dom0], which drives them"), "{said}");
+}
+
+/// `GOOD` with a control domain, a network of the machine, and devices of the first domain.
+fn with_network(machine: &str, domain: &str) -> String {
+    let text = GOOD.replacen("[[domain]]", &format!("{machine}\n[dom0]\nmemory = \"64 MiB\"\n\n[[domain]]"), 1);
+    text.replacen("name = \"alpha\"", &format!("name = \"alpha\"\nnetworks = [{domain}]"), 1)
+}
+
+#[test]
+fn networks_are_read() {
+    let network = "[machine.network]\nforwards = [{ host = 8080, to = \"10.0.2.15:80\" }]\n";
+    let devices = "{ mac = \"00:16:3E:01:02:ff\", rate = \"10 MiB/s\" }, { any_source = true }, {}";
+    let machine = parse(&with_network(network, devices)).unwrap();
+    let uplink = machine.network.unwrap();
+    assert_eq!(uplink.forwards, [Forward { host: 8080, to: "10.0.2.15:80".parse().unwrap() }]);
+    assert!(uplink.args().contains(&"user,id=uplink,hostfwd=tcp:127.0.0.1:8080-10.0.2.15:80".to_owned()));
+    let [first, second, third] = machine.domains[0].networks[..] else { panic!("{:?}", machine.domains[0]) };
+    assert_eq!(first, DomainNetwork { mac: [0, 0x16, 0x3e, 1, 2, 0xff], rate: Some(10 << 20), any_source: false });
+    assert!(second.any_source && second.mac[..3] == [0, 0x16, 0x3e] && second.mac != third.mac);
+    assert_eq!(parse(&with_network(network, devices)).unwrap().domains[0].networks[2], third, "the same each time");
+    assert_eq!(parse(GOOD).unwrap().network, None);
+}
+
+#[test]
+fn mistakes_about_networks() {
+    let good = "[machine.network]\n";
+    for (machine, domain, want) in [
+        ("[machine.network]\nports = 1\n", "{}", "machine.network.ports: unknown field"),
+        (
+            "[machine.network]\nforwards = [{ host = 0, to = \"10.0.2.15:80\" }]\n",
+            "{}",
+            "machine.network.forwards.host",
+        ),
+        ("[machine.network]\nforwards = [{ host = 1, to = \"10.0.2.15\" }]\n", "{}", "machine.network.forwards.to"),
+        (good, "{ mac = \"01:16:3e:01:02:03\" }", "domain.networks.mac"),
+        (good, "{ mac = \"00:16:3e:01:02\" }", "domain.networks.mac"),
+        (good, "{ mac = \"00:16:3e:01:02:0g\" }", "domain.networks.mac"),
+        (good, "{ rate = \"10 MB/s\" }", "domain.networks.rate"),
+        (good, "{ rate = \"0 MiB/s\" }", "domain.networks.rate"),
+        (good, "{ mac = \"00:16:3e:01:02:03\" }, { mac = \"00:16:3e:01:02:03\" }", "has this address, too"),
+        (good, "{}, {}, {}, {}, {}, {}, {}, {}, {}", "too many devices"),
+        (good, "1", "domain.networks: not a table"),
+    ] {
+        let mistakes = parse(&with_network(machine, domain)).unwrap_err();
+        let told = mistakes.list.iter().map(Mistake::to_string).collect::<Vec<_>>();
+        assert!(told.len() == 1 && told[0].contains(want), "{want}: {told:#?}");
+    }
+    let text = GOOD.replacen("name = \"alpha\"", "name = \"alpha\"\nnetworks = [{}]", 1);
+    assert!(parse(&text).unwrap_err().list[0].to_string().contains("there is no [dom0], which drives them"));
 }

@@ -6,7 +6,7 @@ mod session;
 pub use monitor::Monitor;
 pub use session::{Ended, Session};
 
-use crate::machine::{Chipset, Firmware, Machine, Memory};
+use crate::machine::{Chipset, Firmware, Machine, Memory, Network};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::{
@@ -79,7 +79,7 @@ impl Hardware {
             cpu: machine.cpu.clone(),
             cpus: machine.cpus,
             memory: machine.memory,
-            devices: machine.devices.clone(),
+            devices: machine.devices.iter().cloned().chain(machine.network.iter().flat_map(Network::args)).collect(),
             accel,
             icount: false,
         }

@@ -317,7 +317,7 @@ impl Host {
         let mut nic = Nic::new(rings, blank);
         let address = Ipv4Cidr::new(Ipv4Address::new(10, 0, 0, number), 24);
         let mut stack = Stack::with_address(mac, address, &mut nic, u64::from(number), 0);
-        let socket = stack.add_tcp();
+        let socket = stack.add_tcp(64 << 10);
         Host { nic, stack, socket, queue, memory, port, groups }
     }
 

@@ -19,6 +19,13 @@ pub enum Command<'a> {
     Uptime,
     /// The rest of the line.
     Echo(&'a str),
+    /// Bytes to the echo of another host and back.
+    Stream {
+        /// Its address.
+        to: &'a str,
+        /// How many MiB.
+        mebibytes: u64,
+    },
     /// Power off.
     Halt,
     /// Restart.
@@ -70,6 +77,8 @@ disk [sum|fill N|check N|log]        visits the records at its start; sums it up
                                      fills it with a pattern, checks that; logs
 uptime                               time since it started
 echo TEXT                            says TEXT
+stream ADDRESS [MIB]                 sends MIB to another guest's echo, and checks
+                                     what comes back
 halt                                 powers the domain off
 reboot                               restarts the domain
 crash [null|stack|iret|triple|ud]    kills it: by a null read, on a bad stack,
@@ -90,6 +99,10 @@ impl<'a> Command<'a> {
             "disk" => DiskTask::parse(rest).map_or(Command::UnknownDisk(rest), Command::Disk),
             "uptime" => Command::Uptime,
             "echo" => Command::Echo(rest),
+            "stream" => {
+                let (to, mebibytes) = rest.split_once(' ').unwrap_or((rest, "1"));
+                Command::Stream { to, mebibytes: mebibytes.trim_ascii().parse().unwrap_or(1).clamp(1, 1 << 20) }
+            }
             "halt" | "poweroff" => Command::Halt,
             "reboot" => Command::Reboot,
             "crash" => match rest.split(' ').next() {
@@ -133,6 +146,8 @@ mod tests {
         assert_eq!(Command::parse("   "), Command::Nothing);
         assert_eq!(Command::parse("echo  two words "), Command::Echo("two words"));
         assert_eq!(Command::parse("echo"), Command::Echo(""));
+        assert_eq!(Command::parse("stream 10.0.2.16 5"), Command::Stream { to: "10.0.2.16", mebibytes: 5 });
+        assert_eq!(Command::parse("stream 10.0.2.16"), Command::Stream { to: "10.0.2.16", mebibytes: 1 });
         assert_eq!(Command::parse("hepl me"), Command::Unknown("hepl"));
     }
 

@@ -1,12 +1,17 @@
 //! The demo guest: says who and where it is, then answers commands typed at the console.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
+#[cfg(target_os = "none")]
+extern crate alloc;
+
 #[cfg(any(target_os = "none", test))]
 mod command;
 #[cfg(target_os = "none")]
 mod crash;
 #[cfg(target_os = "none")]
 mod disk;
+#[cfg(target_os = "none")]
+mod network;
 #[cfg(target_os = "none")]
 mod shell;
 #[cfg(target_os = "none")]

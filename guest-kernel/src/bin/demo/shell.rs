@@ -1,6 +1,7 @@
 //! The greeting and the prompt.
 
 use crate::command::{Command, HELP};
+use crate::network::Network;
 use crate::{crash, disk, tasks};
 use guest_kernel::line::{Key, LineEditor};
 use guest_kernel::start::{command_line, start_info};
@@ -17,11 +18,19 @@ fn name() -> &'static str {
 fn main(_info: &'static StartInfo) -> ! {
     greet();
     disk::greet();
+    let mut network = Network::start(name());
     prompt();
     let mut line = LineEditor::new();
     loop {
-        match console::key() {
-            Some(byte) => key(&mut line, byte),
+        if let Some(byte) = console::key() {
+            key(&mut line, byte, &mut network);
+            continue;
+        }
+        match &mut network {
+            Some(network) => {
+                network.work();
+                console::wait_for_key_or(&network.ports(), network.deadline());
+            }
             None => console::wait_for_key(),
         }
     }
@@ -43,7 +52,7 @@ fn prompt() {
 }
 
 /// Feeds one key to the editor and shows its effect on the terminal.
-fn key(line: &mut LineEditor, byte: u8) {
+fn key(line: &mut LineEditor, byte: u8, network: &mut Option<Network>) {
     match line.key(byte) {
         Key::Ignored => {}
         Key::Typed(byte) => print!("{}", char::from(byte)),
@@ -54,13 +63,13 @@ fn key(line: &mut LineEditor, byte: u8) {
         }
         Key::Entered => {
             println!();
-            line.take(|text| obey(Command::parse(text)));
+            line.take(|text| obey(Command::parse(text), network));
             prompt();
         }
     }
 }
 
-fn obey(command: Command<'_>) {
+fn obey(command: Command<'_>, network: &mut Option<Network>) {
     match command {
         Command::Nothing => {}
         Command::Help => println!("{HELP}"),
@@ -68,6 +77,9 @@ fn obey(command: Command<'_>) {
             greet();
             if let Ok(memory) = memory::lock() {
                 println!("  free frames   {}", memory.free_frames());
+            }
+            if let Some(network) = network {
+                network.info();
             }
         }
         Command::Tasks => tasks::run(),
@@ -80,6 +92,10 @@ fn obey(command: Command<'_>) {
             None => println!("there is no clock"),
         },
         Command::Echo(text) => println!("{text}"),
+        Command::Stream { to, mebibytes } => match network {
+            Some(network) => network.stream(to, mebibytes),
+            None => println!("stream: there is no network"),
+        },
         Command::Halt => exit::shutdown(SHUTDOWN_POWEROFF),
         Command::Reboot => exit::shutdown(SHUTDOWN_REBOOT),
         Command::Crash(way) => crash::die(way),

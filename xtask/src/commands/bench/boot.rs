@@ -45,6 +45,7 @@ pub fn measure(rows: &mut Vec<Row>) -> Result<bool> {
         vcpus: 1,
         scheduling: Scheduling::default(),
         disks: Vec::new(),
+        networks: Vec::new(),
     });
     let (built, imager, archive) = prepare(&machine)?;
 

@@ -120,6 +120,7 @@ fn machine(group: &str, options: &str) -> Machine {
         vcpus: VCPUS,
         scheduling: Scheduling::default(),
         disks: Vec::new(),
+        networks: Vec::new(),
     };
     let machine = Machine {
         cpu: COUNTING_CPU.to_owned(),

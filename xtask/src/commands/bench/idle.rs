@@ -81,6 +81,7 @@ fn domain(number: u32, command_line: &str) -> Domain {
         vcpus: 1,
         scheduling: Scheduling::default(),
         disks: Vec::new(),
+        networks: Vec::new(),
     }
 }
 

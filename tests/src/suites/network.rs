@@ -1,0 +1,177 @@
+//! Suite `network`: guests on the network: addresses by DHCP from QEMU's user network, web pages and echoes for the host and
+//! for each other, through the back end, the bridge and virtio-net of dom0; guests that end in the middle of it.
+
+use crate::{
+    pattern::{Pattern, regex, said_by},
+    scenario::{Scenario, Step, domain, machine},
+    suite::Test,
+};
+use anyhow::{Context, Result, ensure};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::sync::OnceLock;
+use std::time::Duration;
+use xtask::machine::{Dom0, Domain, DomainNetwork, Forward, Machine, Memory, Network};
+
+/// The suite.
+const SUITE: &str = "network";
+
+/// The first two addresses that QEMU's user network gives away.
+const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(10, 0, 2, 16)];
+/// MiB from one guest to another and back, and from the host to a guest and back.
+const STREAM: u64 = 4;
+/// Requests for a page.
+const REQUESTS: u64 = 200;
+/// How long the host waits for a guest.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Moves the keys to the next console (Ctrl-T).
+const NEXT: &str = "\x14";
+
+/// All tests.
+pub fn tests() -> Vec<Test> {
+    vec![host(), guests(), rate()]
+}
+
+/// A guest that asks for its address by DHCP.
+fn guest(name: &str, last: u8, rate: Option<u64>) -> Domain {
+    let mac = [0x00, 0x16, 0x3e, 0, 0, last];
+    let networks = vec![DomainNetwork { mac, rate, any_source: false }];
+    Domain { networks, ..domain(name, "demo", &format!("name={name}"), Memory::mib(32)) }
+}
+
+/// A guest with an address of its own.
+fn guest_at(name: &str, last: u8, rate: Option<u64>) -> Domain {
+    Domain { command_line: format!("name={name} address=10.0.2.10{last}/24"), ..guest(name, last, rate) }
+}
+
+fn behind_dom0(domains: Vec<Domain>, network: Network) -> Machine {
+    let dom0 = Some(Dom0::with_memory(Memory::mib(64)));
+    Machine { cpus: 2, dom0, network: Some(network), memory: Memory::mib(512), ..machine(domains) }
+}
+
+/// What a guest says in the background comes behind its prompt, or not.
+fn mentions(name: &str, expression: &str) -> Pattern {
+    said_by(name, &format!("({name}> )?{expression}"))
+}
+
+fn has_address(name: &str, last: &str) -> Pattern {
+    mentions(name, &format!(r"network: my address is 10\.0\.2\.{last}"))
+}
+
+/// Both guests have their addresses.
+fn both_at(alpha: &str, beta: &str) -> Step {
+    Step::Expect(vec![said_by("dom0", ".*network: .*"), has_address("alpha", alpha), has_address("beta", beta)])
+}
+
+/// Ports of the host that were free a moment ago, for HTTP and the echo of each guest.
+fn host_ports() -> &'static [[u16; 2]; 2] {
+    static PORTS: OnceLock<[[u16; 2]; 2]> = OnceLock::new();
+    PORTS.get_or_init(|| {
+        let sockets = [[(); 2]; 2].map(|row| row.map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port")));
+        sockets.each_ref().map(|row| row.each_ref().map(|socket| socket.local_addr().expect("its address").port()))
+    })
+}
+
+fn host_forwards() -> Network {
+    let guests = host_ports().iter().zip(ADDRESSES);
+    let forwards = guests.flat_map(|([http, echo], address)| {
+        [(*http, 80), (*echo, 7)].map(|(host, port)| Forward { host, to: SocketAddrV4::new(address, port) })
+    });
+    Network { forwards: forwards.collect() }
+}
+
+/// The host asks both guests for their page, many times, and has its bytes echoed.
+fn host() -> Test {
+    let machine = behind_dom0(vec![guest("alpha", 1, None), guest("beta", 2, None)], host_forwards());
+    let steps = vec![
+        both_at("1[56]", "1[56]"),
+        Step::Check(|_| {
+            let pages = [0, 1].map(|guest| (0..REQUESTS).map(|_| page(guest)).last());
+            let pages: Vec<String> = pages.into_iter().flatten().collect::<Result<_>>()?;
+            for name in ["alpha", "beta"] {
+                let whole = format!("Hello from {name} at 10.0.2.1");
+                let count = pages.iter().filter(|page| page.contains(&whole)).count();
+                ensure!(count == 1, "{name} is not one of {pages:?}");
+            }
+            ensure!(pages.iter().all(|page| page.contains(&format!("request {REQUESTS}."))), "{pages:?}");
+            Ok(())
+        }),
+        Step::Check(|_| [0, 1].into_iter().try_for_each(echo)),
+        Step::Type("info\r".to_owned()),
+        Step::Expect(vec![said_by(
+            "alpha",
+            &format!(r"  network +00:16:3e:00:00:01 10\.0\.2\.1\d, {REQUESTS} requests"),
+        )]),
+    ];
+    Scenario::new(machine, steps).test(SUITE, "host")
+}
+
+fn connect(port: u16) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
+}
+
+/// A guest's page.
+fn page(guest: usize) -> Result<String> {
+    let mut stream = connect(host_ports()[guest][0])?;
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: guest\r\n\r\n")?;
+    let mut page = String::new();
+    stream.read_to_string(&mut page).context("the page")?;
+    ensure!(page.starts_with("HTTP/1.0 200 OK\r\n"), "{page:?}");
+    Ok(page)
+}
+
+/// Bytes to a guest's echo and back.
+fn echo(guest: usize) -> Result<()> {
+    let stream = connect(host_ports()[guest][1])?;
+    let bytes: Vec<u8> = (0..STREAM << 20).map(|at| (at ^ at >> 8 ^ at >> 16).to_le_bytes()[0]).collect();
+    let mut back = vec![0; bytes.len()];
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| (&stream).write_all(&bytes));
+        (&stream).read_exact(&mut back).context("what came back")?;
+        sender.join().expect("the sender doesn't panic").context("what was sent")
+    })?;
+    ensure!(back == bytes, "other bytes came back");
+    Ok(())
+}
+
+/// Types a line, and waits for what follows it.
+fn ask(line: &str, answers: Vec<Pattern>) -> [Step; 2] {
+    [Step::Type(format!("{line}\r")), Step::Expect(answers)]
+}
+
+/// What alpha sends to beta comes back whole. Then beta ends in the middle of that and is created again, and alpha too.
+fn guests() -> Test {
+    let machine = behind_dom0(vec![guest_at("alpha", 1, None), guest_at("beta", 2, None)], Network::default());
+    let stream = |mib: u64| format!("stream 10.0.2.102 {mib}");
+    let whole = || mentions("alpha", &format!("stream: {STREAM} MiB came back whole, .*"));
+    let beta_is_new = vec![said_by("dom0", r"d3 \(beta\): .*"), has_address("beta", "102")];
+    let steps = [
+        ask(&stream(STREAM), vec![whole()]),
+        // Far too much, so that it doesn't end before beta does.
+        ask(&stream(1 << 10), vec![]),
+        [Step::Type(NEXT.repeat(2)), Step::Expect(vec![said_by("dom0", "keys now go to dom0; .*")])],
+        ask("destroy beta", vec![said_by("dom0", r"d2 \(beta\) was destroyed")]),
+        ask("create beta", beta_is_new),
+        [Step::Type("console alpha\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
+        ask("reboot", vec![said_by("dom0", r"d4 \(alpha\): .*"), has_address("alpha", "101")]),
+        [Step::Type("console alpha\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
+        ask(&stream(STREAM), vec![whole()]),
+    ];
+    let steps = [both_at("101", "102")].into_iter().chain(steps.into_iter().flatten()).collect();
+    Scenario::new(machine, steps).test(SUITE, "guests")
+}
+
+/// A guest with a rate doesn't send faster than that.
+fn rate() -> Test {
+    let machine =
+        behind_dom0(vec![guest_at("alpha", 1, Some(256 << 10)), guest_at("beta", 2, None)], Network::default());
+    let steps = vec![
+        both_at("101", "102"),
+        Step::Type("stream 10.0.2.102 1\r".to_owned()),
+        Step::Expect(vec![mentions("alpha", r"stream: 1 MiB came back whole, (1?\d?\d|2[0-9]\d) KiB/s")]),
+    ];
+    Scenario::new(machine, steps).test(SUITE, "rate")
+}
