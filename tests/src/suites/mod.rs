@@ -11,6 +11,7 @@ mod domains;
 mod events;
 mod grants;
 mod host;
+mod io;
 mod lint;
 mod machine_files;
 mod mmu;
@@ -38,6 +39,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(domains::tests()?);
     tests.extend(devices::tests());
     tests.extend(dom0::tests());
+    tests.extend(io::tests());
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
