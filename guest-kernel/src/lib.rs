@@ -11,9 +11,8 @@
 //! | `hypercall` | the calls, raw and typed |
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
-//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `ports` | I/O ports, for the domain that has the hardware |
-//! | `console` | `print!` and keys, through `console_io` |
+//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
@@ -25,6 +24,7 @@
 //! | `block` | disks: the front end; requests are pure |
 //! | `xenbus` | the two ends of a split device, and how they follow each other; pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
+//! | `thread` | threads on any number of vCPUs, and what they wait for; who runs next is pure |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
 //! | `net` | packets: addresses, headers, checksums; pure |
@@ -53,6 +53,7 @@ pub mod record;
 pub mod ring;
 pub mod store;
 pub mod task;
+pub mod thread;
 pub mod verdict;
 pub mod xenbus;
 

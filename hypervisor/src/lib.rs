@@ -13,9 +13,6 @@
 //! # The rooms
 //!
 //! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`device`], [`domain`], [`bounce`],
-//! [`emulate`], [`event`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for the bare machine only: `arch`,
-//! `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
-//! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`domain`], [`bounce`],
 //! [`emulate`], [`event`], [`grant`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for
 //! the bare machine only: `arch`, `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
 #![no_std]

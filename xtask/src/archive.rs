@@ -2,7 +2,9 @@
 
 use crate::{
     build::Built,
-    machine::{DOM0, Dom0, Domain, DomainDisk, Machine, Memory, Source},
+    debian::KernelPackage,
+    initramfs, kernel,
+    machine::{DOM0, Dom0, Domain, DomainDisk, Kernel, Machine, Memory, Ramdisk, Source},
     symbols,
 };
 use anyhow::{Context, Result, ensure};
@@ -39,8 +41,8 @@ fn pack_all(machine: &Machine, writer: &mut ArchiveWriter) -> Result<Vec<DomainC
 }
 
 fn pack(domain: &Domain, writer: &mut ArchiveWriter) -> Result<DomainConfig> {
-    let kernel = read(&domain.kernel.path())?;
-    let ramdisk = domain.ramdisk.as_deref().map(read).transpose()?;
+    let kernel = kernel::elf(&domain.kernel.path()?)?;
+    let ramdisk = domain.ramdisk.as_ref().map(|ramdisk| read_ramdisk(ramdisk, &domain.kernel)).transpose()?;
     Ok(DomainConfig {
         name: domain.name.clone(),
         control: domain.control,
@@ -86,10 +88,19 @@ fn pack_dom0(dom0: &Dom0, machine: &Machine, writer: &mut ArchiveWriter) -> Resu
         memory_pages: dom0.memory.pages(),
         vcpus: 1,
         scheduling: dom0.scheduling,
-        kernel: writer.add(&read(&dom0.kernel.path())?),
+        kernel: writer.add(&kernel::elf(&dom0.kernel.path()?)?),
         ramdisk: Some(writer.add(&ramdisk)),
         disks: Vec::new(),
     })
+}
+
+/// The bytes of a RAM disk for a kernel.
+fn read_ramdisk(ramdisk: &Ramdisk, kernel: &Kernel) -> Result<Vec<u8>> {
+    match (ramdisk, kernel) {
+        (Ramdisk::File(path), _) => read(path),
+        (Ramdisk::Busybox(extras), Kernel::Debian(name)) => initramfs::make(Some(&KernelPackage::get(name)?), extras),
+        (Ramdisk::Busybox(extras), _) => initramfs::make(None, extras),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -73,6 +73,18 @@ pub fn bare_metal() -> Result<Built> {
     })
 }
 
+/// Builds one of the programs for Linux guests, without libraries and symbols.
+///
+/// # Errors
+/// When the build fails; the message has the compiler's output.
+pub fn linux_program(name: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["rustc", "-p", "linux-programs", "--bin", name, "--release", "--"]);
+    command.args(["-Ctarget-feature=+crt-static", "-Cstrip=symbols"]);
+    step::run(&format!("building {name}"), &mut command)?;
+    Ok(paths::target().join("release").join(name))
+}
+
 /// The toolchain's own `llvm-objcopy`.
 fn objcopy() -> Result<PathBuf> {
     let output = Command::new("rustc").args(["--print", "sysroot"]).current_dir(paths::root()).output();

@@ -174,7 +174,7 @@ impl<O: Output> Screen<O> {
             text => (text, false),
         };
         let shown = writer == self.focus;
-        if shown && !(text.is_empty() && !ends) {
+        if shown && (ends || !text.is_empty()) {
             self.show_line();
             self.open_line(index);
         }

@@ -140,6 +140,11 @@ impl Domains {
         self.entries.iter().all(|entry| entry.live.is_none())
     }
 
+    /// The connection to XenStore that the domains' nodes are written with.
+    pub fn nodes(&mut self) -> &mut Connection {
+        &mut self.nodes
+    }
+
     /// The domain with this name.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.archive.config().domains.iter().position(|config| config.name == name)

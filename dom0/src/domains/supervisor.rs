@@ -16,14 +16,23 @@ use pv_abi::errno::Errno;
 use pv_abi::event::VIRQ_DOM_EXC;
 use pv_abi::sched::SHUTDOWN_POWEROFF;
 
+/// A domain is to be started again.
+#[derive(Clone, Copy)]
+struct Restart {
+    /// At this system time.
+    at: u64,
+    /// It had the keys.
+    had_focus: bool,
+}
+
 /// Sees to the domains.
 pub struct Supervisor {
     port: Port,
     domains: Rc<RefCell<Domains>>,
     /// Those that are to be created at the start and are not yet, in the order of the machine file.
     first: VecDeque<usize>,
-    /// When each is to be started again.
-    restarts: Vec<Option<u64>>,
+    /// How each is to be started again.
+    restarts: Vec<Option<Restart>>,
 }
 
 impl Supervisor {
@@ -43,7 +52,8 @@ impl Supervisor {
         let mut some = false;
         for (index, restart) in self.restarts.iter_mut().enumerate() {
             if let Some(ending) = domains.ending(index) {
-                *restart = domains.end(index, ending, now);
+                let had_focus = screen().focus() == domains.writer(index);
+                *restart = domains.end(index, ending, now).map(|at| Restart { at, had_focus });
                 some = true;
             }
         }
@@ -53,16 +63,16 @@ impl Supervisor {
         }
     }
 
-    fn create(&self, index: usize) {
+    /// Creates a domain, and gives it the keys if they are for nobody else.
+    fn create(&self, index: usize, takes_focus: bool) {
         let mut domains = self.domains.borrow_mut();
         match domains.create(index) {
-            // The keyboard is for a guest rather than for the prompt, as long as nobody says otherwise.
-            Ok(()) if index == 0 => {
-                let writer = domains.writer(index);
-                drop(domains);
-                screen().set_focus(writer);
+            Ok(()) => {
+                let mut screen = screen();
+                if takes_focus && screen.focus() == screen.first() {
+                    screen.set_focus(domains.writer(index));
+                }
             }
-            Ok(()) => {}
             Err(error) => {
                 let name = screen().name(domains.writer(index)).to_owned();
                 error!("{name} can't be created: {error}");
@@ -88,17 +98,21 @@ impl Supervisor {
 impl Service for Supervisor {
     fn work(&mut self, now: u64) -> Next {
         if let Some(index) = self.first.pop_front() {
-            self.create(index);
+            // The keys are for a guest rather than for the prompt, as long as nobody says otherwise.
+            self.create(index, index == 0);
             return Next::More;
         }
         self.port.rang();
         self.look(now);
-        let due = self.restarts.iter().position(|restart| restart.is_some_and(|at| at <= now));
+        let due = self.restarts.iter().position(|restart| restart.is_some_and(|restart| restart.at <= now));
         if let Some(index) = due {
-            self.restarts[index] = None;
-            self.create(index);
+            let had_focus = self.restarts[index].take().is_some_and(|restart| restart.had_focus);
+            // It may have been created at the prompt meanwhile.
+            if self.domains.borrow().id(index).is_none() {
+                self.create(index, had_focus);
+            }
             return Next::More;
         }
-        self.restarts.iter().flatten().min().map_or(Next::Wait, |at| Next::WaitUntil(*at))
+        self.restarts.iter().flatten().map(|restart| restart.at).min().map_or(Next::Wait, Next::WaitUntil)
     }
 }

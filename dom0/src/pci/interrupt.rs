@@ -31,6 +31,8 @@ pub struct Interrupt {
     pub way: Way,
     /// The event port that it comes to.
     pub port: u32,
+    /// The machine address of the table that its message is in.
+    pub table: Option<u64>,
     pirq: u32,
 }
 
@@ -62,10 +64,10 @@ impl Interrupt {
             Some(_) => command | CommandRegister::INTERRUPT_DISABLE,
             None => command & !CommandRegister::INTERRUPT_DISABLE,
         });
-        let Some(base) = table else { return pin(&endpoint, access, handler) };
+        let Some(Table { base, address }) = table else { return pin(&endpoint, access, handler) };
         let pirq = hypercall::map_message(0, function.address.bus(), function.devfn(), Some((base, 0)))?;
         let port = event::bind_pirq(pirq, handler)?;
-        Ok(Interrupt { way: Way::Message, port, pirq })
+        Ok(Interrupt { way: Way::Message, port, table: Some(address), pirq })
     }
 
     /// Says that the interrupt was dealt with: the next may come. A pin must be quiet by now, or it comes at once.
@@ -75,18 +77,26 @@ impl Interrupt {
     }
 }
 
-/// The base address of the region in which a function's table of messages is.
-fn table(endpoint: &EndpointHeader, access: Ports) -> Option<u64> {
+/// Where a function's table of messages is.
+struct Table {
+    /// The start of its region.
+    base: u64,
+    /// Its own start.
+    address: u64,
+}
+
+fn table(endpoint: &EndpointHeader, access: Ports) -> Option<Table> {
     let is_table = |capability| match capability {
         PciCapability::MsiX(msix) => Some(msix),
         _ => None,
     };
     let msix: MsixCapability = endpoint.capabilities(access).find_map(is_table)?;
-    match endpoint.bar(msix.table_bar(), access)? {
-        Bar::Memory32 { address, .. } => Some(address.into()),
-        Bar::Memory64 { address, .. } => Some(address),
-        Bar::Io { .. } => None,
-    }
+    let base = match endpoint.bar(msix.table_bar(), access)? {
+        Bar::Memory32 { address, .. } => address.into(),
+        Bar::Memory64 { address, .. } => address,
+        Bar::Io { .. } => return None,
+    };
+    Some(Table { base, address: base + u64::from(msix.table_offset()) })
 }
 
 /// A pin's line is the one that the firmware has written down, which wired it.
@@ -98,12 +108,12 @@ fn pin(endpoint: &EndpointHeader, access: Ports, handler: Handler) -> Result<Int
     let gsi = u32::from(line);
     let mut lines = LINES.lock();
     if let Some(line) = lines.iter().find(|line| line.gsi == gsi) {
-        return Ok(Interrupt { way: Way::Pin, port: line.port, pirq: line.pirq });
+        return Ok(Interrupt { way: Way::Pin, port: line.port, table: None, pirq: line.pirq });
     }
     // Where ACPI says nothing of the line, it is as PCI has it: level-triggered, active low.
     hypercall::setup_gsi(gsi, true, true)?;
     let pirq = hypercall::map_gsi(gsi)?;
     let port = event::bind_pirq(pirq, handler)?;
     lines.push(Line { gsi, pirq, port });
-    Ok(Interrupt { way: Way::Pin, port, pirq })
+    Ok(Interrupt { way: Way::Pin, port, table: None, pirq })
 }

@@ -179,6 +179,16 @@ impl Device {
         self.interrupt.end();
     }
 
+    /// Says that an interrupt was dealt with, without a look at the device.
+    pub fn end_interrupt(&self) {
+        self.interrupt.end();
+    }
+
+    /// The machine address of its table of messages, if it interrupts by message.
+    pub fn message_table(&self) -> Option<u64> {
+        self.interrupt.table
+    }
+
     /// The transport, for queues and the device's configuration.
     pub fn transport(&mut self) -> &mut PciTransport {
         &mut self.transport

@@ -35,8 +35,9 @@ pub trait Machine: Sync {
     /// what the function says by now may be something else.
     ///
     /// # Errors
-    /// `EINVAL` if there is no such line or entry, `EBUSY` if the line is the hypervisor's; `ENODEV` if the function can't send
-    /// such messages; `ENOSPC` if there is no room to reach its table.
+    /// `EINVAL` if there is no such line or entry; `EBUSY` if the line is the hypervisor's, or if other entries are connected
+    /// in a table elsewhere; `ENODEV` if the function can't send such messages; `ENOSPC` if there is no room to reach its
+    /// table.
     fn connect(&self, source: Source, vector: u8, table: Option<&Table>) -> Result<Nature, Errno>;
 
     /// Lets a connected source interrupt, or not.
@@ -216,7 +217,9 @@ impl Interrupts {
         let mut state = self.state.lock();
         let ended = state.pirqs.ended(number)?;
         let source = state.pirqs.get(number).map(|pirq| pirq.source);
-        if ended.unmask && let Some(source) = source {
+        if ended.unmask
+            && let Some(source) = source
+        {
             self.machine.set_masked(source, false);
         }
         let events = state.owner.as_ref();

@@ -14,7 +14,7 @@ pub mod interrupts;
 pub mod pirq;
 pub mod ports;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::mm::devices::DeviceFrames;
 use interrupts::Interrupts;

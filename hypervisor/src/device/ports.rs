@@ -67,9 +67,14 @@ impl Ports {
         if port >= CONFIG_DATA && last < CONFIG_DATA + 4 {
             let address = self.config_address();
             let enabled = address & ENABLED != 0;
-            return if enabled { Access::Config { address: address & (ENABLED | PLACE), port } } else { Access::Nowhere };
+            return if enabled {
+                Access::Config { address: address & (ENABLED | PLACE), port }
+            } else {
+                Access::Nowhere
+            };
         }
-        if touches(CONFIG_ADDRESS, CONFIG_DATA + 3) || self.refused.iter().any(|own| touches(*own.start(), *own.end())) {
+        if touches(CONFIG_ADDRESS, CONFIG_DATA + 3) || self.refused.iter().any(|own| touches(*own.start(), *own.end()))
+        {
             return Access::Nowhere;
         }
         Access::Port

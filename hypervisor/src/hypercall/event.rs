@@ -13,6 +13,7 @@ use pv_abi::event::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::target::Target;
 use super::{Call, Otherwise, Platform, Reply};
 use crate::addr::{DomainId, Mfn, VcpuId};
 use crate::event::{Closing, Events};
@@ -149,14 +150,20 @@ fn bind_vcpu<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     Ok(0)
 }
 
-/// Closes all ports and goes back to 2-level delivery. Those of another domain can't be reset, with privilege either:
-/// nothing here makes sure that it is stopped meanwhile.
+/// Closes all ports and goes back to 2-level delivery. Those of another domain, with privilege over it, only while that is
+/// paused: as in Xen, so that the domain doesn't see half of it.
 #[inline(never)]
 fn reset<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     let EvtchnReset { dom } = call.read(address)?;
     let events = named_events(call, dom)?;
     if events.domain != call.vcpu.domain {
-        return Err(Errno::EINVAL.into());
+        let facts = call.target(events.domain)?.facts();
+        if facts.dying {
+            return Err(Errno::ESRCH.into());
+        }
+        if !facts.paused {
+            return Err(Errno::EINVAL.into());
+        }
     }
     if !events.close_all(Closing::Reset, &mut call.budget) {
         return Err(call.again([]));

@@ -47,7 +47,8 @@ impl DeviceFrames {
         let mut start = 0;
         while start < end {
             // The first of the others that reaches behind `start`; where two overlap, whichever begins first.
-            let next = own.iter().filter(|range| range.end > start && !range.is_empty()).min_by_key(|range| range.start);
+            let next =
+                own.iter().filter(|range| range.end > start && !range.is_empty()).min_by_key(|range| range.start);
             let stop = next.map_or(end, |range| range.start.clamp(start, end));
             if stop > start {
                 permitted.push(start..stop);

@@ -5,8 +5,9 @@ use core::sync::atomic::Ordering;
 use crate::addr::{DomainId, Mfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
-use crate::mm::devices::DeviceFrames;
+use crate::arch::percpu;
 use crate::mm::buddy::FrameAllocator;
+use crate::mm::devices::DeviceFrames;
 use crate::mm::error::Stop;
 use crate::mm::flush::{CpuSet, FlushClock};
 use crate::mm::m2p;
@@ -17,7 +18,7 @@ use crate::mm::validate::Pending;
 use crate::sync::{Once, SpinLock};
 
 use super::remove::forget_if_gone;
-use super::{Domain, flush, machine};
+use super::{Domain, control, flush, machine, nudge};
 
 static CLOCK: FlushClock = FlushClock::new();
 static MMU: Once<Mmu<'static, Tables>> = Once::new();
@@ -93,7 +94,13 @@ impl Effects for Memory<'_> {
                 retire(&self.0.frames, mfn);
             } else if let Some(domain) = owner.and_then(find) {
                 retire(&domain.frames, mfn);
-                forget_if_gone(&domain);
+                if forget_if_gone(&domain) {
+                    let mut attention = false;
+                    control::announce(&mut attention);
+                    if attention {
+                        nudge(percpu::cpu());
+                    }
+                }
             }
         }
     }

@@ -250,6 +250,18 @@ impl Platform for World<'_> {
         machine().frames.end()
     }
 
+    fn read_log(&mut self, from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        crate::arch::console::read_log(from, into)
+    }
+
+    fn clear_log(&mut self, before: u32) {
+        crate::arch::console::clear_log(before);
+    }
+
+    fn cr4_mask(&self) -> u64 {
+        machine().cpuid.cr4_mask()
+    }
+
     fn m2p_frames(&self, number: u64) -> Option<Mfn> {
         mm::m2p_frames(number)
     }

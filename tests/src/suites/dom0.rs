@@ -98,6 +98,9 @@ fn prompt() -> Vec<Step> {
         ask("unpause beta", vec!["refused: ".into()]),
         ask("log alpha", vec![regex("^Hello from alpha"), regex("^alpha> echo one two$"), regex("^one two$")]),
         ask("help", vec![regex("^shutdown ")]),
+        ask("store ls /local/domain", vec![regex("^1$"), regex("^2$"), PROMPT.into()]),
+        ask("store read /local/domain/2/name", vec![regex("^beta$")]),
+        ask("store read /local/domain/9", vec!["/local/domain/9: ENOENT".into()]),
         ask("create alpha", vec!["it is there already".into()]),
         ask("destroy", vec!["of which domain?".into()]),
         ask("destroy gamma", vec!["there is no domain gamma".into()]),
@@ -150,13 +153,15 @@ fn reboot() -> Vec<Step> {
             said_by("dom0", &format!(r"d{old} \(alpha\) reboots")),
             said_by("dom0", &format!(r"d{new} \(alpha\): 32 MiB, 1 vCPUs")),
         ];
-        said.extend(greeting_in_background("alpha"));
+        said.extend(greeting("alpha", 32, 1, "name=alpha"));
         said
     };
     let steps = [
         ask("reboot", rebooted(1, 3)),
-        ask("console alpha", vec!["alpha> ".into()]),
+        // It has the keys again, because it had them before.
         ask("reboot", rebooted(3, 4)),
+        next("beta"),
+        next("dom0"),
         ask("list", vec![row("alpha", RUNS), row("beta", RUNS)]),
         shut_down(),
     ];

@@ -13,6 +13,7 @@ mod grants;
 mod host;
 mod io;
 mod lint;
+mod linux;
 mod machine_files;
 mod mmu;
 mod oracle;
@@ -20,6 +21,7 @@ mod panic;
 mod ramdisk;
 mod sched;
 mod shares;
+mod store;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -37,9 +39,11 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
     tests.extend(domains::tests()?);
-    tests.extend(devices::tests());
+    tests.extend(devices::tests()?);
     tests.extend(dom0::tests());
     tests.extend(io::tests());
+    tests.extend(store::tests());
+    tests.extend(linux::tests(full));
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);

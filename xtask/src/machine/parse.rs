@@ -4,14 +4,17 @@ use super::disks::{self, DomainDisks};
 use super::dom0::{self, PartialDom0};
 use super::{
     Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory,
-    Mistakes, Overrides, hypervisor_memory,
+    Mistakes, Overrides, Ramdisk, hypervisor_memory,
     reader::{Located, Notes, Section, Wrong, choice, flag, number, text},
     scheduling::{self, PartialScheduling},
 };
-use crate::{build, kernel_file, paths, qemu::DEBUG_EXIT_PORT};
+use crate::{build, debian, kernel, paths, qemu::DEBUG_EXIT_PORT};
 use boot_archive::{MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, WhenAllStopped};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use toml::de::{DeTable, DeValue};
+
+/// What is Debian's begins with this.
+const DEBIAN: &str = "debian:";
 
 /// Parses and checks the text of the machine file at `path`.
 pub fn parse(path: &Path, file: &str, overrides: Overrides) -> Result<Machine, Mistakes> {
@@ -122,7 +125,7 @@ struct PartialDomain {
     name: Option<Located<String>>,
     kernel: Option<Located<Kernel>>,
     control: Option<Located<bool>>,
-    ramdisk: Option<Located<PathBuf>>,
+    ramdisk: Option<Located<Ramdisk>>,
     command_line: Option<Located<String>>,
     memory: Option<Located<Memory>>,
     vcpus: Option<Located<u32>>,
@@ -176,7 +179,7 @@ fn read_domain<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folde
     let domain = PartialDomain {
         line: section.line(),
         name: section.required("name", "the domain's name", name),
-        kernel: section.required("kernel", "an ELF file, or guest:NAME", |value| kernel(value, folder)),
+        kernel: section.required("kernel", "a kernel's file, guest:NAME or debian:NAME", |value| kernel(value, folder)),
         control: section.optional("control", flag),
         ramdisk: section.optional("ramdisk", |value| ramdisk(value, folder)),
         command_line: section.optional("command_line", command_line),
@@ -216,28 +219,38 @@ pub(super) fn command_line(value: &DeValue<'_>) -> Result<String, Wrong> {
 }
 
 pub(super) fn kernel(value: &DeValue<'_>, folder: &Path) -> Result<Kernel, Wrong> {
-    const EXPECTED: &str = "a 64-bit x86-64 ELF file with a Xen PV kernel";
+    const EXPECTED: &str = "a Xen PV kernel: a 64-bit x86-64 ELF file, or a bzImage";
     let text = text(value)?;
     if let Some(guest) = text.strip_prefix("guest:") {
-        let known = build::GUESTS.map(|name| format!("guest:{name}")).join(", ");
-        let found = build::GUESTS.contains(&guest);
-        return if found {
-            Ok(Kernel::Built(guest.to_owned()))
-        } else {
-            Err(Wrong::expected(format!("one of {known}")))
-        };
+        return Ok(Kernel::Built(one_of("guest:", guest, &build::GUESTS)?));
+    }
+    if let Some(name) = text.strip_prefix(DEBIAN) {
+        return Ok(Kernel::Debian(one_of(DEBIAN, name, &debian::KERNELS)?));
     }
     let path = folder.join(text);
-    kernel_file::check(&path).map_err(|problem| Wrong::problem(problem, EXPECTED))?;
+    kernel::check(&path).map_err(|problem| Wrong::problem(problem, EXPECTED))?;
     Ok(Kernel::File(path))
 }
 
-fn ramdisk(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
-    let path = folder.join(text(value)?);
-    if !path.is_file() {
-        return Err(Wrong::problem(format!("{} is missing or no file", path.display()), "a file"));
+/// A name behind a prefix that says whose it is.
+fn one_of(prefix: &str, name: &str, known: &[&str]) -> Result<String, Wrong> {
+    if known.contains(&name) {
+        return Ok(name.to_owned());
     }
-    Ok(path)
+    let known: Vec<_> = known.iter().map(|name| format!("{prefix}{name}")).collect();
+    Err(Wrong::expected(format!("one of {}", known.join(", "))))
+}
+
+fn ramdisk(value: &DeValue<'_>, folder: &Path) -> Result<Ramdisk, Wrong> {
+    let text = text(value)?;
+    if let Some(name) = text.strip_prefix(DEBIAN) {
+        return one_of(DEBIAN, name, &["busybox"]).map(|_| Ramdisk::Busybox(Vec::new()));
+    }
+    let path = folder.join(text);
+    if !path.is_file() {
+        return Err(Wrong::problem(format!("{} is missing or no file", path.display()), "a file, or debian:busybox"));
+    }
+    Ok(Ramdisk::File(path))
 }
 
 fn check_names(domains: &[PartialDomain], dom0: Option<&PartialDom0>, notes: &Notes<'_>) {

@@ -219,8 +219,15 @@ fn kernels_are_looked_at() {
     );
     assert_eq!(
         kernel("\"/no/such\""),
-        "11: domain.kernel: /no/such does not exist; expected a 64-bit x86-64 ELF file with a Xen PV kernel"
+        "11: domain.kernel: /no/such does not exist; expected a Xen PV kernel: a 64-bit x86-64 ELF file, or a bzImage"
     );
+    assert_eq!(
+        kernel("\"debian:none\""),
+        "11: domain.kernel: found \"debian:none\"; expected one of debian:amd64, debian:cloud-amd64, debian:rt-amd64"
+    );
+    let machine = parse(&GOOD.replacen("\"guest:demo\"", "\"debian:amd64\"\nramdisk = \"debian:busybox\"", 1)).unwrap();
+    assert_eq!(machine.domains[0].kernel, Kernel::Debian("amd64".to_owned()));
+    assert_eq!(machine.domains[0].ramdisk, Some(Ramdisk::Busybox(Vec::new())));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("notes.txt");
     fs::write(&file, "hello").unwrap();

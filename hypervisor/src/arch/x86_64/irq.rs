@@ -155,6 +155,10 @@ fn connect_entry(function: Function, entry: u16, vector: u8, table: &Table) -> R
     let (config, at) = find(function, pci::MSIX).ok_or(Errno::ENODEV)?;
     let (address, data) = message(vector)?;
     let mut tables = TABLES.lock();
+    // A table that moves takes its connected entries along, where nobody would find them to mask them.
+    if in_use(&mut tables, function).is_some_and(|used| used.address != table.address) {
+        return Err(Errno::EBUSY);
+    }
     let table = mapped(&mut tables, function, table)?;
     table.set_masked(entry, true);
     for (word, value) in [address, 0, data].into_iter().enumerate() {

@@ -35,7 +35,8 @@ pub fn ports(facts: &Facts) -> Vec<RangeInclusive<u16>> {
     let controls = [pm1a_control, pm1b_control].into_iter().flatten().map(|port| register(port, 2));
     let single = [acpi_enable.map(|(port, _)| port), reset.map(|reset| reset.port)];
     let exit = debug_exit_port().map(|port| register(port, 4));
-    let found = timer.into_iter().chain(controls).chain(exit).chain(single.into_iter().flatten().map(|port| port..=port));
+    let found =
+        timer.into_iter().chain(controls).chain(exit).chain(single.into_iter().flatten().map(|port| port..=port));
     PC.into_iter().chain(found).collect()
 }
 
