@@ -72,11 +72,11 @@ fn bus_behind(header: PciHeader, access: &impl ConfigRegionAccess) -> Option<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
     /// Configuration space by address and register.
     #[derive(Default)]
-    struct Fake(HashMap<(PciAddress, u16), u32>);
+    struct Fake(BTreeMap<(PciAddress, u16), u32>);
 
     impl ConfigRegionAccess for Fake {
         unsafe fn read(&self, address: PciAddress, offset: u16) -> u32 {
