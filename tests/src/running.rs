@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 use xtask::{
+    disk,
     machine::Machine,
     qemu::{Accel, Ended, Hardware, Session},
 };
@@ -49,7 +50,9 @@ impl Running {
         let disk = Disk { image: log.with_extension("img") };
         context.pavise()?.imager.make(machine.firmware, archive, &disk.image)?;
         // In software on every host, so that a test means the same everywhere.
-        let mut qemu = Hardware::of(machine, Accel::Tcg).boot_image(&disk.image)?;
+        let mut hardware = Hardware::of(machine, Accel::Tcg);
+        hardware.devices.extend(disk::attach(&machine.disks, &log.with_extension("disks"))?);
+        let mut qemu = hardware.boot_image(&disk.image)?;
         let monitor = Monitor::new()?;
         monitor.add_to(&mut qemu);
         let session = Session::start(&qemu, log, limit)?;

@@ -11,6 +11,7 @@ mod domains;
 mod events;
 mod grants;
 mod host;
+mod io;
 mod lint;
 mod linux;
 mod machine_files;
@@ -41,6 +42,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(domains::tests()?);
     tests.extend(devices::tests()?);
     tests.extend(dom0::tests());
+    tests.extend(io::tests());
     tests.extend(store::tests());
     tests.extend(linux::tests(full));
     tests.extend(panic::tests());

@@ -73,7 +73,7 @@ pub const HELP: &str = "\
 help                                 this list
 info                                 who and where this domain is
 tasks                                runs programs in user mode
-disk [sum|fill N|check N|log]        visits the records at its start; sums it up,
+disk [sum|fill N|check N|log]        visits the records on its disk; sums it,
                                      fills it with a pattern, checks that; logs
 uptime                               time since it started
 echo TEXT                            says TEXT
