@@ -2,11 +2,13 @@
 
 use crate::{
     build::Built,
-    machine::{DOM0, Dom0, Domain, Machine, Memory},
+    debian::KernelPackage,
+    initramfs, kernel,
+    machine::{DOM0, Dom0, Domain, DomainDisk, Kernel, Machine, Memory, Ramdisk, Source},
     symbols,
 };
 use anyhow::{Context, Result, ensure};
-use boot_archive::{ArchiveWriter, BootConfig, ConsoleConfig, DomainConfig, WhenAllStopped};
+use boot_archive::{ArchiveWriter, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, WhenAllStopped};
 use std::{fs, path::Path};
 
 /// What the control domain needs for itself, beside its RAM disk.
@@ -39,8 +41,8 @@ fn pack_all(machine: &Machine, writer: &mut ArchiveWriter) -> Result<Vec<DomainC
 }
 
 fn pack(domain: &Domain, writer: &mut ArchiveWriter) -> Result<DomainConfig> {
-    let kernel = read(&domain.kernel.path())?;
-    let ramdisk = domain.ramdisk.as_deref().map(read).transpose()?;
+    let kernel = kernel::elf(&domain.kernel.path()?)?;
+    let ramdisk = domain.ramdisk.as_ref().map(|ramdisk| read_ramdisk(ramdisk, &domain.kernel)).transpose()?;
     Ok(DomainConfig {
         name: domain.name.clone(),
         control: domain.control,
@@ -50,7 +52,16 @@ fn pack(domain: &Domain, writer: &mut ArchiveWriter) -> Result<DomainConfig> {
         scheduling: domain.scheduling,
         kernel: writer.add(&kernel),
         ramdisk: ramdisk.map(|bytes| writer.add(&bytes)),
+        disks: domain.disks.iter().map(pack_disk).collect(),
     })
+}
+
+fn pack_disk(disk: &DomainDisk) -> DiskConfig {
+    let source = match &disk.source {
+        Source::Disk(name) => DiskSource::Disk(name.clone()),
+        Source::Partition(label) => DiskSource::Partition(label.clone()),
+    };
+    DiskConfig { name: disk.name.clone(), source, read_only: disk.read_only }
 }
 
 /// The control domain, whose RAM disk is an archive of the other domains.
@@ -77,9 +88,19 @@ fn pack_dom0(dom0: &Dom0, machine: &Machine, writer: &mut ArchiveWriter) -> Resu
         memory_pages: dom0.memory.pages(),
         vcpus: 1,
         scheduling: dom0.scheduling,
-        kernel: writer.add(&read(&dom0.kernel.path())?),
+        kernel: writer.add(&kernel::elf(&dom0.kernel.path()?)?),
         ramdisk: Some(writer.add(&ramdisk)),
+        disks: Vec::new(),
     })
+}
+
+/// The bytes of a RAM disk for a kernel.
+fn read_ramdisk(ramdisk: &Ramdisk, kernel: &Kernel) -> Result<Vec<u8>> {
+    match (ramdisk, kernel) {
+        (Ramdisk::File(path), _) => read(path),
+        (Ramdisk::Busybox(extras), Kernel::Debian(name)) => initramfs::make(Some(&KernelPackage::get(name)?), extras),
+        (Ramdisk::Busybox(extras), _) => initramfs::make(None, extras),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

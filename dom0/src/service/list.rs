@@ -14,6 +14,10 @@ pub struct Services {
     slots: Rc<RefCell<Vec<Slot>>>,
 }
 
+/// There are as many services as there can be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
 enum Slot {
     Free,
     /// Its service is being made, or has its turn.
@@ -31,15 +35,25 @@ impl Services {
         Services { marks, slots: Rc::default() }
     }
 
-    /// Adds a service, whose first turn comes soon. It may keep the waker that it is made with. `None` when there are too
-    /// many.
-    pub fn add<S: Service + 'static>(&self, make: impl FnOnce(Waker) -> S) -> Option<Waker> {
-        let index = self.reserve()?;
-        let waker = Waker::new(self.marks, u16::try_from(index).ok()?);
-        let service = Box::new(make(waker.clone()));
-        self.slots.borrow_mut()[index] = Slot::Waiting { service, deadline: None };
+    /// Adds a service, whose first turn comes soon. `make` makes it, and what the caller wants to have of it; with the waker,
+    /// its ports and whoever else is to wake it can do so.
+    ///
+    /// # Errors
+    /// [`Full`], and those of `make`.
+    pub fn add<S: Service + 'static, T, E: From<Full>>(
+        &self,
+        make: impl FnOnce(&Waker) -> Result<(S, T), E>,
+    ) -> Result<T, E> {
+        let index = self.reserve().ok_or(Full)?;
+        let waker = self.waker(index);
+        let made = make(&waker);
+        let (slot, made) = match made {
+            Ok((service, made)) => (Slot::Waiting { service: Box::new(service), deadline: None }, Ok(made)),
+            Err(error) => (Slot::Free, Err(error)),
+        };
+        self.slots.borrow_mut()[index] = slot;
         waker.wake();
-        Some(waker)
+        made
     }
 
     fn reserve(&self) -> Option<usize> {
@@ -148,7 +162,7 @@ mod tests {
 
         fn add(&self, name: u8, says: &[Next]) -> Waker {
             let script = Script { name, says: says.to_vec(), log: self.log.clone() };
-            self.services.add(|_| script).unwrap()
+            self.services.add(|waker| Ok::<_, Full>((script, waker.clone()))).unwrap()
         }
 
         fn round(&self, now: u64) -> Vec<(u8, u64)> {
@@ -233,13 +247,13 @@ mod tests {
         impl Service for Parent {
             fn work(&mut self, _now: u64) -> Next {
                 let log = self.1.clone();
-                self.0.add(|_| Script { name: 9, says: vec![], log }).unwrap();
+                self.0.add(|_| Ok::<_, Full>((Script { name: 9, says: vec![], log }, ()))).unwrap();
                 Next::End
             }
         }
         let world = World::new();
         let parent = Parent(world.services.clone(), world.log.clone());
-        world.services.add(|_| parent).unwrap();
+        world.services.add(|_| Ok::<_, Full>((parent, ()))).unwrap();
         assert_eq!(world.round(1), []);
         assert_eq!(world.round(2), [(9, 2)]);
     }
@@ -248,8 +262,11 @@ mod tests {
     fn there_is_a_limit() {
         let world = World::new();
         (0..SERVICES).for_each(|_| _ = world.add(0, &[Next::End]));
-        assert!(world.services.add(|_| Script { name: 1, says: vec![], log: world.log.clone() }).is_none());
+        let more = Script { name: 1, says: vec![], log: world.log.clone() };
+        assert_eq!(world.services.add(|_| Ok::<_, Full>((more, ()))), Err(Full));
         world.round(0);
-        world.add(1, &[]);
+        let failed = world.services.add(|_| -> Result<(Script, ()), Option<Full>> { Err(None) });
+        assert_eq!(failed, Err(None), "its place is free again");
+        (0..SERVICES).for_each(|_| _ = world.add(0, &[]));
     }
 }

@@ -40,13 +40,13 @@ impl Marks {
     }
 
     /// Whether an event came at a port since the last time it was asked.
-    pub(super) fn take_rung(&self, port: u32) -> bool {
+    pub fn take_rung(&self, port: u32) -> bool {
         let bit = 1 << (port % 64);
         self.rung.get(port as usize / 64).is_some_and(|word| word.fetch_and(!bit, SeqCst) & bit != 0)
     }
 
     /// Gives a port to a service, or to nobody. What came for the owner before is forgotten.
-    pub(super) fn set_owner(&self, port: u32, service: Option<&Waker>) {
+    pub fn set_owner(&self, port: u32, service: Option<&Waker>) {
         if let Some(owner) = self.owner.get(port as usize) {
             owner.store(service.map_or(NOBODY, |waker| waker.service), SeqCst);
             self.take_rung(port);

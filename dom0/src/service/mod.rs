@@ -18,7 +18,7 @@ mod port;
 #[cfg(target_os = "none")]
 mod run;
 
-pub use list::Services;
+pub use list::{Full, Services};
 pub use marks::{Marks, PORTS, Waker};
 #[cfg(target_os = "none")]
 pub use {

@@ -5,18 +5,18 @@
 //! and its [events](super::events). Its next request is taken off the ring meanwhile: a client that reads only when it
 //! has written doesn't get stuck.
 
+use super::local::Shared;
 use super::server::{ConnectionId, Store};
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering;
 use guest_kernel::store::ring::{BadIndex, End, Interface, Stream};
 use guest_kernel::store::wire::{Assembler, Message, TooLong, error_name, strings};
 use pv_abi::errno::Errno;
 use pv_abi::io::xenstore::*;
 
-/// Messages that go out in one turn of one link at most.
+/// Messages that go out in one turn at most.
 const MESSAGES: usize = 16;
-/// Links that have a turn in one call at most.
-const TURNS: usize = 16;
 
 /// The page and the port that a domain shares with the server.
 pub trait Line {
@@ -41,9 +41,21 @@ impl From<TooLong> for Failure {
     }
 }
 
-/// One domain's connection.
-struct Link<L> {
+/// What a link is left with after its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// There is more to do at once.
+    More,
+    /// Nothing can be done until the domain sends an event, or one comes for it.
+    Wait,
+    /// The domain was released: the link is of no use any more.
+    Gone,
+}
+
+/// One domain's connection. It ends when it is dropped.
+pub struct Link<L> {
     line: L,
+    store: Shared,
     id: ConnectionId,
     stream: Stream,
     incoming: Assembler,
@@ -55,48 +67,66 @@ struct Link<L> {
 }
 
 impl<L: Line> Link<L> {
-    fn new(line: L, id: ConnectionId) -> Link<L> {
+    /// Introduces a domain that was created. `wake` is called when the link is to have a turn, though the domain sent no
+    /// event: in the middle of somebody's request, so it must make none itself.
+    ///
+    /// # Errors
+    /// Those of [`Store::introduce`].
+    pub fn introduce(store: &Shared, domain: u16, line: L, wake: impl Fn() + 'static) -> Result<Link<L>, Errno> {
+        let id = store.borrow_mut().introduce(domain)?;
+        store.borrow_mut().on_event(id, Box::new(wake));
         let features = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR;
         line.page().server_features.store(features, Ordering::Release);
-        Link {
+        Ok(Link {
             stream: Stream::new(End::Server, line.page()),
             line,
+            store: store.clone(),
             id,
             incoming: Assembler::default(),
             request: None,
             outgoing: VecDeque::new(),
             events_first: true,
             has_failed: false,
-        }
+        })
     }
 
-    /// Goes on until nothing can be done, or the turn is over; whether it is over.
-    fn turn(&mut self, store: &mut Store) -> bool {
+    /// What it was given for the domain's page and port.
+    pub fn line(&self) -> &L {
+        &self.line
+    }
+
+    /// Goes on until nothing can be done, or for a bounded time.
+    pub fn turn(&mut self) -> Turn {
+        let store = self.store.clone();
+        let store = &mut store.borrow_mut();
+        if !store.is_connected(self.id) {
+            return Turn::Gone;
+        }
         let mut moved = false;
         if self.line.page().connection.load(Ordering::Acquire) == XENSTORE_RECONNECT {
             self.restart(store);
             moved = true;
         }
-        let is_over = if self.has_failed { Ok(false) } else { self.exchange(store, &mut moved) };
-        let is_over = is_over.unwrap_or_else(|Failure(code)| {
+        let turn = if self.has_failed { Ok(Turn::Wait) } else { self.exchange(store, &mut moved) };
+        let turn = turn.unwrap_or_else(|Failure(code)| {
             self.line.page().error.store(code, Ordering::Release);
             store.reset(self.id);
             self.has_failed = true;
             moved = true;
-            false
+            Turn::Wait
         });
         if moved {
             self.line.notify();
         }
-        is_over
+        turn
     }
 
-    fn exchange(&mut self, store: &mut Store, moved: &mut bool) -> Result<bool, Failure> {
+    fn exchange(&mut self, store: &mut Store, moved: &mut bool) -> Result<Turn, Failure> {
         for _ in 0..MESSAGES {
             self.receive(moved)?;
             self.send(moved)?;
             if !self.outgoing.is_empty() {
-                return Ok(false);
+                return Ok(Turn::Wait);
             }
             let event = if self.events_first || self.request.is_none() { store.next_event(self.id) } else { None };
             let message = match (event, self.request.take()) {
@@ -109,12 +139,12 @@ impl<L: Line> Link<L> {
                     self.events_first = true;
                     answer(store, self.id, request)
                 }
-                (None, None) => return Ok(false),
+                (None, None) => return Ok(Turn::Wait),
             };
             message.encode(&mut self.outgoing)?;
         }
         self.send(moved)?;
-        Ok(self.outgoing.is_empty())
+        Ok(if self.outgoing.is_empty() { Turn::More } else { Turn::Wait })
     }
 
     fn receive(&mut self, moved: &mut bool) -> Result<(), Failure> {
@@ -150,90 +180,16 @@ impl<L: Line> Link<L> {
     }
 }
 
+impl<L> Drop for Link<L> {
+    fn drop(&mut self) {
+        self.store.borrow_mut().disconnect(self.id);
+    }
+}
+
 /// Carries out a request.
 fn answer(store: &mut Store, id: ConnectionId, request: Message) -> Message {
     match store.request(id, request.kind, request.transaction, &request.payload) {
         Ok(payload) => Message { payload, ..request },
         Err(errno) => Message { kind: XS_ERROR, payload: strings([error_name(errno)]), ..request },
-    }
-}
-
-/// All domains' connections.
-pub struct Links<L> {
-    all: BTreeMap<ConnectionId, Link<L>>,
-    by_domain: BTreeMap<u16, ConnectionId>,
-    /// Those that may have something to do.
-    ready: VecDeque<ConnectionId>,
-    is_ready: BTreeSet<ConnectionId>,
-}
-
-impl<L: Line> Links<L> {
-    /// None.
-    pub fn new() -> Links<L> {
-        Links { all: BTreeMap::new(), by_domain: BTreeMap::new(), ready: VecDeque::new(), is_ready: BTreeSet::new() }
-    }
-
-    /// Connects a domain that was created.
-    ///
-    /// # Errors
-    /// Those of [`Store::introduce`].
-    pub fn introduce(&mut self, store: &mut Store, domain: u16, line: L) -> Result<(), Errno> {
-        let id = store.introduce(domain)?;
-        self.all.insert(id, Link::new(line, id));
-        self.by_domain.insert(domain, id);
-        self.mark(id);
-        Ok(())
-    }
-
-    /// A domain sent an event.
-    pub fn wake(&mut self, domain: u16) {
-        if let Some(id) = self.by_domain.get(&domain) {
-            self.mark(*id);
-        }
-    }
-
-    /// Serves the connections that have something to do, each for a bounded turn. Whether there is more to do at once.
-    pub fn work(&mut self, store: &mut Store) -> bool {
-        self.collect(store);
-        for _ in 0..TURNS {
-            let Some(id) = self.ready.pop_front() else { break };
-            self.is_ready.remove(&id);
-            if !store.is_connected(id) {
-                self.all.remove(&id);
-                self.by_domain.retain(|_, of| *of != id);
-            } else if self.all.get_mut(&id).is_some_and(|link| link.turn(store)) {
-                self.mark(id);
-            }
-            self.collect(store);
-        }
-        !self.ready.is_empty()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.all.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
-    fn collect(&mut self, store: &mut Store) {
-        for id in store.take_woken() {
-            self.mark(id);
-        }
-    }
-
-    fn mark(&mut self, id: ConnectionId) {
-        if self.all.contains_key(&id) && self.is_ready.insert(id) {
-            self.ready.push_back(id);
-        }
-    }
-}
-
-impl<L: Line> Default for Links<L> {
-    fn default() -> Links<L> {
-        Links::new()
     }
 }

@@ -31,14 +31,19 @@
 //! | `request` | requests from bytes |
 //! | `local` | this domain's own connections |
 //! | `link` | a domain's ring |
+//! | `ring` | the live rings, each of which is a service |
+//! | `home` | the nodes of a new domain |
 
 mod events;
+pub mod home;
 pub mod link;
 mod local;
 mod path;
 mod permission;
 mod quota;
 mod request;
+#[cfg(target_os = "none")]
+mod ring;
 mod server;
 mod transaction;
 mod tree;
@@ -49,4 +54,6 @@ mod tests;
 
 pub use local::{Connection, Shared};
 pub use quota::Limits;
+#[cfg(target_os = "none")]
+pub use ring::{Ring, Turns};
 pub use server::{ConnectionId, Introduction, Store};

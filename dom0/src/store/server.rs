@@ -67,8 +67,6 @@ impl Client {
 struct Audience {
     watches: Watches,
     clients: BTreeMap<ConnectionId, Client>,
-    /// Connections without a function to call, to which events came.
-    woken: BTreeSet<ConnectionId>,
 }
 
 /// The server.
@@ -123,7 +121,10 @@ impl Store {
     /// Ends a connection, with its watches and transactions.
     pub fn disconnect(&mut self, id: ConnectionId) {
         self.reset(id);
-        self.audience.clients.remove(&id);
+        // Whoever serves it is to see that it is gone.
+        if let Some(wake) = self.audience.clients.remove(&id).and_then(|client| client.wake) {
+            wake();
+        }
     }
 
     /// Whether there is such a connection.
@@ -144,21 +145,11 @@ impl Store {
         client.events = Events::default();
     }
 
-    /// Has `wake` called when an event comes for a connection that had none.
+    /// Has `wake` called when an event comes for a connection that had none, and when it ends.
     pub fn on_event(&mut self, id: ConnectionId, wake: Box<dyn Fn()>) {
         if let Some(client) = self.audience.clients.get_mut(&id) {
             client.wake = Some(wake);
         }
-    }
-
-    /// The connections without a function to call to which events came since the last call.
-    pub fn take_woken(&mut self) -> BTreeSet<ConnectionId> {
-        core::mem::take(&mut self.audience.woken)
-    }
-
-    /// Whether a connection has events.
-    pub fn has_events(&self, id: ConnectionId) -> bool {
-        self.audience.clients.get(&id).is_some_and(|client| !client.events.is_empty())
     }
 
     /// The payload of a connection's next event.
@@ -192,7 +183,6 @@ impl Store {
         let clients = self.audience.clients.iter().filter(|(_, client)| client.owner == owner);
         for id in clients.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.disconnect(id);
-            self.audience.woken.insert(id);
         }
         self.introduced.remove(&domain);
         self.introductions.retain(|introduction| introduction.domain != domain);
@@ -469,11 +459,8 @@ impl Audience {
         let Some(client) = self.clients.get_mut(&id) else { return };
         let was_empty = client.events.is_empty();
         client.events.push(watch, path, if client.is_privileged() { PRIVILEGED_EVENTS } else { limit });
-        if was_empty {
-            match &client.wake {
-                Some(wake) => wake(),
-                None => _ = self.woken.insert(id),
-            }
+        if let Some(wake) = client.wake.as_ref().filter(|_| was_empty) {
+            wake();
         }
     }
 }

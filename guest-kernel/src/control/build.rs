@@ -96,7 +96,7 @@ pub struct Created {
 /// Largest extents that memory is asked for in: 2 MiB.
 const LARGE: u32 = 9;
 /// Pages of a new domain that are mapped at a time.
-const WINDOW: u64 = 64;
+const WINDOW: usize = 64;
 
 /// The module that came with this domain, if there is one.
 ///
@@ -156,7 +156,7 @@ fn build(id: u16, image: &KernelImage<'_>, layout: &Layout, new: &New<'_>) -> Re
         store_port,
         console_port,
     };
-    let mut memory = Frames { id, frames, window: Foreign::window(WINDOW)?, shown: None };
+    let mut memory = Frames { id, frames, window: Foreign::window(WINDOW as u64)?, shown: None };
     let state = domain_builder::build(image, layout, &params, &mut memory).map_err(|failure| match failure {
         Failure::Refused(refusal) => Error::Kernel(refusal),
         Failure::Memory(error) => Error::Here(error),
@@ -207,16 +207,17 @@ struct Frames {
 impl Frames {
     /// Moves the window to a page; the page's offset in it.
     fn move_to(&mut self, pfn: Pfn) -> Result<usize, memory::Error> {
-        let first = pfn.0 / WINDOW * WINDOW;
+        let offset = usize::try_from(pfn.0 % WINDOW as u64).unwrap_or(0);
+        let first = pfn.0 - offset as u64;
         if self.shown != Some(first) {
             self.shown = None;
-            let mut frames = [0; WINDOW as usize];
-            let count = usize::try_from(WINDOW.min(self.frames.frames() - first)).unwrap_or(0);
+            let mut frames = [0; WINDOW];
+            let count = usize::try_from(self.frames.frames() - first).unwrap_or(WINDOW).min(WINDOW);
             self.frames.mfns(Pfn(first), &mut frames[..count]);
             self.window.show(self.id, &frames[..count])?;
             self.shown = Some(first);
         }
-        Ok(usize::try_from(pfn.0 - first).unwrap_or(0) * PAGE_BYTES)
+        Ok(offset * PAGE_BYTES)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Error, KERNEL_PAGES, Memory};
 use crate::hypercall::{Owner, mmu_update, mmuext, mmuext_op};
 use crate::paging::tree::Missing;
-use crate::paging::{Mfn, PAGE_SIZE, Rights, index, kernel_page, leaf_table};
+use crate::paging::{Mfn, PAGE_BYTES, PAGE_SIZE, Rights, index, kernel_page, leaf_table};
 use core::ops::Range;
 use pv_abi::mmu::{MMU_NORMAL_PT_UPDATE, MmuUpdate};
 
@@ -65,7 +65,7 @@ impl Memory {
     /// Writes the entries that map the pages of a window from `address` on.
     fn write_entries(&self, address: u64, entries: impl Iterator<Item = u64>, owner: Owner) -> Result<(), Error> {
         let mut updates = [MmuUpdate { ptr: 0, val: 0 }; BATCH];
-        let mut addresses = (address..).step_by(PAGE_SIZE as usize);
+        let mut addresses = (address..).step_by(PAGE_BYTES);
         let mut entries = entries.peekable();
         while entries.peek().is_some() {
             let mut count = 0;
@@ -73,7 +73,7 @@ impl Memory {
                 let table = leaf_table(self.root, 4, address, |table, index| Some(self.read(table, index)));
                 let table = table.expect("a window has its tables");
                 *update =
-                    MmuUpdate { ptr: table.0 * PAGE_SIZE + 8 * index(address, 1) as u64 | MMU_NORMAL_PT_UPDATE, val };
+                    MmuUpdate { ptr: (table.0 * PAGE_SIZE + 8 * index(address, 1) as u64) | MMU_NORMAL_PT_UPDATE, val };
                 count += 1;
             }
             // SAFETY: only windows are mapped at these addresses, which show no memory that Rust believes to be its own.

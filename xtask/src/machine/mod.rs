@@ -3,6 +3,7 @@
 //! `machines/default.toml` explains the format to its users. [`Machine::load`] reads a file, checks everything that
 //! can be checked without booting, and reports all mistakes at once, each with its line.
 
+mod disks;
 mod dom0;
 mod mistake;
 mod parse;
@@ -13,11 +14,12 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use disks::{Content, Disk, DomainDisk, Interface, Partition, Source};
 pub use dom0::{Dom0, NAME as DOM0};
 pub use mistake::{Mistake, Mistakes};
 pub use values::{Chipset, Firmware, Memory};
 
-use crate::build;
+use crate::{build, debian, initramfs::Extra};
 use anyhow::{Context, Result};
 use boot_archive::{LogLevel, Scheduling, WhenAllStopped};
 use std::{
@@ -64,6 +66,10 @@ pub struct Machine {
     pub cpus: u32,
     /// Physical memory.
     pub memory: Memory,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// What else QEMU is told: arguments for further devices.
+    pub devices: Vec<String>,
 }
 
 /// One domain of a machine.
@@ -76,7 +82,7 @@ pub struct Domain {
     /// It controls the other domains.
     pub control: bool,
     /// An initial RAM disk.
-    pub ramdisk: Option<PathBuf>,
+    pub ramdisk: Option<Ramdisk>,
     /// The guest kernel's command line.
     pub command_line: String,
     /// The domain's memory.
@@ -85,6 +91,8 @@ pub struct Domain {
     pub vcpus: u32,
     /// Its part of the CPUs.
     pub scheduling: Scheduling,
+    /// Its disks, which the control domain gives it.
+    pub disks: Vec<DomainDisk>,
 }
 
 /// Where a guest kernel comes from.
@@ -92,18 +100,33 @@ pub struct Domain {
 pub enum Kernel {
     /// One of this repository's own ([`build::GUESTS`]), built before it is used.
     Built(String),
-    /// An ELF file.
+    /// One of Debian's ([`debian::KERNELS`]), fetched before it is used.
+    Debian(String),
+    /// An ELF file or a bzImage.
     File(PathBuf),
 }
 
 impl Kernel {
-    /// The ELF file.
-    pub fn path(&self) -> PathBuf {
+    /// The kernel's file: ELF or a bzImage.
+    ///
+    /// # Errors
+    /// When it can't be fetched.
+    pub fn path(&self) -> Result<PathBuf> {
         match self {
-            Self::Built(name) => build::guest(name),
-            Self::File(path) => path.clone(),
+            Self::Built(name) => Ok(build::guest(name)),
+            Self::Debian(name) => debian::KernelPackage::get(name)?.image(),
+            Self::File(path) => Ok(path.clone()),
         }
     }
+}
+
+/// Where a RAM disk comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ramdisk {
+    /// One that is made of Debian's busybox, the kernel's modules, and these files.
+    Busybox(Vec<Extra>),
+    /// A file.
+    File(PathBuf),
 }
 
 /// What the command line says instead of the file.
@@ -128,6 +151,8 @@ impl Machine {
             cpu: "max".to_owned(),
             cpus: 1,
             memory: Memory::mib(512),
+            disks: Vec::new(),
+            devices: Vec::new(),
         }
     }
 
@@ -142,8 +167,9 @@ impl Machine {
 }
 
 /// What of a machine's memory the domains can't have: 24 bytes per frame for the frame table, 8 for the
-/// machine-to-physical table, and 48 MiB for the hypervisor's image, heap and stacks, firmware and boot loader.
+/// machine-to-physical table in steps of 2 MiB, and 48 MiB for the hypervisor's image, heap and stacks, firmware and boot
+/// loader.
 fn hypervisor_memory(machine: Memory) -> Memory {
-    let tables = machine.pages() * (24 + 8);
+    let tables = machine.pages() * 24 + (machine.pages() * 8).next_multiple_of(2 << 20);
     Memory::mib(48 + tables.div_ceil(1 << 20))
 }

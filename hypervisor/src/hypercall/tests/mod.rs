@@ -23,6 +23,7 @@ mod memory;
 mod mmu;
 mod mmuext;
 mod multicall;
+mod physdev;
 mod random;
 mod requests;
 mod reservation;
