@@ -63,8 +63,8 @@ mod table;
 use alloc::sync::Arc;
 
 use pv_abi::grant::{
-    GNTST_BAD_COPY_ARG, GNTST_BAD_DOMAIN, GNTST_BAD_GNTREF, GNTST_BAD_HANDLE, GNTST_BAD_PAGE, GNTST_BAD_VIRT_ADDR,
-    GNTST_EAGAIN, GNTST_GENERAL_ERROR, GNTST_NO_SPACE, GNTST_PERMISSION_DENIED,
+    GNTST_BAD_COPY_ARG, GNTST_BAD_DEV_ADDR, GNTST_BAD_DOMAIN, GNTST_BAD_GNTREF, GNTST_BAD_HANDLE, GNTST_BAD_PAGE,
+    GNTST_BAD_VIRT_ADDR, GNTST_EAGAIN, GNTST_GENERAL_ERROR, GNTST_NO_SPACE, GNTST_PERMISSION_DENIED,
 };
 use spin::Mutex;
 
@@ -99,6 +99,8 @@ pub enum Refusal {
     BadHandle,
     /// The list can't be written.
     BadAddress,
+    /// The mapping's address for devices is another.
+    BadDeviceAddress,
     /// It needs a privilege.
     Denied,
     /// The frame is not the granter's.
@@ -120,6 +122,7 @@ impl Refusal {
             Refusal::BadReference => GNTST_BAD_GNTREF,
             Refusal::BadHandle => GNTST_BAD_HANDLE,
             Refusal::BadAddress => GNTST_BAD_VIRT_ADDR,
+            Refusal::BadDeviceAddress => GNTST_BAD_DEV_ADDR,
             Refusal::Denied => GNTST_PERMISSION_DENIED,
             Refusal::BadFrame => GNTST_BAD_PAGE,
             Refusal::BadCopy => GNTST_BAD_COPY_ARG,

@@ -132,7 +132,7 @@ fn wanted(mapping: &Mapping, unmap: &Unmap) -> Uses {
 
 fn clear<P: Platform>(call: &mut Call<'_, P>, unmap: &Unmap, mapping: &Mapping, uses: Uses) -> Result<(), Halt> {
     if uses.device && unmap.dev_bus_addr != mapping.mfn.base().0 {
-        return Err(Refusal::General.into());
+        return Err(Refusal::BadDeviceAddress.into());
     }
     if !uses.host {
         return Ok(());

@@ -51,6 +51,8 @@ pub const MM: &[Bar] = &[
     below_xen("user-syscall"),
     below_xen("pin-unpin-table"),
     below_xen("fork-exit-page"),
+    below_xen("grant-map-unmap"),
+    below_xen("grant-copy-page"),
 ];
 
 /// The rows of the group `events`.

@@ -4,6 +4,7 @@ mod calls;
 mod domains;
 mod events;
 mod fork;
+mod grants;
 mod instructions;
 mod paging;
 mod switch;
@@ -52,6 +53,8 @@ rows! {
         "user-syscall": user::syscall,
         "pin-unpin-table": tables::pin_unpin,
         "fork-exit-page": fork::fork_exit,
+        "grant-map-unmap": grants::map_unmap,
+        "grant-copy-page": grants::copy_page,
     }
     "events" {
         "evtchn-send-masked": events::send_masked,

@@ -93,7 +93,7 @@ pub fn devices() -> Told {
     let device = map_at(0, DEVICE, grant.reference())?;
     equal("for a device", (device.status, device.dev_bus_addr), (GNTST_OKAY, address))?;
     equal("flags", flags(&grant)? & IN_USE, IN_USE)?;
-    equal("another address", unmap(0, address + PAGE_SIZE, device.handle)?, GNTST_GENERAL_ERROR)?;
+    equal("another address", unmap(0, address + PAGE_SIZE, device.handle)?, GNTST_BAD_DEV_ADDR)?;
     equal("no address", unmap(0, 0, device.handle)?, GNTST_OKAY)?;
     equal("flags yet", flags(&grant)? & IN_USE, IN_USE)?;
     equal("the address", unmap(0, address, device.handle)?, GNTST_OKAY)?;
