@@ -3,9 +3,33 @@
 //! It is a PV guest like any other, built on the library of `guest-kernel`, and privileged. Nothing here is part of the
 //! hypervisor: a mistake in this crate ends this domain, not the machine.
 //!
+//! | room | what |
+//! |---|---|
+//! | `service` | the parts that take turns, and the loop that gives them |
+//! | `console` | the domains' consoles, on one screen and keyboard |
+//! | `domains` | the domains: created, watched, ended |
+//! | `store` | XenStore |
+//! | `block` | disks for other domains, and their drivers |
+//! | `net` | the network: bridge, back end, uplink |
+//! | `pci` | functions on the buses, and their interrupts |
+//! | `virtio` | virtio devices: transport, queues, interrupt |
+//! | `prompt` | what is typed for this domain |
+//!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
 
 extern crate alloc;
 #[cfg(test)]
 extern crate std;
+
+pub mod block;
+pub mod console;
+pub mod domains;
+pub mod net;
+pub mod pci;
+pub mod prompt;
+pub mod service;
+pub mod store;
+
+#[cfg(target_os = "none")]
+pub mod virtio;

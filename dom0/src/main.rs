@@ -2,15 +2,66 @@
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
 #[cfg(target_os = "none")]
+extern crate alloc;
+
+#[cfg(target_os = "none")]
 mod kernel {
-    use guest_kernel::{StartInfo, entry, println, time};
+    use alloc::rc::Rc;
+    use alloc::vec::Vec;
+    use boot_archive::{Archive, LogLevel};
+    use core::cell::RefCell;
+    use dom0::console::{self, Keyboard};
+    use dom0::domains::{Domains, Supervisor};
+    use dom0::service::{self, Full};
+    use dom0::store::{Limits, Store};
+    use guest_kernel::{StartInfo, control, entry};
+    use log::LevelFilter;
+    use pv_abi::errno::Errno;
 
     entry!(main);
 
     fn main(_info: &'static StartInfo) -> ! {
-        println!("dom0 runs.");
-        loop {
-            time::sleep(1_000_000_000);
+        let module = control::module().unwrap_or_else(|error| panic!("the memory: {error}"));
+        let archive = Archive::parse(module.unwrap_or_default()).unwrap_or_else(|error| panic!("RAM disk: {error}"));
+        console::init(level(archive.config().console.log_level));
+        let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
+        let store = Rc::new(RefCell::new(Store::new(Limits::default())));
+        let attendants = match dom0::block::start(&services, &store) {
+            Ok(disks) => Vec::from([disks]),
+            Err(error) => panic!("the block back end: {error:?}"),
+        };
+        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, attendants)));
+        let added = services
+            .add(|waker| Ok::<_, Missing>((Keyboard::new(domains.clone(), waker)?, ())))
+            .and_then(|()| services.add(|waker| Ok((Supervisor::new(domains.clone(), waker)?, ()))));
+        if let Err(Missing(error)) = added {
+            panic!("keyboard and supervisor: {error:?}");
+        }
+        service::run(&services)
+    }
+
+    /// A service can't be had.
+    struct Missing(Option<Errno>);
+
+    impl From<Full> for Missing {
+        fn from(Full: Full) -> Missing {
+            Missing(None)
+        }
+    }
+
+    impl From<Errno> for Missing {
+        fn from(errno: Errno) -> Missing {
+            Missing(Some(errno))
+        }
+    }
+
+    fn level(level: LogLevel) -> LevelFilter {
+        match level {
+            LogLevel::Error => LevelFilter::Error,
+            LogLevel::Warn => LevelFilter::Warn,
+            LogLevel::Info => LevelFilter::Info,
+            LogLevel::Debug => LevelFilter::Debug,
+            LogLevel::Trace => LevelFilter::Trace,
         }
     }
 }

@@ -11,17 +11,24 @@
 //! | `hypercall` | the calls, raw and typed |
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
-//! | `console` | `print!` and keys, through `console_io` |
+//! | `ports` | I/O ports, for the domain that has the hardware |
+//! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
 //! | `task` | programs in user mode |
+//! | `ring` | request and response rings of the split drivers, both sides; pure |
 //! | `record`, `shared` | the page shared with the hypervisor: as atomics, pure; and the live one |
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
+//! | `store` | XenStore: its messages and ring, requests, the domain's connection |
+//! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
+//! | `block` | disks: the front end; requests are pure |
+//! | `xenbus` | the two ends of a split device, and how they follow each other; pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
 //! | `thread` | threads on any number of vCPUs, and what they wait for; who runs next is pure |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
-//! | `control` | for the control domain: other domains, made and ended; image and plan are pure |
+//! | `net` | packets: addresses, headers, checksums; pure |
+//! | `control` | for the control domain: other domains, made and ended |
 //! | `version` | what the hypervisor is |
 //! | `exit` | verdicts, shutdown, the panic handler |
 //!
@@ -33,19 +40,25 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod clock;
 pub mod cmdline;
-pub mod control;
+pub mod console;
 pub mod event;
+pub mod grant;
 pub mod line;
+pub mod net;
 pub mod paging;
 pub mod record;
+pub mod ring;
+pub mod store;
 pub mod task;
 pub mod thread;
 pub mod verdict;
+pub mod xenbus;
 
 #[cfg(target_os = "none")]
-pub mod console;
+pub mod control;
 #[cfg(target_os = "none")]
 pub mod exit;
 #[cfg(target_os = "none")]
@@ -54,6 +67,8 @@ pub mod hypercall;
 pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod ports;
 #[cfg(target_os = "none")]
 pub mod probe;
 #[cfg(target_os = "none")]

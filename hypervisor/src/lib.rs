@@ -12,9 +12,9 @@
 //!
 //! # The rooms
 //!
-//! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`domain`], [`bounce`],
-//! [`emulate`], [`event`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for the bare machine only: `arch`,
-//! `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
+//! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`device`], [`domain`], [`bounce`],
+//! [`emulate`], [`event`], [`grant`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for
+//! the bare machine only: `arch`, `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
 #![no_std]
 #![deny(unsafe_code)]
 
@@ -24,9 +24,11 @@ extern crate std;
 
 pub mod addr;
 pub mod bounce;
+pub mod device;
 pub mod domain;
 pub mod emulate;
 pub mod event;
+pub mod grant;
 pub mod guest;
 pub mod hypercall;
 pub mod machine;

@@ -67,15 +67,15 @@ pub const GNTTABOP_TRANSFER: u32 = 4;
 pub const GNTTABOP_COPY: u32 = 5;
 /// Tells the table's size: [`GnttabQuerySize`].
 pub const GNTTABOP_QUERY_SIZE: u32 = 6;
-/// Unmaps a frame and maps another in its place.
+/// Unmaps a frame and moves another mapping to its place: [`GnttabUnmapAndReplace`].
 pub const GNTTABOP_UNMAP_AND_REPLACE: u32 = 7;
 /// Chooses the table's version: [`GnttabSetVersion`].
 pub const GNTTABOP_SET_VERSION: u32 = 8;
-/// Lists the frames of the status table (version 2 only).
+/// Lists the frames of the status table (version 2 only): [`GnttabGetStatusFrames`].
 pub const GNTTABOP_GET_STATUS_FRAMES: u32 = 9;
 /// Tells the table's version: [`GnttabGetVersion`].
 pub const GNTTABOP_GET_VERSION: u32 = 10;
-/// Swaps two references.
+/// Swaps two references: [`GnttabSwapGrantRef`].
 pub const GNTTABOP_SWAP_GRANT_REF: u32 = 11;
 /// Cleans the caches for a granted frame.
 pub const GNTTABOP_CACHE_FLUSH: u32 = 12;
@@ -233,6 +233,53 @@ pub struct GnttabSetVersion {
     pub version: u32,
 }
 layout!(GnttabSetVersion, 4);
+
+/// Argument of [`GNTTABOP_UNMAP_AND_REPLACE`]: `struct gnttab_unmap_and_replace`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct GnttabUnmapAndReplace {
+    /// In: as it was mapped.
+    pub host_addr: u64,
+    /// In: the guest address whose page-table entry comes to the place of the mapping's; 0 for none.
+    pub new_addr: u64,
+    /// In: the mapping.
+    pub handle: u32,
+    /// Out: `GNTST_*`.
+    pub status: i16,
+    /// Padding.
+    pub _pad: u16,
+}
+layout!(GnttabUnmapAndReplace, 24, new_addr @ 8, handle @ 16, status @ 20);
+
+/// Argument of [`GNTTABOP_GET_STATUS_FRAMES`]: `struct gnttab_get_status_frames`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct GnttabGetStatusFrames {
+    /// In: entries of the list.
+    pub nr_frames: u32,
+    /// In: whose table.
+    pub dom: u16,
+    /// Out: `GNTST_*`.
+    pub status: i16,
+    /// Guest address of an array of `u64`; out: the machine frame numbers.
+    pub frame_list: u64,
+}
+layout!(GnttabGetStatusFrames, 16, dom @ 4, status @ 6, frame_list @ 8);
+
+/// Argument of [`GNTTABOP_SWAP_GRANT_REF`]: `struct gnttab_swap_grant_ref`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]
+#[repr(C)]
+pub struct GnttabSwapGrantRef {
+    /// In: one reference.
+    pub ref_a: u32,
+    /// In: the other.
+    pub ref_b: u32,
+    /// Out: `GNTST_*`.
+    pub status: i16,
+    /// Padding.
+    pub _pad: u16,
+}
+layout!(GnttabSwapGrantRef, 12, ref_b @ 4, status @ 8);
 
 /// Argument of [`GNTTABOP_GET_VERSION`]: `struct gnttab_get_version`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, KnownLayout, Immutable)]

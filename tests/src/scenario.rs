@@ -34,6 +34,7 @@ pub enum End {
 }
 
 /// A step of a scenario.
+#[derive(Clone)]
 pub enum Step {
     /// Wait until all these have been said since the last key was typed, in any order.
     Expect(Vec<Pattern>),
@@ -127,5 +128,6 @@ pub fn domain(name: &str, guest: &str, command_line: &str, memory: Memory) -> Do
         memory,
         vcpus: 1,
         scheduling: Scheduling::default(),
+        disks: Vec::new(),
     }
 }

@@ -15,9 +15,8 @@ use xtask::{
     machine::{Domain, Machine, Memory},
 };
 
-/// Stories that a CPU with SMAP spoils: QEMU before 9 uses the stack for `iret` and far calls in ring 3 with the rights
-/// of ring 0.
-const WITHOUT_SMAP: [&str; 2] = ["iret-native", "attack-gates"];
+/// The story that a CPU with SMAP spoils: QEMU before 9 uses the stack for far calls in ring 3 with the rights of ring 0.
+const WITHOUT_SMAP: &str = "attack-gates";
 
 /// Memory of the domain that tells a story.
 pub const MEMORY: Memory = Memory::mib(64);
@@ -45,9 +44,9 @@ impl Shape {
 /// How a story of a suite ends on Pavise. It is told once in a run, whichever suite asks.
 pub type Tell = fn(&str, &Context) -> Verdict;
 
-/// The CPU that a story is told on, here and on Xen.
-pub fn cpu(story: &str) -> &'static str {
-    if WITHOUT_SMAP.contains(&story) { "max,-smap" } else { "max" }
+/// The CPU that a story is told on.
+fn cpu(story: &str) -> &'static str {
+    if story == WITHOUT_SMAP { "max,-smap" } else { "max" }
 }
 
 /// One test for each story of a suite.

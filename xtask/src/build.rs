@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use std::{env, ffi::OsString, fs, path::PathBuf, process::Command};
 
 /// The Rust guest kernels that machine files can name as `guest:NAME`.
-pub const GUESTS: [&str; 4] = ["bench", "demo", "dom0", "selftest"];
+pub const GUESTS: [&str; 5] = ["bench", "demo", "devices", "dom0", "selftest"];
 
 /// The hypervisor's binary.
 const HYPERVISOR: &str = "pavise-hv";
@@ -71,6 +71,18 @@ pub fn bare_metal() -> Result<Built> {
         hypervisor: paths::bare_metal().join(HYPERVISOR),
         hypervisor_stripped: paths::stripped().join(HYPERVISOR),
     })
+}
+
+/// Builds one of the programs for Linux guests, without libraries and symbols.
+///
+/// # Errors
+/// When the build fails; the message has the compiler's output.
+pub fn linux_program(name: &str) -> Result<PathBuf> {
+    let mut command = cargo();
+    command.args(["rustc", "-p", "linux-programs", "--bin", name, "--release", "--"]);
+    command.args(["-Ctarget-feature=+crt-static", "-Cstrip=symbols"]);
+    step::run(&format!("building {name}"), &mut command)?;
+    Ok(paths::target().join("release").join(name))
 }
 
 /// The toolchain's own `llvm-objcopy`.

@@ -5,16 +5,20 @@
 //!
 //! 1. [`machine`]: parses and checks the file, and reports every mistake in it;
 //! 2. [`build`]: compiles hypervisor and guests for bare metal;
-//! 3. [`archive`]: packs kernels, RAM disks and settings into the boot archive ([`boot_archive`]);
-//! 4. [`image`]: makes a disk image of hypervisor and archive;
-//! 5. [`qemu`]: boots the image, for a person or under a test's control. [`xen`] boots the same guests on Xen.
+//! 3. [`kernel`], [`debian`], [`initramfs`]: guest kernels and RAM disks that others made, or that are made of them;
+//! 4. [`archive`]: packs kernels, RAM disks and settings into the boot archive ([`boot_archive`]);
+//! 5. [`image`]: makes a disk image of hypervisor and archive;
+//! 6. [`qemu`]: boots the image, for a person or under a test's control. [`xen`] boots the same guests on Xen.
 #![forbid(unsafe_code)]
 
 pub mod archive;
 pub mod build;
 pub mod commands;
+pub mod debian;
+pub mod disk;
 pub mod image;
-pub mod kernel_file;
+pub mod initramfs;
+pub mod kernel;
 pub mod machine;
 pub mod paths;
 pub mod qemu;

@@ -43,6 +43,14 @@ pub fn run(what: &str, command: &mut Command) -> Result<()> {
     bail!("{output}{what} failed ({status}). To run that step alone:\n    {}", shown(command));
 }
 
+/// Computes something as one step of a larger job.
+pub fn compute<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let progress = Progress::start(what);
+    let done = work();
+    progress.done();
+    done
+}
+
 /// A command as one would type it, with the environment variables that were set for it.
 pub fn shown(command: &Command) -> String {
     let vars = command.get_envs().filter_map(|(name, value)| Some(format!("{}={}", name.display(), value?.display())));

@@ -1,32 +1,34 @@
 //! A domain from a kernel's ELF file: created, filled through mappings of its frames, and ready to be unpaused.
 
 use super::calls;
-use super::image::{Image, Wrong};
-use super::plan::Plan;
-use super::window::Window;
-use crate::hypercall::{Owner, mmuext, mmuext_op};
+use super::foreign::Foreign;
+use crate::hypercall::{self, Owner, mmuext, mmuext_op};
 use crate::memory;
-use crate::paging::{self, Mfn, PAGE_BYTES, PAGE_SIZE, PRESENT, Pfn, Rights, WRITABLE, kernel_page};
+use crate::paging::{Mfn, PAGE_BYTES, PAGE_SIZE, Pfn};
 use crate::start::start_info;
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::fmt;
+use domain_builder::{DomainMemory, Extents, Failure, KernelImage, Layout, Params, RFLAGS, Refusal, StartState};
 use pv_abi::domctl::CreateDomain;
+use pv_abi::domid::DOMID_SELF;
 use pv_abi::errno::Errno;
-use pv_abi::start_info::{StartFlags, StartInfo};
+use pv_abi::start_info::StartFlags;
 use pv_abi::trap::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use pv_abi::vcpu::{CpuUserRegs, VcpuContextFlags, VcpuGuestContext};
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 /// Why a domain can't be made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Error {
-    /// Its kernel is none.
-    Kernel(Wrong),
-    /// Its kernel doesn't fit.
-    Size,
-    /// There is too little memory, in the machine or here.
-    Memory,
+    /// Its kernel, or what it was to start with.
+    Kernel(Refusal),
+    /// The machine has too little memory.
+    Memory {
+        /// Pages that it was to have.
+        pages: u64,
+    },
+    /// This domain has too little memory, or can't reach the other's.
+    Here(memory::Error),
     /// The hypervisor refused a step, which is named.
     Refused(&'static str, Errno),
 }
@@ -34,11 +36,23 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Kernel(wrong) => write!(f, "the kernel can't be used: {wrong:?}"),
-            Error::Size => f.write_str("the kernel doesn't fit"),
-            Error::Memory => f.write_str("too little memory"),
+            Error::Kernel(refusal) => write!(f, "kernel: {refusal}"),
+            Error::Memory { pages } => write!(f, "needs {pages} pages of memory, which the machine doesn't have free"),
+            Error::Here(error) => write!(f, "its memory can't be written: {error}"),
             Error::Refused(what, errno) => write!(f, "{what} was refused: {errno:?}"),
         }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::Kernel(refusal)
+    }
+}
+
+impl From<memory::Error> for Error {
+    fn from(error: memory::Error) -> Error {
+        Error::Here(error)
     }
 }
 
@@ -47,16 +61,42 @@ impl fmt::Display for Error {
 pub struct New<'a> {
     /// Its kernel's ELF file.
     pub kernel: &'a [u8],
+    /// Its RAM disk; empty for none.
+    pub ramdisk: &'a [u8],
     /// Its kernel's command line.
     pub command_line: &'a str,
     /// Its memory.
     pub pages: u64,
     /// Its vCPUs.
     pub vcpus: u32,
+    /// Its handle, which no other domain should have.
+    pub handle: [u8; 16],
+}
+
+/// A page that a domain shares with a back end in this domain, and the port that goes with it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ring {
+    /// The machine frame.
+    pub frame: u64,
+    /// The domain's port, to which this domain may connect.
+    pub port: u32,
+}
+
+/// A domain that was made. It is paused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Created {
+    /// Its number.
+    pub id: u16,
+    /// Its ring to XenStore.
+    pub store: Ring,
+    /// Its console.
+    pub console: Ring,
 }
 
 /// Largest extents that memory is asked for in: 2 MiB.
 const LARGE: u32 = 9;
+/// Pages of a new domain that are mapped at a time.
+const WINDOW: usize = 64;
 
 /// The module that came with this domain, if there is one.
 ///
@@ -76,162 +116,146 @@ pub fn module() -> Result<Option<&'static [u8]>, memory::Error> {
     Ok(Some(unsafe { core::slice::from_raw_parts(address as *const u8, length) }))
 }
 
-/// Creates and builds a domain, which is paused; its number. If it can't be built it is gone again.
+/// Creates and builds a domain, which is paused. If it can't be built it is gone again.
 ///
 /// # Errors
 /// What is wrong.
-pub fn create(new: &New<'_>) -> Result<u16, Error> {
-    let image = Image::parse(new.kernel).map_err(Error::Kernel)?;
-    let config = CreateDomain { max_vcpus: new.vcpus, grant_opts: 1, ..CreateDomain::default() };
-    let id = calls::create_domain(0, config).map_err(|errno| Error::Refused("createdomain", errno))?;
-    build(id, &image, new).inspect_err(|_| _ = calls::destroy_domain(id))?;
-    Ok(id)
+pub fn create(new: &New<'_>) -> Result<Created, Error> {
+    let image = KernelImage::parse(new.kernel)?;
+    let layout = Layout::plan(&image, new.pages, new.ramdisk.len() as u64)?;
+    let config = CreateDomain {
+        handle: new.handle,
+        max_vcpus: new.vcpus,
+        // As Xen's own tools ask for.
+        max_evtchn_port: 1023,
+        max_grant_frames: -1,
+        max_maptrack_frames: -1,
+        grant_opts: 1,
+        ..CreateDomain::default()
+    };
+    let id = calls::create_domain(0, config).map_err(refused("createdomain"))?;
+    build(id, &image, &layout, new).inspect_err(|_| _ = calls::destroy_domain(id))
+}
+
+fn refused(what: &'static str) -> impl Fn(Errno) -> Error {
+    move |errno| Error::Refused(what, errno)
 }
 
 /// Builds a domain that was created and has no memory.
-///
-/// # Errors
-/// What is wrong. The domain is then as it is.
-pub fn build(id: u16, image: &Image<'_>, new: &New<'_>) -> Result<(), Error> {
-    let plan = Plan::new(image, new.pages).ok_or(Error::Size)?;
-    let refused = |what| move |errno| Error::Refused(what, errno);
+fn build(id: u16, image: &KernelImage<'_>, layout: &Layout, new: &New<'_>) -> Result<Created, Error> {
     calls::set_max_pages(id, new.pages).map_err(refused("max_mem"))?;
-    let domain = Domain { id, frames: populate(id, new.pages)? };
-    for segment in &image.segments {
-        domain.copy(segment.start, segment.bytes)?;
-    }
-    if let Some(address) = image.hypercall_page {
-        let pfn = address.checked_sub(plan.base).ok_or(Error::Size)? / PAGE_SIZE;
-        calls::fill_hypercall_page(id, domain.frame(Pfn(pfn))?).map_err(refused("hypercall_init"))?;
-    }
-    for (page, frames) in plan.p2m.clone().zip(domain.frames.chunks(PAGE_BYTES / 8)) {
-        domain.write(Pfn(page), frames.as_bytes())?;
-    }
-    domain.write_tables(&plan)?;
-    domain.write_start_info(&plan, new.command_line)?;
-    let root = domain.frame(plan.upper[0])?;
+    let frames = populate(id, new.pages)?;
+    let info = calls::domain_info(id).map_err(refused("getdomaininfo"))?;
+    let port = || hypercall::alloc_unbound(id, DOMID_SELF).map_err(refused("alloc_unbound"));
+    let (store_port, console_port) = (port()?, port()?);
+    let params = Params {
+        command_line: new.command_line,
+        ramdisk: new.ramdisk,
+        shared_info: Mfn(info.shared_info_frame),
+        flags: StartFlags::empty(),
+        store_port,
+        console_port,
+    };
+    let mut memory = Frames { id, frames, window: Foreign::window(WINDOW as u64)?, shown: None };
+    let state = domain_builder::build(image, layout, &params, &mut memory).map_err(|failure| match failure {
+        Failure::Refused(refusal) => Error::Kernel(refusal),
+        Failure::Memory(error) => Error::Here(error),
+    })?;
+    // What is mapped writable can't be a page table.
+    drop(memory);
     // SAFETY: no frame of ours is touched.
-    unsafe { mmuext_op(&[mmuext::pin(4, root)], None, Owner { pages: id, tables: None }) }
+    unsafe { mmuext_op(&[mmuext::pin(4, state.root.0)], None, Owner { pages: id, tables: None }) }
         .map_err(refused("pinning"))?;
-    let context = start_context(image, &plan, root).ok_or(Error::Memory)?;
+    let context = start_context(&state).ok_or(Error::Here(memory::Error::OutOfFrames))?;
     calls::set_context(id, 0, &context).map_err(refused("setvcpucontext"))?;
-    Ok(())
+    Ok(Created {
+        id,
+        store: Ring { frame: state.store.0, port: store_port },
+        console: Ring { frame: state.console.0, port: console_port },
+    })
 }
 
-/// Gives a domain its memory; the machine frame of each of its pages.
-fn populate(id: u16, pages: u64) -> Result<Vec<u64>, Error> {
-    let mut frames = Vec::new();
-    frames.try_reserve_exact(usize::try_from(pages).map_err(|_| Error::Size)?).map_err(|_| Error::Memory)?;
+/// Gives a domain its memory.
+fn populate(id: u16, pages: u64) -> Result<Extents, Error> {
+    let mut frames = Extents::new();
     let mut order = LARGE;
-    let mut next = 0;
-    while next < pages {
+    while frames.frames() < pages {
+        let next = frames.frames();
         while next + (1 << order) > pages {
             order = 0;
         }
         let mut extent = [next];
         match calls::populate(id, &mut extent, order) {
-            Ok(1) => {
-                frames.extend(extent[0]..extent[0] + (1 << order));
-                next += 1 << order;
-            }
+            Ok(1) => frames.push(Mfn(extent[0]), 1 << order),
             Ok(_) if order > 0 => order = 0,
-            Ok(_) => return Err(Error::Memory),
+            Ok(_) => return Err(Error::Memory { pages }),
             Err(errno) => return Err(Error::Refused("populate_physmap", errno)),
         }
     }
     Ok(frames)
 }
 
-/// A domain that is being built.
-struct Domain {
+/// The memory of a domain that is being built. A window moves over it, wherever something is written.
+struct Frames {
     id: u16,
-    /// The machine frame of each page.
-    frames: Vec<u64>,
+    frames: Extents,
+    window: Foreign,
+    /// The first page that the window shows.
+    shown: Option<u64>,
 }
 
-impl Domain {
-    fn frame(&self, pfn: Pfn) -> Result<u64, Error> {
-        let frame = usize::try_from(pfn.0).ok().and_then(|pfn| self.frames.get(pfn));
-        frame.copied().ok_or(Error::Size)
+impl Frames {
+    /// Moves the window to a page; the page's offset in it.
+    fn move_to(&mut self, pfn: Pfn) -> Result<usize, memory::Error> {
+        let offset = usize::try_from(pfn.0 % WINDOW as u64).unwrap_or(0);
+        let first = pfn.0 - offset as u64;
+        if self.shown != Some(first) {
+            self.shown = None;
+            let mut frames = [0; WINDOW];
+            let count = usize::try_from(self.frames.frames() - first).unwrap_or(WINDOW).min(WINDOW);
+            self.frames.mfns(Pfn(first), &mut frames[..count]);
+            self.window.show(self.id, &frames[..count])?;
+            self.shown = Some(first);
+        }
+        Ok(offset * PAGE_BYTES)
+    }
+}
+
+impl DomainMemory for Frames {
+    type Error = memory::Error;
+
+    fn mfn(&self, pfn: Pfn) -> Mfn {
+        self.frames.mfn(pfn)
     }
 
-    fn open(&self, pfn: Pfn) -> Result<Window, Error> {
-        Window::open(self.id, self.frame(pfn)?).map_err(|errno| Error::Refused("a foreign mapping", errno))
+    fn mfns(&self, first: Pfn, into: &mut [u64]) {
+        self.frames.mfns(first, into);
     }
 
-    /// Writes the start of a page.
-    fn write(&self, pfn: Pfn, bytes: &[u8]) -> Result<(), Error> {
-        self.open(pfn)?.write(0, bytes);
+    fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) -> Result<(), memory::Error> {
+        let page = self.move_to(pfn)?;
+        self.window.write(page + offset, bytes);
         Ok(())
     }
 
-    /// Copies bytes to a place counted from the domain's first byte.
-    fn copy(&self, mut place: u64, mut bytes: &[u8]) -> Result<(), Error> {
-        while !bytes.is_empty() {
-            let offset = (place % PAGE_SIZE) as usize;
-            let (now, later) = bytes.split_at(bytes.len().min(PAGE_BYTES - offset));
-            self.open(Pfn(place / PAGE_SIZE))?.write(offset, now);
-            place += now.len() as u64;
-            bytes = later;
-        }
-        Ok(())
-    }
-
-    /// Writes the page tables: everything is writable but themselves.
-    fn write_tables(&self, plan: &Plan) -> Result<(), Error> {
-        let [l4, l3, l2] = plan.upper;
-        for (level, table, below) in [(4, l4, l3), (3, l3, l2)] {
-            let mut entries = [0u64; 512];
-            entries[paging::index(plan.base, level)] = paging::table(Mfn(self.frame(below)?));
-            self.write(table, entries.as_bytes())?;
-        }
-        let mut upper = [0u64; 512];
-        for (number, leaf) in plan.leaves.clone().enumerate() {
-            upper[paging::index(plan.base, 2) + number] = paging::table(Mfn(self.frame(Pfn(leaf))?));
-            let mut entries = [0u64; 512];
-            for (entry, pfn) in entries.iter_mut().zip(512 * number as u64..) {
-                let write = if plan.is_table(Pfn(pfn)) { 0 } else { WRITABLE };
-                *entry = kernel_page(Mfn(self.frame(Pfn(pfn))?), Rights::Execute) & !WRITABLE | PRESENT | write;
-            }
-            self.write(Pfn(leaf), entries.as_bytes())?;
-        }
-        self.write(l2, upper.as_bytes())
-    }
-
-    fn write_start_info(&self, plan: &Plan, command_line: &str) -> Result<(), Error> {
-        const MAGIC: &[u8] = b"xen-3.0-x86_64";
-        let shared = calls::domain_info(self.id).map_err(|errno| Error::Refused("getdomaininfo", errno))?;
-        let mut info = StartInfo::new_zeroed();
-        info.magic[..MAGIC.len()].copy_from_slice(MAGIC);
-        info.nr_pages = plan.pages;
-        info.shared_info = shared.shared_info_frame * PAGE_SIZE;
-        info.store_mfn = self.frame(plan.store)?;
-        info.console_mfn = self.frame(plan.console)?;
-        info.pt_base = plan.address(plan.upper[0]);
-        info.nr_pt_frames = plan.tables();
-        info.mfn_list = plan.address(Pfn(plan.p2m.start));
-        let room = info.cmd_line.len() - 1;
-        let line = command_line.as_bytes();
-        info.cmd_line[..line.len().min(room)].copy_from_slice(&line[..line.len().min(room)]);
-        self.write(plan.start_info, info.as_bytes())
+    fn write_table_entry(&mut self, pfn: Pfn, index: usize, entry: u64) -> Result<(), memory::Error> {
+        self.write(pfn, 8 * index, &entry.to_ne_bytes())
     }
 }
 
 /// What the first vCPU starts with; `None` without memory for it.
-fn start_context(image: &Image<'_>, plan: &Plan, root: u64) -> Option<Box<VcpuGuestContext>> {
-    /// RFLAGS: interrupts are on, as always.
-    const FLAGS: u64 = 1 << 9;
+fn start_context(state: &StartState) -> Option<Box<VcpuGuestContext>> {
     let mut context = VcpuGuestContext::new_box_zeroed().ok()?;
     context.flags = (VcpuContextFlags::IN_KERNEL | VcpuContextFlags::ONLINE).bits();
     context.user_regs = CpuUserRegs {
-        rip: image.entry,
-        rsp: plan.address(plan.stack) + PAGE_SIZE,
-        rsi: plan.address(plan.start_info),
+        rip: state.entry,
+        rsp: state.stack,
+        rsi: state.start_info,
         cs: FLAT_KERNEL_CS,
         ss: FLAT_KERNEL_SS,
-        rflags: FLAGS,
+        rflags: RFLAGS,
         ..CpuUserRegs::default()
     };
-    context.ctrlreg[3] = root * PAGE_SIZE;
+    context.ctrlreg[3] = state.root.0 * PAGE_SIZE;
     Some(context)
 }

@@ -4,12 +4,12 @@
 use crate::hypercall::{self, Answer};
 use core::mem::{offset_of, size_of};
 use pv_abi::domctl::{
-    CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo, HypercallInit, MaxMem, SchedCredit, SchedulerOp, VcpuAffinity,
+    CreateDomain, Domctl, GetDomainInfo, GetVcpuInfo, MaxMem, SchedCredit, SchedulerOp, VcpuAffinity,
     VcpuAffinityFlags, VcpuContext, XEN_DOMCTL_CREATEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_GETDOMAININFO,
-    XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_HYPERCALL_INIT,
-    XEN_DOMCTL_INTERFACE_VERSION, XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDOP_GETINFO,
-    XEN_DOMCTL_SCHEDOP_PUTINFO, XEN_DOMCTL_SCHEDULER_OP, XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT,
-    XEN_DOMCTL_UNPAUSEDOMAIN, XEN_SCHEDULER_CREDIT, XenctlBitmap,
+    XEN_DOMCTL_GETVCPUAFFINITY, XEN_DOMCTL_GETVCPUCONTEXT, XEN_DOMCTL_GETVCPUINFO, XEN_DOMCTL_INTERFACE_VERSION,
+    XEN_DOMCTL_MAX_MEM, XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_SCHEDOP_GETINFO, XEN_DOMCTL_SCHEDOP_PUTINFO,
+    XEN_DOMCTL_SCHEDULER_OP, XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN,
+    XEN_SCHEDULER_CREDIT, XenctlBitmap,
 };
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
@@ -100,14 +100,6 @@ pub fn unpause_domain(id: u16) -> Answer {
 /// The call's.
 pub fn set_max_pages(id: u16, pages: u64) -> Answer {
     command(XEN_DOMCTL_MAX_MEM, id, MaxMem { max_memkb: pages << 2 })
-}
-
-/// Fills a page of a domain with hypercall stubs.
-///
-/// # Errors
-/// The call's.
-pub fn fill_hypercall_page(id: u16, frame: u64) -> Answer {
-    command(XEN_DOMCTL_HYPERCALL_INIT, id, HypercallInit { gmfn: frame })
 }
 
 /// What there is to tell of the domain with the least number from `id` up.

@@ -1,23 +1,13 @@
-//! Control over other domains, for the domain that has it: the calls, memory of others, and a builder of small domains from
-//! ELF files.
+//! Control over other domains, for the domain that has it: the calls, memory of others, and new domains from ELF files.
 //!
 //! | file | what |
 //! |---|---|
-//! | `image` | a kernel's ELF file: segments and Xen notes; pure |
-//! | `plan` | what goes where in a new domain's memory; pure |
 //! | `calls` | `domctl` and `sysctl`, and the calls that name another domain |
-//! | `window` | frames of other domains, mapped for a moment |
-//! | `build` | a domain from a plan |
+//! | `foreign` | frames of other domains, mapped |
+//! | `build` | a domain as crate `domain-builder` plans it |
 
-pub mod image;
-pub mod plan;
-
-#[cfg(target_os = "none")]
 mod build;
-#[cfg(target_os = "none")]
 pub mod calls;
-#[cfg(target_os = "none")]
-pub mod window;
+pub mod foreign;
 
-#[cfg(target_os = "none")]
-pub use build::{Error, New, build, create, module};
+pub use build::{Created, Error, New, Ring, create, module};

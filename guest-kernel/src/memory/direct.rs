@@ -6,9 +6,10 @@
 use super::batch::Batch;
 use super::frames::Editor;
 use super::numbers::{self, machine_frame_at, mapped_end};
-use super::{Error, Memory};
+use super::{Error, Memory, WINDOWS};
 use crate::hypercall::{Owner, mmu_update, mmuext_op, vm_assist};
 use crate::paging::frames::{FrameList, FrameTable};
+use crate::paging::places::Places;
 use crate::paging::tree::{Missing, Root, edit};
 use crate::paging::{Mfn, PAGE_SIZE, PRESENT, Pfn, Rights, WRITABLE, kernel_page};
 use crate::start::{VIRT_BASE, image, start_info};
@@ -43,8 +44,14 @@ impl Memory {
         let _ = vm_assist(VMASST_CMD_ENABLE, VMASST_TYPE_M2P_STRICT);
         let info = start_info();
         let root = machine_frame_at(info.pt_base).map(Mfn).ok_or(Error::Unsupported)?;
-        let mut memory =
-            Memory { frames: frames_below_image(), batch: Batch::new(), root, active: root, tables: FrameList::new() };
+        let mut memory = Memory {
+            frames: frames_below_image(),
+            batch: Batch::new(),
+            root,
+            active: root,
+            tables: FrameList::new(),
+            windows: Places::new(WINDOWS),
+        };
         let start = (mapped_end() - VIRT_BASE) / PAGE_SIZE;
         START.store(start, Ordering::Relaxed);
         memory.take_frames(info, start)?;

@@ -26,6 +26,17 @@ impl Memory {
         self.commit()
     }
 
+    /// Makes the page tables for a range of addresses where the kernel maps what is not its own, entry by entry. `range` has
+    /// page boundaries, and [`map`](Memory::map) is not used for it.
+    ///
+    /// # Errors
+    /// [`Error::OutOfFrames`] changes nothing.
+    pub fn make_tables(&mut self, range: Range<u64>) -> Result<(), Error> {
+        self.expect_free(tables_for(&range))?;
+        self.edit(range, Missing::Make, &mut |_, _, _| Ok(None))?;
+        self.commit()
+    }
+
     /// Unmaps pages that [`map`](Memory::map) mapped, and frees their frames. Tables stay.
     ///
     /// # Errors

@@ -9,26 +9,32 @@
 //! | `heap` | the allocator of Rust's collections |
 //! | `numbers` | pseudo-physical, machine and virtual numbers of a frame; the walk of the kernel's tables |
 //! | `batch` | requests that wait to be made together |
+//! | `devices` | registers of devices; memory that they reach |
 //! | `direct` | the direct map, and the frames that become free with it |
 //! | `frames` | frames as bytes and as tables |
 //! | `kernel` | pages of the kernel |
+//! | `windows` | frames of others, at addresses of the kernel |
 //! | `space` | address spaces |
 
 mod batch;
+mod devices;
 mod direct;
 mod frames;
 mod heap;
 mod kernel;
 mod numbers;
 mod space;
+mod windows;
 
 use crate::paging::Mfn;
 use crate::paging::frames::{FrameList, FrameTable};
+use crate::paging::places::Places;
 use crate::sync::{Mutex, MutexGuard, Once};
 use batch::Batch;
 use core::fmt;
 use pv_abi::errno::Errno;
 
+pub use devices::{DEVICE_PAGES, Run};
 pub use direct::DIRECT_MAP;
 pub use frames::Frame;
 pub use heap::heap_size;
@@ -37,6 +43,7 @@ pub use numbers::{
     address_of_frame, entry, machine_frame, machine_frame_at, machine_frame_behind, mapped_end, pseudo_physical_frame,
 };
 pub use space::{Access, Denied, Space, Touched, USER_END};
+pub use windows::WINDOWS;
 
 pub(crate) use heap::init;
 
@@ -71,6 +78,8 @@ pub struct Memory {
     active: Mfn,
     /// The tables made for the kernel, which it keeps.
     tables: FrameList,
+    /// The addresses of windows.
+    windows: Places,
 }
 
 static MEMORY: Once<Result<Mutex<Memory>, Error>> = Once::new();

@@ -3,8 +3,11 @@
 //! The bits are the CPU's (Intel SDM volume 3, 4.5). In PV the address in an entry is a *machine* frame.
 
 pub mod frames;
+pub mod places;
 pub mod regions;
 pub mod tree;
+
+pub use addresses::{Mfn, Pfn};
 
 /// Bytes in a page.
 pub const PAGE_SIZE: u64 = PAGE_BYTES as u64;
@@ -18,20 +21,17 @@ pub const WRITABLE: u64 = 1 << 1;
 /// Ring 3 may use it. A PV kernel runs in ring 3, so the hypervisor sets this on every leaf.
 pub const USER: u64 = 1 << 2;
 
+/// Writes go to memory at once.
+const WRITE_THROUGH: u64 = 1 << 3;
+/// Nothing of the page is kept in a cache.
+const NO_CACHE: u64 = 1 << 4;
+
 /// The CPU has used the entry. Set from the start: nobody here wants to know, and it spares the CPU a write.
 const ACCESSED: u64 = 1 << 5;
 /// The CPU has written through the entry. Set from the start, too.
 const DIRTY: u64 = 1 << 6;
 /// Code in the page can't be executed.
 pub const NO_EXECUTE: u64 = 1 << 63;
-
-/// A frame of the domain, by its pseudo-physical number.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Pfn(pub u64);
-
-/// A frame of the machine. This is what page-table entries and hypercalls name.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Mfn(pub u64);
 
 /// What may be done with a page, whose it is aside. No page can be written and executed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,6 +57,11 @@ impl Rights {
 /// The level 1 entry of a page that only the kernel can reach.
 pub const fn kernel_page(frame: Mfn, rights: Rights) -> u64 {
     frame.0 << 12 | PRESENT | ACCESSED | DIRTY | rights.bits()
+}
+
+/// The level 1 entry of a page of a device's registers, which no cache holds.
+pub const fn device_page(frame: Mfn) -> u64 {
+    kernel_page(frame, Rights::Write) | NO_CACHE | WRITE_THROUGH
 }
 
 /// The level 1 entry of a page that user mode can reach.

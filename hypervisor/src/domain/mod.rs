@@ -4,12 +4,10 @@
 //! * [`context`]: a state for it to start from; [`areas`]: records of it in guest memory;
 //! * [`timers`]: its timers; [`runstate`]: how long it did what;
 //! * [`shared`]: the page that a domain and the hypervisor both read and write;
-//! * [`builder`]: a new domain's memory from a kernel image;
 //! * [`report`]: what is said when a domain ends.
 #![forbid(unsafe_code)]
 
 pub mod areas;
-pub mod builder;
 pub mod context;
 pub mod link;
 pub mod report;

@@ -8,7 +8,7 @@
 //! * [`fetch`]: the bytes, read from the guest once;
 //! * `execute`, with `control`, `io`, `msr` and `string`: what each instruction does;
 //! * [`cpuid`]: which CPU the guest sees;
-//! * [`table_store`]: ordinary instructions that store to a page table;
+//! * [`table_store`]: ordinary instructions that store to a page table; [`mod@iretq`]: for a fault of QEMU's;
 //! * [`debug`], [`xcr0`]: rules that hypercalls share with the instructions;
 //! * [`cpu`]: the seam to the machine.
 //!
@@ -32,6 +32,7 @@ mod execute;
 pub mod fetch;
 mod instruction;
 mod io;
+pub mod iretq;
 mod msr;
 mod string;
 pub mod table_store;

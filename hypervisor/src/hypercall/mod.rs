@@ -19,11 +19,13 @@ mod domctl;
 mod event;
 mod exchange;
 mod flush;
+mod grant;
 mod memory;
 mod misc;
 mod mmu;
 mod mmuext;
 mod multicall;
+mod physdev;
 mod reservation;
 mod sched;
 mod sysctl;
@@ -43,12 +45,14 @@ use pv_abi::hypercall as number;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId};
 use crate::bounce::{GuestSpace, Return};
+use crate::device::Hardware;
 use crate::domain::End;
 use crate::domain::context::CpuContext;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
 use crate::emulate::SegmentBase;
 use crate::event::{Events, Kick};
+use crate::grant::{GrantMemory, Grants};
 use crate::guest::{Fault, GuestRegisters};
 use crate::mm::error::{Refused, Stop};
 use crate::mm::m2p::MachineToPhys;
@@ -60,7 +64,7 @@ pub use mmuext::new_kernel_root;
 pub use target::{Facts, MachineFacts, NewDomain, Target};
 
 /// What handlers need from the rest of the hypervisor.
-pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
+pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys + GrantMemory> + Kick {
     /// A vCPU that was taken from among those that may not run.
     type Parked: Parked;
 
@@ -99,6 +103,19 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
 
     /// Any domain's event channels.
     fn events_of(&self, id: DomainId) -> Option<Arc<Events>>;
+
+    /// The calling domain's grants.
+    fn grants(&self) -> &Arc<Grants>;
+
+    /// Any domain's grants; `None` as well if it is being taken apart.
+    fn grants_of(&self, id: DomainId) -> Option<Arc<Grants>>;
+
+    /// May what a guest asks for take memory of the hypervisor's own, which isn't counted as the guest's?
+    fn has_memory_to_spare(&self) -> bool;
+
+    /// A new frame of zeros that a domain may map, but not give back, as the shared-info page. The one reference that it
+    /// comes with is the hypervisor's, and of type writable.
+    fn share_frame(&mut self, target: &Self::Target) -> Option<Mfn>;
 
     /// Machine frames are below this number.
     fn max_mfn(&self) -> Mfn;
@@ -176,6 +193,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys> + Kick {
 
     /// Is the calling domain the control domain?
     fn is_privileged(&self) -> bool;
+
+    /// The hardware, if the calling domain has it.
+    fn hardware(&self) -> Option<&Arc<Hardware>>;
 
     /// What there is to tell of the machine.
     fn machine(&self) -> MachineFacts;
@@ -410,6 +430,7 @@ impl<P: Platform> Table<P> {
         handlers[number::CONSOLE_IO as usize] = console::console_io;
         handlers[number::UPDATE_VA_MAPPING_OTHERDOMAIN as usize] = mmu::update_va_mapping_otherdomain;
         handlers[number::VM_ASSIST as usize] = misc::vm_assist;
+        handlers[number::GRANT_TABLE_OP as usize] = grant::grant_table_op;
         handlers[number::VCPU_OP as usize] = vcpu::vcpu_op;
         handlers[number::SET_TIMER_OP as usize] = vcpu::set_timer_op;
         handlers[number::SET_SEGMENT_BASE as usize] = misc::set_segment_base;
@@ -420,7 +441,7 @@ impl<P: Platform> Table<P> {
         handlers[number::SYSCTL as usize] = sysctl::sysctl;
         handlers[number::DOMCTL as usize] = domctl::domctl;
         handlers[number::CALLBACK_OP as usize] = callback::callback_op;
-        handlers[number::PHYSDEV_OP as usize] = misc::physdev_op;
+        handlers[number::PHYSDEV_OP as usize] = physdev::physdev_op;
         handlers
     };
 }

@@ -12,6 +12,7 @@ use super::{Call, Otherwise, Parked, Platform};
 use crate::addr::{DomainId, Mfn, VcpuId};
 use crate::domain::End;
 use crate::event::Events;
+use crate::grant::{Grants, Limits};
 use crate::mm::error::Stop;
 use crate::mm::flush::CpuSet;
 use crate::mm::operation::Operation;
@@ -28,6 +29,9 @@ pub trait Target {
 
     /// Its event channels, and its vCPUs as all CPUs see them.
     fn events(&self) -> &Arc<Events>;
+
+    /// Its grants.
+    fn grants(&self) -> &Arc<Grants>;
 
     /// Its part of the CPUs.
     fn share(&self) -> &Share;
@@ -68,6 +72,8 @@ pub struct NewDomain {
     pub vcpus: u32,
     /// Its handle.
     pub handle: [u8; 16],
+    /// What it may have of grants.
+    pub grants: Limits,
     /// Its ports have numbers below this.
     pub max_ports: u32,
 }

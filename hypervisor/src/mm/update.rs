@@ -186,7 +186,7 @@ impl<M: PageTableMem> Operation<'_, M> {
 
     /// Why a page can't be held as an L1 table.
     #[cold]
-    fn no_l1(&self, page: Mfn) -> Stop {
+    pub(super) fn no_l1(&self, page: Mfn) -> Stop {
         match self.level_of(page) {
             Ok(Some(Level::L1)) => Stop::Again,
             Ok(_) => Stop::refuse(Refusal::NotMapped),
@@ -198,7 +198,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     ///
     /// Always inline: where the level is known to be L1, half of it goes away.
     #[inline(always)]
-    fn change_entry(&mut self, level: Level, update: Update, page_owner: DomainId) -> Result<Changed, Stop> {
+    pub(super) fn change_entry(&mut self, level: Level, update: Update, page_owner: DomainId) -> Result<Changed, Stop> {
         let Update { slot, value, change } = update;
         let entry = self.check_entry(slot, level, Entry(value), page_owner);
         let result = entry.and_then(|entry| self.replace(slot, level, entry, change, page_owner));

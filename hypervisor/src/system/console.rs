@@ -1,14 +1,17 @@
 //! Who reads the keyboard, and whose output is whose.
 //!
 //! Keys go to the domain in focus; Ctrl-T moves the focus to the next domain. Each line of a domain's output starts
-//! with its name.
+//! with its name. A control domain that binds `VIRQ_CONSOLE` has the console for itself: it gets all keys, an event when some
+//! arrive, and its output is written as it is, because it has lines of other domains in it.
 
 use alloc::collections::VecDeque;
 
 use log::info;
+use pv_abi::event::VIRQ_CONSOLE;
 
-use super::{Domain, machine};
-use crate::addr::DomainId;
+use super::runner::Kicker;
+use super::{Domain, control, machine};
+use crate::addr::{DomainId, VcpuId};
 use crate::arch::console;
 
 /// Moves the focus.
@@ -32,10 +35,19 @@ impl Input {
     }
 }
 
-/// Reads what was typed.
-pub fn keys_arrived() {
+/// Whether a domain has the console for itself.
+fn owns_console(domain: &Domain) -> bool {
+    domain.privileged && domain.events.is_virq_bound(VIRQ_CONSOLE, VcpuId(0))
+}
+
+/// Reads what was typed. `attention` is this CPU's flag.
+pub fn keys_arrived(attention: &mut bool) {
+    let owner = control::control_domain().filter(|domain| owns_console(domain));
+    if let Some(owner) = &owner {
+        machine().input.lock().focus = Some(owner.id);
+    }
     while let Some(key) = console::read_byte() {
-        if key == CTRL_T {
+        if key == CTRL_T && owner.is_none() {
             move_focus();
             continue;
         }
@@ -43,6 +55,9 @@ pub fn keys_arrived() {
         if input.keys.len() < KEYS {
             input.keys.push_back(key);
         }
+    }
+    if let Some(owner) = owner {
+        owner.events.raise(VIRQ_CONSOLE, VcpuId(0)).kick(&mut Kicker(attention));
     }
 }
 
@@ -61,13 +76,14 @@ pub fn read(domain: DomainId, buf: &mut [u8]) -> usize {
 
 /// Prints a domain's output, in one piece. What could make the terminal do anything but print is left out.
 pub fn write(domain: &Domain, bytes: &[u8]) {
+    let prefix = !owns_console(domain);
     let mut input = machine().input.lock();
     let mut output = console::output();
     if input.line_of.is_some_and(|other| other != domain.id) {
         output.fresh_line();
     }
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-        if output.at_line_start() {
+        if prefix && output.at_line_start() {
             output.write(b"(");
             output.write(domain.name.as_bytes());
             output.write(b") ");

@@ -24,6 +24,7 @@ use crate::arch::time;
 use crate::domain::End;
 use crate::domain::link::{Activity, VcpuLink};
 use crate::event::Events;
+use crate::grant::Grants;
 use crate::hypercall::{Facts, MachineFacts, NewDomain, Target};
 use crate::mm::flush::CpuSet;
 use crate::sched::Share;
@@ -59,6 +60,10 @@ impl Target for Arc<Domain> {
 
     fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     fn share(&self) -> &Share {
@@ -131,6 +136,7 @@ fn create_alone(new: &NewDomain) -> Result<DomainId, Errno> {
         handle: new.handle,
         privileged: false,
         supervised: true,
+        grants: new.grants,
         sharing: Sharing::default(),
         max_ports: new.max_ports,
     };
@@ -234,7 +240,8 @@ pub fn announce(attention: &mut bool) {
     }
 }
 
-fn control_domain() -> Option<Arc<Domain>> {
+/// The control domain, if there is one.
+pub fn control_domain() -> Option<Arc<Domain>> {
     machine().domains.lock().iter().find(|domain| domain.privileged).cloned()
 }
 

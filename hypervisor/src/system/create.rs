@@ -1,16 +1,20 @@
 //! New domains, and how those that the boot archive names get their memory and their kernels.
 
+use core::convert::Infallible;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use boot_archive::{Archive, BlobError, DomainConfig, Scheduling};
+use domain_builder::{
+    DomainMemory, Extents, Failure as Unbuilt, KernelImage, Layout, Params, RFLAGS, Refusal, StartState, build,
+};
 use log::{error, info};
 use pv_abi::start_info::StartFlags;
+use pv_abi::trap::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use spin::Mutex;
 
 use super::complain::Complaints;
@@ -21,10 +25,11 @@ use super::{Domain, console, cpu, flush, machine, park, remove};
 use crate::addr::{DomainId, Mfn, Pfn, VcpuId};
 use crate::arch::{guest_frames, time};
 use crate::domain::MAX_VCPUS;
-use crate::domain::builder::{DomainMemory, KernelImage, Layout, Params, Refusal, StartState, build};
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::event::{DEFAULT_MAX_PORTS, Events, Rights};
+use crate::grant::{Grants, Limits};
+use crate::guest::GuestRegisters;
 use crate::mm::buddy::MAX_ORDER;
 use crate::mm::error::Refused;
 use crate::mm::flush::{AtomicCpuSet, CpuSet};
@@ -132,6 +137,7 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
         handle: handle(id),
         privileged: config.control,
         supervised: false,
+        grants: Limits::DEFAULT,
         sharing: Sharing { weight, cap, allowed, dedicated },
         max_ports: DEFAULT_MAX_PORTS,
     };
@@ -145,7 +151,10 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
             store_port: 0,
             console_port: 0,
         };
-        build(&image, &layout, &params, &mut memory).map_err(Failure::Kernel)
+        build(&image, &layout, &params, &mut memory).map_err(|unbuilt| match unbuilt {
+            Unbuilt::Refused(refusal) => Failure::Kernel(refusal),
+            Unbuilt::Memory(error) => match error {},
+        })
     });
     match built.and_then(|state| set_first_vcpu(&domain, &state)) {
         Ok(()) => Ok(domain),
@@ -184,11 +193,23 @@ fn start_flags(config: &DomainConfig) -> StartFlags {
 /// Gives the first vCPU the state that the builder made.
 fn set_first_vcpu(domain: &Domain, state: &StartState) -> Result<(), Failure> {
     let mut runner = domain.take_parked(FIRST_VCPU).expect("all vCPUs of a new domain are parked");
-    runner.vcpu.regs = state.registers;
+    runner.vcpu.regs = start_registers(state);
     let taken = take_root(domain, &mut runner.vcpu, state.root);
     domain.parked.lock().add(runner);
     domain.link(FIRST_VCPU).set_initialised();
     taken
+}
+
+fn start_registers(state: &StartState) -> GuestRegisters {
+    GuestRegisters {
+        rip: state.entry,
+        rsp: state.stack,
+        rsi: state.start_info,
+        cs: FLAT_KERNEL_CS.into(),
+        ss: FLAT_KERNEL_SS.into(),
+        rflags: RFLAGS,
+        ..GuestRegisters::default()
+    }
 }
 
 /// What is decided about a domain before it has memory.
@@ -207,6 +228,8 @@ pub struct New {
     pub privileged: bool,
     /// It is the control domain that creates it.
     pub supervised: bool,
+    /// What it may have of grants.
+    pub grants: Limits,
     /// Its part of the CPUs.
     pub sharing: Sharing,
     /// Its ports have numbers below this.
@@ -233,8 +256,8 @@ impl Default for Sharing {
     }
 }
 
-/// A domain that owns nothing yet but the page it shares with the hypervisor. Its vCPUs are down. `None` if there is no frame
-/// for that page.
+/// A domain that owns nothing yet but the page it shares with the hypervisor and a frame for grants. Its vCPUs are down.
+/// `None` if there are no frames for these.
 pub fn new_domain(new: New) -> Option<Arc<Domain>> {
     let (table, allocator) = (machine().frames, machine().allocator);
     let page = allocator.lock().alloc(&table, 0)?;
@@ -253,6 +276,7 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         max_pages: AtomicU64::new(new.max_pages),
         handle: Mutex::new(new.handle),
         events: Arc::new(Events::new(new.id, shared, new.vcpus, rights, &guest_frames::Tables)),
+        grants: Arc::new(Grants::new(new.id, new.grants)),
         assists: Arc::default(),
         parked: SpinLock::new(Rank::Parked, Parked::with_capacity(new.vcpus)),
         paused: AtomicU32::new(0),
@@ -264,16 +288,24 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         dedicated: new.sharing.dedicated,
         cpus: AtomicCpuSet::new(),
         complaints: Complaints::default(),
+        hardware: (new.id == CONTROL && new.privileged).then(|| Arc::new(machine().own.others())),
         shutdown: Once::new(),
         end: Once::new(),
         dismantled: AtomicBool::new(false),
         awaited: AtomicBool::new(false),
         live: AtomicU32::new(new.vcpus),
     });
+    if let Some(hardware) = &domain.hardware {
+        hardware.interrupts.give_to(&domain.events);
+    }
     for link in domain.events.vcpus() {
         link.affinity().store(domain.cpus_of(link.id));
         let vcpu = Vcpu::new(link, domain.assists.clone());
         domain.parked.lock().add(Box::new(Runner::new(vcpu, domain.clone())));
+    }
+    if !Memory(&domain).share().is_some_and(|mfn| domain.grants.add_frame(0, mfn)) {
+        remove::discard(&domain);
+        return None;
     }
     Some(domain)
 }
@@ -313,30 +345,22 @@ fn handle(id: DomainId) -> [u8; 16] {
     u128::from(id.0).to_be_bytes()
 }
 
-/// A run of frames of the new domain.
-struct Block {
-    pfn: u64,
-    mfn: Mfn,
-    order: u8,
-}
-
-/// The new domain's memory: blocks as large as can be had, in the order of their pfns.
-struct Blocks(Vec<Block>);
+/// The new domain's memory: extents as large as can be had.
+struct Blocks(Extents);
 
 impl Blocks {
     /// Takes all the frames that the domain may have from the allocator, zeroed.
     fn allocate(domain: &Domain) -> Result<Blocks, Failure> {
         let pages = domain.max_pages.load(Ordering::Relaxed);
-        let mut blocks = Vec::new();
-        let mut pfn = 0;
+        let mut extents = Extents::new();
         let mut largest = MAX_ORDER;
-        while pfn < pages {
+        while extents.frames() < pages {
+            let pfn = extents.frames();
             let order = largest.min(u8::try_from((pages - pfn).ilog2()).unwrap_or(MAX_ORDER));
             match Memory(domain).populate(order) {
                 Some(mfn) => {
                     (0..1 << order).for_each(|n| m2p::set(&guest_frames::Tables, mfn.offset(n), Pfn(pfn + n)));
-                    blocks.push(Block { pfn, mfn, order });
-                    pfn += 1 << order;
+                    extents.push(mfn, 1 << order);
                 }
                 None if order > 0 => largest = order - 1,
                 None => {
@@ -345,32 +369,28 @@ impl Blocks {
                 }
             }
         }
-        Ok(Blocks(blocks))
+        Ok(Blocks(extents))
     }
 }
 
 impl DomainMemory for Blocks {
+    type Error = Infallible;
+
     fn mfn(&self, pfn: Pfn) -> Mfn {
-        let index = self.0.partition_point(|block| block.pfn <= pfn.0) - 1;
-        let block = &self.0[index];
-        block.mfn.offset(pfn.0 - block.pfn)
+        self.0.mfn(pfn)
     }
 
     fn mfns(&self, first: Pfn, into: &mut [u64]) {
-        let mut index = self.0.partition_point(|block| block.pfn <= first.0) - 1;
-        for (pfn, slot) in (first.0..).zip(into) {
-            if pfn - self.0[index].pfn >= 1 << self.0[index].order {
-                index += 1;
-            }
-            *slot = self.0[index].mfn.0 + (pfn - self.0[index].pfn);
-        }
+        self.0.mfns(first, into);
     }
 
-    fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) {
+    fn write(&mut self, pfn: Pfn, offset: usize, bytes: &[u8]) -> Result<(), Infallible> {
         guest_frames::write(&machine().frames, self.mfn(pfn), offset, bytes);
+        Ok(())
     }
 
-    fn write_table_entry(&mut self, pfn: Pfn, index: usize, entry: u64) {
+    fn write_table_entry(&mut self, pfn: Pfn, index: usize, entry: u64) -> Result<(), Infallible> {
         guest_frames::write_entry(&machine().frames, self.mfn(pfn), index, entry);
+        Ok(())
     }
 }

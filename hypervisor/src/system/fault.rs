@@ -1,8 +1,8 @@
 //! Page faults of guests.
 //!
-//! In this order: a descriptor in the guest's LDT that the CPU looked for; an access that the page tables allow by now,
-//! made through a translation that was older; a store to a page table, which the guest may have asked us to carry out; and
-//! else the guest kernel's affair.
+//! In this order: a descriptor in the guest's LDT that the CPU looked for, or an `iretq` that QEMU can't do; a store to a
+//! page table, which the guest may have asked us to carry out; an access that the page tables allow by now, made through a
+//! translation that was older; and else the guest kernel's affair.
 
 use pv_abi::trap::VMASST_TYPE_WRITABLE_PAGETABLES;
 
@@ -14,6 +14,7 @@ use crate::arch::descriptors::window_offset;
 use crate::bounce::Exception;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::emulate::Outcome;
+use crate::emulate::iretq::iretq;
 use crate::emulate::table_store::{self, NotExchanged, TableEntry};
 use crate::guest::GuestRegisters;
 use crate::mm::operation::PageTableMem;
@@ -48,6 +49,11 @@ pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
             Filled::Yes | Filled::Again => Outcome::Resume,
             Filled::No => raise(vcpu, code, address),
         };
+    }
+    if code & USER == 0
+        && let Some(outcome) = iretq(vcpu, regs, world)
+    {
+        return outcome;
     }
     if let Some(outcome) = store_to_table(vcpu, regs, world, address) {
         return outcome;

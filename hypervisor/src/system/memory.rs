@@ -6,6 +6,8 @@ use crate::addr::{DomainId, Mfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::percpu;
+use crate::mm::buddy::FrameAllocator;
+use crate::mm::devices::DeviceFrames;
 use crate::mm::error::Stop;
 use crate::mm::flush::{CpuSet, FlushClock};
 use crate::mm::m2p;
@@ -52,10 +54,14 @@ impl FramesLock for SpinLock<DomainFrames> {
 }
 
 impl Domain {
-    /// The domain as the rules see it. None has devices yet.
+    /// The domain as the rules see it.
     #[inline]
     pub fn space(&self) -> Space<'_> {
-        Space { domain: self.id, cpus: &self.cpus, devices: &[] }
+        let devices = match &self.hardware {
+            Some(hardware) => &hardware.frames,
+            None => DeviceFrames::none(),
+        };
+        Space { domain: self.id, cpus: &self.cpus, devices }
     }
 }
 
@@ -124,7 +130,7 @@ impl Memory<'_> {
         let (frames, allocator) = (machine().frames, machine().allocator);
         let block = {
             let mut allocator = allocator.lock();
-            if allocator.free_frames() < count + HEAP_RESERVE {
+            if !spares(&allocator, count) {
                 return None;
             }
             allocator.alloc(&frames, order)?
@@ -150,6 +156,24 @@ impl Memory<'_> {
 }
 
 impl Memory<'_> {
+    /// Takes a frame from the allocator for the domain to map, but not to give back; the hypervisor has a reference to it.
+    /// It is full of zeros. `None` if there is none.
+    pub fn share(self) -> Option<Mfn> {
+        let (frames, allocator) = (machine().frames, machine().allocator);
+        let block = {
+            let mut allocator = allocator.lock();
+            if !spares(&allocator, 1) {
+                return None;
+            }
+            allocator.alloc(&frames, 0)?
+        };
+        flush::flush(clock().stale(block.last_use, mmu().online));
+        guest_frames::clear(&frames, block.mfn);
+        self.0.frames.lock().share(&frames, block.mfn);
+        m2p::mark_shared(&Tables, block.mfn);
+        Some(block.mfn)
+    }
+
     /// Gives a frame that [`Operation::reclaim`] took from the domain to the allocator.
     pub fn free_reclaimed(self, mfn: Mfn) {
         m2p::clear(&Tables, mfn);
@@ -163,6 +187,15 @@ pub const HEAP_RESERVE: u64 = 512;
 
 /// Page-table entries that one step may look at: some ten thousand instructions, the time that interrupts may wait.
 pub const STEP: u32 = 1024;
+
+/// Can so many frames be taken for a guest?
+pub fn can_spare(count: u64) -> bool {
+    spares(&machine().allocator.lock(), count)
+}
+
+fn spares(allocator: &FrameAllocator, count: u64) -> bool {
+    allocator.free_frames() >= count + HEAP_RESERVE
+}
 
 fn find(id: DomainId) -> Option<alloc::sync::Arc<Domain>> {
     machine().domains.lock().iter().find(|domain| domain.id == id).cloned()

@@ -10,13 +10,14 @@ use log::{Level, debug, error, info, log};
 
 use super::memory::{self, Memory};
 use super::runner::Runner;
-use super::{Domain, all_stopped, console, control, machine, park};
+use super::{Domain, all_stopped, console, control, flush, machine, park};
 use crate::arch::vcpu::CurrentSpace;
 use crate::domain::link::VcpuLink;
 use crate::domain::report::{Registers, Trace};
 use crate::domain::vcpu::Vcpu;
 use crate::domain::{End, ShutdownReason};
 use crate::event::Closing;
+use crate::grant::Mapping;
 use crate::guest::GuestRegisters;
 use crate::mm::perform::Unfinished;
 use crate::mm::validate::Pending;
@@ -53,18 +54,38 @@ pub struct Remains {
 struct Ended {
     domain: Arc<Domain>,
     pending: Pending,
-    /// Nobody can deliver events to it any more, and the frames that served that are let go.
-    is_deaf: bool,
+    next: Step,
+}
+
+/// What is to be done next with a domain without vCPUs.
+#[derive(Clone, Copy)]
+enum Step {
+    /// Nobody is to deliver events to it any more, or to use more of what it grants; the frames that served that are let go.
+    CutOff,
+    /// It gives its memory back.
+    TearDown,
+    /// It gives back what others granted it, from this handle on: none of its page tables are left.
+    LetGo(u32),
 }
 
 impl Ended {
     /// Does a bounded part of taking it apart. True when nothing is left.
     fn step(&mut self) -> bool {
-        if !self.is_deaf {
-            self.is_deaf = deafen(&self.domain, &mut self.pending);
-            return false;
+        let Ended { domain, pending, next } = self;
+        match *next {
+            Step::CutOff if cut_off(domain, pending) => *next = Step::TearDown,
+            Step::TearDown if tear_down(domain, pending) => {
+                // Mappings that it had may be in TLBs yet, and granters are told that they are gone.
+                flush::flush(domain.cpus.load());
+                *next = Step::LetGo(0);
+            }
+            Step::LetGo(from) => match let_go(domain, pending, from) {
+                Some(handle) => *next = Step::LetGo(handle),
+                None => return true,
+            },
+            Step::CutOff | Step::TearDown => {}
         }
-        tear_down(&self.domain, &mut self.pending)
+        false
     }
 }
 
@@ -91,7 +112,7 @@ impl Remains {
                 self.vcpus.push(runner);
             } else if runner.domain.live.fetch_sub(1, Ordering::AcqRel) == 1 {
                 // The last one: nothing but other domains' mappings can reach the domain's memory any more.
-                self.domains.push(Ended { domain: runner.domain, pending: Pending::new(), is_deaf: false });
+                self.domains.push(Ended { domain: runner.domain, pending: Pending::new(), next: Step::CutOff });
             }
         } else if let Some(mut ended) = self.domains.pop() {
             if ended.step() {
@@ -107,10 +128,12 @@ impl Remains {
 
 /// Gives everything back that a domain had which could not be created. All its vCPUs are parked.
 pub fn discard(domain: &Domain) {
+    release_hardware(domain);
     while let Some(mut runner) = park::take_any(domain) {
         while !strip(&mut runner) {}
     }
     let mut pending = Pending::new();
+    while !cut_off(domain, &mut pending) {}
     while !tear_down(domain, &mut pending) {}
 }
 
@@ -133,9 +156,17 @@ fn strip(runner: &mut Runner) -> bool {
     }))
 }
 
-/// Closes all event channels, and lets the pages go that served them. True when that is done.
-fn deafen(domain: &Domain, pending: &mut Pending) -> bool {
+/// Takes the hardware from a domain that has it: before its memory goes back, which devices may be writing to.
+fn release_hardware(domain: &Domain) {
+    if let Some(hardware) = &domain.hardware {
+        hardware.interrupts.release();
+    }
+}
+
+/// Closes all event channels and the grant table, and lets the pages go that served them. True when that is done.
+fn cut_off(domain: &Domain, pending: &mut Pending) -> bool {
     let memory = Memory(domain);
+    release_hardware(domain);
     if !domain.events.close_all(Closing::End, &mut memory::STEP.clone()) {
         return false;
     }
@@ -146,6 +177,12 @@ fn deafen(domain: &Domain, pending: &mut Pending) -> bool {
         })) {
             return false;
         }
+    }
+    while let Some(mfn) = domain.grants.close_frame() {
+        done(memory.step(pending, |op, _| {
+            op.put_writable(mfn);
+            Ok(())
+        }));
     }
     let frames = domain.events.vcpus().iter().filter_map(VcpuLink::info_frame);
     frames.for_each(|mfn| {
@@ -163,9 +200,28 @@ fn tear_down(domain: &Domain, pending: &mut Pending) -> bool {
     let torn_down = done(memory.step(pending, |op, frames| frames.run(|frames| op.tear_down(frames))));
     torn_down
         && done(memory.step(pending, |op, _| {
-            op.put(domain.shared_mfn);
+            op.put_writable(domain.shared_mfn);
             Ok(())
         }))
+}
+
+/// Handles that one step gives back.
+const HANDLES: usize = 64;
+
+/// Gives back some of what others granted the domain, from handle `from` on. Says where to go on; `None` if nothing is left.
+fn let_go(domain: &Domain, pending: &mut Pending, mut from: u32) -> Option<u32> {
+    for _ in 0..HANDLES {
+        let (next, Mapping { granter, gref, mfn, uses, .. }) = domain.grants.end_handle(from)?;
+        from = next;
+        if uses.device {
+            done(Memory(domain).step(pending, |op, _| {
+                op.let_granted(mfn, uses.writable);
+                Ok(())
+            }));
+        }
+        granter.unpin(memory::mmu().memory, gref, uses);
+    }
+    Some(from)
 }
 
 /// Whether a step is done. Nothing of this is ever refused.

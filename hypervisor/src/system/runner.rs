@@ -4,26 +4,28 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 use core::sync::atomic::Ordering;
+use domain_builder::hypercall_page;
 use pv_abi::errno::Errno;
 use pv_abi::event::VIRQ_TIMER;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::cpu::Local;
 use super::memory::{self, Memory};
-use super::{Domain, complain, console, control, cpu, descriptors, flush, machine, park, wake};
+use super::{Domain, complain, console, control, cpu, descriptors, device, flush, machine, park, wake};
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::mm::{self, tlb};
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::{apic, percpu, time};
 use crate::bounce::GuestSpace;
-use crate::domain::builder::hypercall_page;
+use crate::device::Hardware;
 use crate::domain::context::CpuContext;
 use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
-use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
+use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase, Width};
 use crate::event::{Events, Kick};
+use crate::grant::Grants;
 use crate::guest::{Fault, GuestCopy};
 use crate::hypercall::{self, DomainView, MachineFacts, NewDomain, Parked, Platform};
 use crate::mm::flush::CpuSet;
@@ -31,6 +33,9 @@ use crate::mm::operation::{Freed, Mmu, Space};
 use crate::mm::perform::{Effects, FramesLock, Unfinished};
 use crate::sched::Account;
 use crate::time::GuestRecord;
+
+/// Frames that a guest's call may take for the hypervisor's own use at a time: the heap grows by a quarter of this at once.
+const SPARE: u64 = 64;
 
 /// A vCPU, what the CPU holds for it, and its domain.
 pub struct Runner {
@@ -224,6 +229,23 @@ impl Platform for World<'_> {
         machine().domains.lock().iter().find(|domain| domain.id == id).map(|domain| domain.events.clone())
     }
 
+    #[inline]
+    fn grants(&self) -> &Arc<Grants> {
+        &self.domain.grants
+    }
+
+    fn grants_of(&self, id: DomainId) -> Option<Arc<Grants>> {
+        control::find(id).filter(|domain| !domain.is_ending()).map(|domain| domain.grants.clone())
+    }
+
+    fn has_memory_to_spare(&self) -> bool {
+        memory::can_spare(SPARE)
+    }
+
+    fn share_frame(&mut self, target: &Arc<Domain>) -> Option<Mfn> {
+        Memory(target).share()
+    }
+
     fn max_mfn(&self) -> Mfn {
         machine().frames.end()
     }
@@ -325,6 +347,10 @@ impl Platform for World<'_> {
 
     fn is_privileged(&self) -> bool {
         self.domain.privileged
+    }
+
+    fn hardware(&self) -> Option<&Arc<Hardware>> {
+        self.domain.hardware.as_ref()
     }
 
     fn machine(&self) -> MachineFacts {
@@ -451,6 +477,16 @@ impl GuestCpu for World<'_> {
         let read = CurrentSpace.read_bytes(from, buf);
         machine_vcpu::load_root(vcpu.root());
         read
+    }
+
+    fn port_read(&mut self, port: u16, width: Width) -> u32 {
+        self.domain.hardware.as_ref().map_or(width.mask(), |hardware| device::port_read(hardware, port, width))
+    }
+
+    fn port_write(&mut self, port: u16, width: Width, value: u32) {
+        if let Some(hardware) = &self.domain.hardware {
+            device::port_write(hardware, port, width, value);
+        }
     }
 
     fn cpuid_policy(&self) -> &CpuidPolicy {

@@ -223,6 +223,15 @@ pub fn add(table: &mut Table) {
         GnttabQuerySize: "struct gnttab_query_size" {
             dom: "dom", _pad0, nr_frames: "nr_frames", max_nr_frames: "max_nr_frames", status: "status", _pad1,
         },
+        GnttabUnmapAndReplace: "struct gnttab_unmap_and_replace" {
+            host_addr: "host_addr", new_addr: "new_addr", handle: "handle", status: "status", _pad,
+        },
+        GnttabGetStatusFrames: "struct gnttab_get_status_frames" {
+            nr_frames: "nr_frames", dom: "dom", status: "status", frame_list: "frame_list",
+        },
+        GnttabSwapGrantRef: "struct gnttab_swap_grant_ref" {
+            ref_a: "ref_a", ref_b: "ref_b", status: "status", _pad,
+        },
         GnttabSetVersion: "struct gnttab_set_version" { version: "version" },
         GnttabGetVersion: "struct gnttab_get_version" { dom: "dom", _pad, version: "version" },
     });

@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{Result, bail};
 use xtask::{
     archive, build,
-    machine::{Domain, Machine, Memory},
+    machine::{Domain, Machine, Memory, Ramdisk},
     qemu::COUNTING_CPU,
 };
 
@@ -51,7 +51,7 @@ fn judge(story: &str, context: &Context) -> Result<Ending> {
 fn with_control(story: &str, context: &Context) -> Result<Verdict> {
     let built = &context.pavise()?.built;
     let teller = domain("control", "selftest", &format!("story={story}"), telling::MEMORY);
-    let teller = Domain { control: true, ramdisk: Some(build::guest("selftest")), ..teller };
+    let teller = Domain { control: true, ramdisk: Some(Ramdisk::File(build::guest("selftest"))), ..teller };
     let machine = Machine { cpus: 2, memory: MEMORY, ..machine(vec![teller]) };
     let log = log_file(&format!("{SUITE}/{story}"));
     if story == MEASURED {

@@ -1,8 +1,8 @@
-//! Suite `oracle`: the stories of the suites `abi`, `mmu`, `events` and `sched` on Debian's Xen, the same ELF file as its
+//! Suite `oracle`: the stories of the suites `abi`, `mmu`, `events`, `grants` and `sched` on Debian's Xen, the same ELF file as its
 //! first domain. The verdicts agree with those on Pavise, or the difference is in `docs/differences-from-xen.md` with its
 //! reason.
 
-use super::{abi, events, mmu, sched};
+use super::{abi, events, grants, mmu, sched};
 use crate::{
     context::{Context, log_file},
     differences,
@@ -20,10 +20,11 @@ const SUITE: &str = "oracle";
 /// # Errors
 /// When the list of stories can't be read.
 pub fn tests() -> Result<Vec<Test>> {
-    let suites: [(&str, Shape, Tell); 4] = [
+    let suites: [(&str, Shape, Tell); 5] = [
         (abi::SUITE, Shape::SINGLE, abi::verdict),
         (mmu::SUITE, Shape::SINGLE, mmu::verdict),
         (events::SUITE, Shape::SEVERAL, events::verdict),
+        (grants::SUITE, Shape::SEVERAL, grants::verdict),
         (sched::SUITE, Shape::SEVERAL, sched::verdict),
     ];
     let mut known = Vec::new();

@@ -15,7 +15,7 @@ use regex::Regex;
 use std::fs;
 use xtask::{
     build,
-    machine::{Domain, Kernel, Machine, Memory},
+    machine::{Domain, Kernel, Machine, Memory, Ramdisk},
 };
 
 /// The self-test's story about it.
@@ -46,7 +46,8 @@ fn both_ways(context: &Context) -> Result<Ending> {
     let without_note = folder.path().join("selftest");
     fs::write(&without_note, elf)?;
 
-    let by_frame = Domain { ramdisk: Some(ramdisk), ..domain("by-frame", "selftest", STORY, Memory::mib(32)) };
+    let by_frame =
+        Domain { ramdisk: Some(Ramdisk::File(ramdisk)), ..domain("by-frame", "selftest", STORY, Memory::mib(32)) };
     let mapped = Domain { name: "mapped".to_owned(), kernel: Kernel::File(without_note), ..by_frame.clone() };
     let steps = vec![
         Step::Expect(vec![

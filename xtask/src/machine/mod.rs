@@ -3,6 +3,8 @@
 //! `machines/default.toml` explains the format to its users. [`Machine::load`] reads a file, checks everything that
 //! can be checked without booting, and reports all mistakes at once, each with its line.
 
+mod disks;
+mod dom0;
 mod mistake;
 mod parse;
 mod reader;
@@ -12,10 +14,12 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use disks::{Content, Disk, DomainDisk, Interface, Partition, Source};
+pub use dom0::{Dom0, NAME as DOM0};
 pub use mistake::{Mistake, Mistakes};
 pub use values::{Chipset, Firmware, Memory};
 
-use crate::build;
+use crate::{build, debian, initramfs::Extra};
 use anyhow::{Context, Result};
 use boot_archive::{LogLevel, Scheduling, WhenAllStopped};
 use std::{
@@ -29,6 +33,15 @@ const MACHINE_MEMORY: (Memory, Memory) = (Memory::mib(256), Memory::gib(64));
 /// Least memory of a domain: kernel, page tables and start-of-day frames, and something to work with.
 const LEAST_DOMAIN_MEMORY: Memory = Memory::mib(4);
 
+/// Log levels by their words.
+const LOG_LEVELS: [(&str, LogLevel); 5] = [
+    ("error", LogLevel::Error),
+    ("warn", LogLevel::Warn),
+    ("info", LogLevel::Info),
+    ("debug", LogLevel::Debug),
+    ("trace", LogLevel::Trace),
+];
+
 /// Most CPUs that the hypervisor starts.
 const MAX_CPUS: u32 = 8;
 
@@ -39,6 +52,8 @@ pub struct Machine {
     pub log_level: LogLevel,
     /// What happens once no domain runs any more.
     pub when_all_stopped: WhenAllStopped,
+    /// The control domain that creates the others. Without it the hypervisor does, and there are no devices.
+    pub dom0: Option<Dom0>,
     /// The domains, in the order in which they are built.
     pub domains: Vec<Domain>,
     /// QEMU's firmware, unless the command line asks for another.
@@ -51,6 +66,10 @@ pub struct Machine {
     pub cpus: u32,
     /// Physical memory.
     pub memory: Memory,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// What else QEMU is told: arguments for further devices.
+    pub devices: Vec<String>,
 }
 
 /// One domain of a machine.
@@ -63,7 +82,7 @@ pub struct Domain {
     /// It controls the other domains.
     pub control: bool,
     /// An initial RAM disk.
-    pub ramdisk: Option<PathBuf>,
+    pub ramdisk: Option<Ramdisk>,
     /// The guest kernel's command line.
     pub command_line: String,
     /// The domain's memory.
@@ -72,6 +91,8 @@ pub struct Domain {
     pub vcpus: u32,
     /// Its part of the CPUs.
     pub scheduling: Scheduling,
+    /// Its disks, which the control domain gives it.
+    pub disks: Vec<DomainDisk>,
 }
 
 /// Where a guest kernel comes from.
@@ -79,18 +100,33 @@ pub struct Domain {
 pub enum Kernel {
     /// One of this repository's own ([`build::GUESTS`]), built before it is used.
     Built(String),
-    /// An ELF file.
+    /// One of Debian's ([`debian::KERNELS`]), fetched before it is used.
+    Debian(String),
+    /// An ELF file or a bzImage.
     File(PathBuf),
 }
 
 impl Kernel {
-    /// The ELF file.
-    pub fn path(&self) -> PathBuf {
+    /// The kernel's file: ELF or a bzImage.
+    ///
+    /// # Errors
+    /// When it can't be fetched.
+    pub fn path(&self) -> Result<PathBuf> {
         match self {
-            Self::Built(name) => build::guest(name),
-            Self::File(path) => path.clone(),
+            Self::Built(name) => Ok(build::guest(name)),
+            Self::Debian(name) => debian::KernelPackage::get(name)?.image(),
+            Self::File(path) => Ok(path.clone()),
         }
     }
+}
+
+/// Where a RAM disk comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ramdisk {
+    /// One that is made of Debian's busybox, the kernel's modules, and these files.
+    Busybox(Vec<Extra>),
+    /// A file.
+    File(PathBuf),
 }
 
 /// What the command line says instead of the file.
@@ -108,12 +144,15 @@ impl Machine {
         Self {
             log_level: LogLevel::Info,
             when_all_stopped: WhenAllStopped::PowerOff,
+            dom0: None,
             domains: Vec::new(),
             firmware: Firmware::Bios,
             chipset: Chipset::Q35,
             cpu: "max".to_owned(),
             cpus: 1,
             memory: Memory::mib(512),
+            disks: Vec::new(),
+            devices: Vec::new(),
         }
     }
 

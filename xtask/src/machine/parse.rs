@@ -1,15 +1,20 @@
 //! From a machine file's text to a checked [`Machine`].
 
+use super::disks::{self, DomainDisks};
+use super::dom0::{self, PartialDom0};
 use super::{
-    Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, MACHINE_MEMORY, MAX_CPUS, Machine, Memory, Mistakes,
-    Overrides, hypervisor_memory,
+    Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory,
+    Mistakes, Overrides, Ramdisk, hypervisor_memory,
     reader::{Located, Notes, Section, Wrong, choice, flag, number, text},
     scheduling::{self, PartialScheduling},
 };
-use crate::{build, kernel_file, paths, qemu::DEBUG_EXIT_PORT};
-use boot_archive::{LogLevel, MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, WhenAllStopped};
-use std::path::{Path, PathBuf};
+use crate::{build, debian, kernel, paths, qemu::DEBUG_EXIT_PORT};
+use boot_archive::{MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, WhenAllStopped};
+use std::path::Path;
 use toml::de::{DeTable, DeValue};
+
+/// What is Debian's begins with this.
+const DEBIAN: &str = "debian:";
 
 /// Parses and checks the text of the machine file at `path`.
 pub fn parse(path: &Path, file: &str, overrides: Overrides) -> Result<Machine, Mistakes> {
@@ -32,21 +37,30 @@ pub fn parse(path: &Path, file: &str, overrides: Overrides) -> Result<Machine, M
 fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: &Notes<'t>, overrides: Overrides) {
     let mut file = Section::new(notes, "", 1, Some(root));
     read_console(machine, sub_table(&mut file, notes, "console", false));
-    let memory = read_machine(machine, sub_table(&mut file, notes, "machine", true), overrides);
     let folder = path.parent().unwrap_or(Path::new("."));
+    let mut section = sub_table(&mut file, notes, "machine", true);
+    let disks = disks::read(section.raw("disk"), notes, folder);
+    let memory = read_machine(machine, section, overrides);
+    let dom0 = root.contains_key(dom0::NAME).then(|| sub_table(&mut file, notes, dom0::NAME, false));
+    let dom0 = dom0.map(|section| PartialDom0::read(section, folder));
     let domains = read_domains(&mut file, notes, folder);
     file.finish();
 
-    check_names(&domains, notes);
-    check_control(&domains, notes);
+    check_names(&domains, dom0.as_ref(), notes);
+    let used: Vec<&DomainDisks> = domains.iter().map(|domain| &domain.disks).collect();
+    disks::check(&disks, &used, dom0.is_some(), notes);
+    check_control(&domains, dom0.as_ref(), notes);
     if let Some(memory) = memory {
-        check_memory(&domains, &memory, notes);
+        check_memory(&domains, dom0.as_ref(), &memory, notes);
     }
     let cpus = domains.iter().map(|domain| {
         let vcpus = domain.vcpus.as_ref().map_or(1, |vcpus| vcpus.value);
         (domain.line, vcpus, &domain.scheduling)
     });
+    let cpus = cpus.chain(dom0.as_ref().map(|dom0| (dom0.line, 1, &dom0.scheduling)));
     scheduling::check(&cpus.collect::<Vec<_>>(), machine.cpus, notes);
+    machine.disks = disks.into_iter().map(|disk| disk.value).collect();
+    machine.dom0 = dom0.and_then(PartialDom0::whole);
     machine.domains = domains.into_iter().filter_map(PartialDomain::whole).collect();
 }
 
@@ -68,14 +82,7 @@ fn sub_table<'n, 't>(
 }
 
 fn read_console(machine: &mut Machine, mut console: Section<'_, '_>) {
-    const LEVELS: [(&str, LogLevel); 5] = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
-    if let Some(level) = console.optional("log_level", |value| choice(value, &LEVELS)) {
+    if let Some(level) = console.optional("log_level", |value| choice(value, &LOG_LEVELS)) {
         machine.log_level = level.value;
     }
     console.finish();
@@ -118,11 +125,12 @@ struct PartialDomain {
     name: Option<Located<String>>,
     kernel: Option<Located<Kernel>>,
     control: Option<Located<bool>>,
-    ramdisk: Option<Located<PathBuf>>,
+    ramdisk: Option<Located<Ramdisk>>,
     command_line: Option<Located<String>>,
     memory: Option<Located<Memory>>,
     vcpus: Option<Located<u32>>,
     scheduling: PartialScheduling,
+    disks: DomainDisks,
 }
 
 impl PartialDomain {
@@ -136,6 +144,7 @@ impl PartialDomain {
             memory: self.memory?.value,
             vcpus: self.vcpus.map_or(1, |vcpus| vcpus.value),
             scheduling: self.scheduling.whole(),
+            disks: self.disks.into_iter().map(|disk| disk.value).collect(),
         })
     }
 }
@@ -159,30 +168,31 @@ fn read_domains<'n, 't>(file: &mut Section<'n, 't>, notes: &'n Notes<'t>, folder
         if table.is_none() {
             notes.add(line, "domain", "not a section", "a section [[domain]]");
         }
-        read_domain(Section::new(notes, "domain", line, table), folder)
+        read_domain(Section::new(notes, "domain", line, table), notes, folder)
     });
     domains.collect()
 }
 
-fn read_domain(mut section: Section<'_, '_>, folder: &Path) -> PartialDomain {
+fn read_domain<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folder: &Path) -> PartialDomain {
     let (least, most) = (LEAST_DOMAIN_MEMORY, MACHINE_MEMORY.1);
     let amounts = format!("an amount of memory, at least \"{least}\"");
     let domain = PartialDomain {
         line: section.line(),
         name: section.required("name", "the domain's name", name),
-        kernel: section.required("kernel", "an ELF file, or guest:NAME", |value| kernel(value, folder)),
+        kernel: section.required("kernel", "a kernel's file, guest:NAME or debian:NAME", |value| kernel(value, folder)),
         control: section.optional("control", flag),
         ramdisk: section.optional("ramdisk", |value| ramdisk(value, folder)),
         command_line: section.optional("command_line", command_line),
         memory: section.required("memory", &amounts, |value| memory(value, least, most)),
         vcpus: section.optional("vcpus", |value| number(value, 1, MAX_VCPUS)),
         scheduling: PartialScheduling::read(&mut section),
+        disks: disks::read_domain(section.raw("disks"), notes),
     };
     section.finish();
     domain
 }
 
-fn memory(value: &DeValue<'_>, least: Memory, most: Memory) -> Result<Memory, Wrong> {
+pub(super) fn memory(value: &DeValue<'_>, least: Memory, most: Memory) -> Result<Memory, Wrong> {
     let expected = format!("an amount of memory from \"{least}\" to \"{most}\"");
     let memory = value.as_str().and_then(|text| text.parse().ok());
     memory.filter(|memory| (least..=most).contains(memory)).ok_or_else(|| Wrong::expected(expected))
@@ -196,7 +206,7 @@ fn name(value: &DeValue<'_>) -> Result<String, Wrong> {
         .ok_or_else(|| Wrong::expected(format!("1 to {MAX_NAME} letters, digits, '-', '_' or '.'")))
 }
 
-fn command_line(value: &DeValue<'_>) -> Result<String, Wrong> {
+pub(super) fn command_line(value: &DeValue<'_>) -> Result<String, Wrong> {
     let line = text(value)?;
     if line.len() > MAX_COMMAND_LINE {
         let problem = format!("{} bytes long", line.len());
@@ -208,34 +218,47 @@ fn command_line(value: &DeValue<'_>) -> Result<String, Wrong> {
     Ok(line)
 }
 
-fn kernel(value: &DeValue<'_>, folder: &Path) -> Result<Kernel, Wrong> {
-    const EXPECTED: &str = "a 64-bit x86-64 ELF file with a Xen PV kernel";
+pub(super) fn kernel(value: &DeValue<'_>, folder: &Path) -> Result<Kernel, Wrong> {
+    const EXPECTED: &str = "a Xen PV kernel: a 64-bit x86-64 ELF file, or a bzImage";
     let text = text(value)?;
     if let Some(guest) = text.strip_prefix("guest:") {
-        let known = build::GUESTS.map(|name| format!("guest:{name}")).join(", ");
-        let found = build::GUESTS.contains(&guest);
-        return if found {
-            Ok(Kernel::Built(guest.to_owned()))
-        } else {
-            Err(Wrong::expected(format!("one of {known}")))
-        };
+        return Ok(Kernel::Built(one_of("guest:", guest, &build::GUESTS)?));
+    }
+    if let Some(name) = text.strip_prefix(DEBIAN) {
+        return Ok(Kernel::Debian(one_of(DEBIAN, name, &debian::KERNELS)?));
     }
     let path = folder.join(text);
-    kernel_file::check(&path).map_err(|problem| Wrong::problem(problem, EXPECTED))?;
+    kernel::check(&path).map_err(|problem| Wrong::problem(problem, EXPECTED))?;
     Ok(Kernel::File(path))
 }
 
-fn ramdisk(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
-    let path = folder.join(text(value)?);
-    if !path.is_file() {
-        return Err(Wrong::problem(format!("{} is missing or no file", path.display()), "a file"));
+/// A name behind a prefix that says whose it is.
+fn one_of(prefix: &str, name: &str, known: &[&str]) -> Result<String, Wrong> {
+    if known.contains(&name) {
+        return Ok(name.to_owned());
     }
-    Ok(path)
+    let known: Vec<_> = known.iter().map(|name| format!("{prefix}{name}")).collect();
+    Err(Wrong::expected(format!("one of {}", known.join(", "))))
 }
 
-fn check_names(domains: &[PartialDomain], notes: &Notes<'_>) {
+fn ramdisk(value: &DeValue<'_>, folder: &Path) -> Result<Ramdisk, Wrong> {
+    let text = text(value)?;
+    if let Some(name) = text.strip_prefix(DEBIAN) {
+        return one_of(DEBIAN, name, &["busybox"]).map(|_| Ramdisk::Busybox(Vec::new()));
+    }
+    let path = folder.join(text);
+    if !path.is_file() {
+        return Err(Wrong::problem(format!("{} is missing or no file", path.display()), "a file, or debian:busybox"));
+    }
+    Ok(Ramdisk::File(path))
+}
+
+fn check_names(domains: &[PartialDomain], dom0: Option<&PartialDom0>, notes: &Notes<'_>) {
     let names: Vec<_> = domains.iter().filter_map(|domain| domain.name.as_ref()).collect();
     for (i, name) in names.iter().enumerate() {
+        if dom0.is_some() && name.value == dom0::NAME {
+            notes.add(name.line, "domain.name", "the name of the section [dom0]", "another name");
+        }
         if let Some(first) = names[..i].iter().find(|other| other.value == name.value) {
             let problem = format!("{:?} is also the name of the domain of line {}", name.value, first.line);
             notes.add(name.line, "domain.name", problem, "another name");
@@ -243,16 +266,24 @@ fn check_names(domains: &[PartialDomain], notes: &Notes<'_>) {
     }
 }
 
-fn check_control(domains: &[PartialDomain], notes: &Notes<'_>) {
+fn check_control(domains: &[PartialDomain], dom0: Option<&PartialDom0>, notes: &Notes<'_>) {
     let mut controls = domains.iter().filter_map(|domain| domain.control.as_ref()).filter(|control| control.value);
+    if let Some(dom0) = dom0 {
+        for control in controls {
+            let problem = format!("the section [dom0] of line {} has control", dom0.line);
+            notes.add(control.line, "domain.control", problem, "false, or no [dom0]");
+        }
+        return;
+    }
     if let (Some(first), Some(second)) = (controls.next(), controls.next()) {
         let problem = format!("the domain of line {} has control already", first.line);
         notes.add(second.line, "domain.control", problem, "one domain at most");
     }
 }
 
-fn check_memory(domains: &[PartialDomain], machine: &Located<Memory>, notes: &Notes<'_>) {
-    let asked: u64 = domains.iter().filter_map(|domain| domain.memory.as_ref()).map(|m| m.value.as_mib()).sum();
+fn check_memory(domains: &[PartialDomain], dom0: Option<&PartialDom0>, machine: &Located<Memory>, notes: &Notes<'_>) {
+    let amounts = domains.iter().map(|domain| &domain.memory).chain(dom0.map(|dom0| &dom0.memory));
+    let asked: u64 = amounts.flatten().map(|amount| amount.value.as_mib()).sum();
     let reserved = hypervisor_memory(machine.value);
     let needed = Memory::mib(asked + reserved.as_mib());
     if needed > machine.value {

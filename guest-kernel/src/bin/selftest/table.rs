@@ -7,9 +7,9 @@ use crate::stories::*;
 pub struct Story {
     /// One word.
     pub name: &'static str,
-    /// `abi`, `mmu`, `events`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `pair`: parts of
+    /// `abi`, `mmu`, `events`, `grants`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `pair`: parts of
     /// stories that several domains tell together. `crash`: the domain is killed. `boot`: for a machine made for it.
-    /// `domains`: told by the control domain; `child`: by those that it makes.
+    /// `domains`: told by the control domain; `child`: by those that it makes. `dom0`, `store`: told behind dom0.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -368,6 +368,33 @@ stories! {
         "attack-vcpu-areas": smp::attack::areas,
         "attack-vcpu-states": smp::attack::states,
     }
+    grants {
+        "grant-sizes": grant::calls::sizes,
+        "grant-versions": grant::calls::versions,
+        "grant-arguments": grant::calls::arguments,
+        "grant-swap": grant::calls::swap,
+        "grant-map": grant::maps::map,
+        "grant-read-only": grant::maps::read_only,
+        "grant-by-entry": grant::maps::by_entry,
+        "grant-devices": grant::maps::devices,
+        "grant-counts": grant::maps::counts,
+        "grant-lists": grant::maps::lists,
+        "grant-map-refusals": grant::refusals::maps,
+        "grant-types": grant::refusals::types,
+        "grant-unmap-refusals": grant::unmaps::refusals,
+        "grant-replace": grant::unmaps::replaces,
+        "grant-overwritten": grant::unmaps::overwritten,
+        "grant-tables": grant::unmaps::tables,
+        "grant-copy": grant::copies::copies,
+        "grant-copy-refusals": grant::copies::refusals,
+        "grant-copy-lists": grant::copies::lists,
+        "grant-library": grant::library::uses,
+        "attack-grant-entries": grant::attack::changing_entries,
+        "attack-grant-double-unmap": grant::attack::double_unmap,
+        "attack-grant-types": grant::attack::changing_types,
+        "attack-grant-others": grant::attack::others,
+        "attack-grant-arguments": grant::attack::arguments,
+    }
     pair {
         "pair-ping": pair::ping,
         "pair-pong": pair::pong,
@@ -376,6 +403,12 @@ stories! {
         "pair-survivor": pair::survivor,
         "pair-goner": pair::goner,
         "pair-ring": pair::ring,
+        "pair-granter": grant::pair::granter,
+        "pair-mapper": grant::pair::mapper,
+        "pair-leaver": grant::pair::leaver,
+        "pair-keeper": grant::pair::keeper,
+        "pair-bereaved": grant::pair::bereaved,
+        "pair-holder": grant::pair::holder,
     }
     shares {
         "cpu-share": sched::cpu_share,
@@ -402,9 +435,25 @@ stories! {
         "domains-unprivileged": domains::refusals::without_control,
         "domains-hundred": domains::many::hundred,
     }
+    devices {
+        "attack-devices-ports": attack::devices::ports,
+        "attack-devices-frames": attack::devices::frames,
+        "attack-devices-interrupts": attack::devices::interrupts,
+    }
     child {
         "child-sleeper": domains::child::sleeper,
         "child-busy": domains::child::busy,
+    }
+    dom0 {
+        "console-flood": console_ring::flood,
+        "console-scribble": console_ring::scribble,
+    }
+    store {
+        "store-requests": store::requests,
+        "store-watches": store::watches,
+        "store-witness": store::witness,
+        "store-flood": store::flood,
+        "store-scribble": store::scribble,
     }
 }
 

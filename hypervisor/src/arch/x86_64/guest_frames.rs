@@ -10,6 +10,7 @@ use super::mm::{self, direct_map, hypervisor_slots, m2p, zero_page};
 use crate::addr::{Mfn, PAGE_SIZE};
 use crate::domain::shared::{SharedInfo, VcpuInfo};
 use crate::event::fifo::{self, EventMemory};
+use crate::grant::GrantMemory;
 use crate::mm::frame::FrameTable;
 use crate::mm::m2p::MachineToPhys;
 use crate::mm::operation::PageTableMem;
@@ -69,6 +70,23 @@ impl EventMemory for Tables {
         assert!(index < fifo::WORDS);
         // SAFETY: as for `entry`; the frame is held as writable by the guest (the seam's contract).
         unsafe { &*direct_map(mfn.base()).cast::<AtomicU32>().add(index) }
+    }
+}
+
+impl GrantMemory for Tables {
+    #[inline]
+    fn clear_bits(&self, page: Mfn, index: usize, bits: u64) {
+        Tables::entry(page, index).fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    fn copy(&self, to: Mfn, to_offset: usize, from: Mfn, from_offset: usize, len: usize) {
+        assert!(to_offset <= PAGE_SIZE && len <= PAGE_SIZE - to_offset);
+        assert!(from_offset <= PAGE_SIZE && len <= PAGE_SIZE - from_offset);
+        // SAFETY: both frames are RAM in use (the seam's contract), mapped in the direct map, and the ranges lie in them. The
+        // caller holds `to` as writable by a guest, so no Rust object and no table is in it.
+        unsafe {
+            mm::copy_between(direct_map(to.base()).add(to_offset), direct_map(from.base()).add(from_offset), len)
+        };
     }
 }
 

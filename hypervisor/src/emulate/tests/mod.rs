@@ -3,6 +3,7 @@
 mod control;
 mod decode;
 mod io;
+mod iretq;
 mod msr;
 mod table_store;
 mod trap;

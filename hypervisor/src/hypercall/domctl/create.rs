@@ -8,6 +8,7 @@ use super::{answer, payload};
 use crate::addr::DomainId;
 use crate::domain::MAX_VCPUS;
 use crate::event::DEFAULT_MAX_PORTS;
+use crate::grant::Limits;
 use crate::hypercall::target::NewDomain;
 use crate::hypercall::{Call, Platform, Reply};
 
@@ -22,13 +23,12 @@ pub(super) fn create<P: Platform>(call: &mut Call<'_, P>, mut request: Domctl) -
         0 => DEFAULT_MAX_PORTS,
         highest => highest.saturating_add(1),
     };
-    let new = NewDomain { id, vcpus: config.max_vcpus, handle: config.handle, max_ports };
+    let new = NewDomain { id, vcpus: config.max_vcpus, handle: config.handle, grants: grant_limits(&config)?, max_ports };
     request.domain = call.platform.create(&new)?.0;
     answer(call, &request)
 }
 
-/// Refuses what a PV domain can't have, or what Pavise hasn't. The limits of grants are accepted as they are: the hypervisor
-/// has its own.
+/// Refuses what a PV domain can't have, or what Pavise hasn't.
 fn check(config: &CreateDomain) -> Result<(), Errno> {
     /// Highest version of grant tables that the ABI knows; in the low bits of `grant_opts`.
     const MAX_GRANT_VERSION: u32 = 2;
@@ -41,4 +41,16 @@ fn check(config: &CreateDomain) -> Result<(), Errno> {
     }
     // There is one pool of CPUs.
     if cpupool_id == 0 { Ok(()) } else { Err(Errno::ENOENT) }
+}
+
+/// What the domain may have of grants: the default for a negative number, and never more than that, as in Xen.
+fn grant_limits(config: &CreateDomain) -> Result<Limits, Errno> {
+    let limit = |wanted: i32, default: u32| u32::try_from(wanted).unwrap_or(default);
+    let limits = Limits {
+        frames: limit(config.max_grant_frames, Limits::DEFAULT.frames),
+        maptrack_frames: limit(config.max_maptrack_frames, Limits::DEFAULT.maptrack_frames),
+    };
+    let possible = (1..=Limits::DEFAULT.frames).contains(&limits.frames)
+        && limits.maptrack_frames <= Limits::DEFAULT.maptrack_frames;
+    if possible { Ok(limits) } else { Err(Errno::EINVAL) }
 }

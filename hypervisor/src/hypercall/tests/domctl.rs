@@ -7,6 +7,7 @@ use super::world::*;
 use super::*;
 use crate::domain::{Crash, ShutdownReason};
 use crate::event::DEFAULT_MAX_PORTS;
+use crate::grant::Limits;
 use crate::mm::state::FrameType;
 use pv_abi::domctl::*;
 use pv_abi::event::EVTCHNOP_RESET;
@@ -76,6 +77,9 @@ fn arguments_are_looked_at_in_xens_order() {
     }
     assert!(world.fake.record.created.is_empty());
     world.run(CONTROL);
+    for command in [XEN_DOMCTL_IRQ_PERMISSION, XEN_DOMCTL_IOMEM_PERMISSION, XEN_DOMCTL_IOPORT_PERMISSION] {
+        assert_eq!(world.domctl(command, 1, &()), EOPNOTSUPP);
+    }
     for command in [0, 6, 99, u32::MAX] {
         assert_eq!(world.domctl(command, 1, &()), ENOSYS);
         if command != XEN_SYSCTL_GETDOMAININFOLIST {
@@ -89,7 +93,8 @@ fn only_pv_domains_are_created() {
     let machine = machine();
     let world = &mut World::new(&machine);
     world.run(CONTROL);
-    let good = CreateDomain { max_vcpus: 3, handle: [5; 16], grant_opts: 2, ..CreateDomain::default() };
+    let plain = CreateDomain { max_grant_frames: -1, max_maptrack_frames: 0, ..CreateDomain::default() };
+    let good = CreateDomain { max_vcpus: 3, handle: [5; 16], grant_opts: 2, ..plain };
     for (highest, ports) in [(1023, 1024), (u32::MAX, u32::MAX), (0, DEFAULT_MAX_PORTS)] {
         let limited = CreateDomain { max_evtchn_port: highest, ..good };
         assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &limited), 0);
@@ -101,6 +106,8 @@ fn only_pv_domains_are_created() {
     assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0x7ff0, &good), 0, "a reserved number means any");
     let asked: Vec<_> = world.fake.record.created.iter().map(|new| (new.id, new.vcpus, new.handle)).collect();
     assert_eq!(asked, [None, Some(DomainId(7)), None].map(|id| (id, 3, [5; 16])));
+    let grants = world.fake.record.created[0].grants;
+    assert_eq!(grants, Limits { maptrack_frames: 0, ..Limits::DEFAULT });
     assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 1, &good), EEXIST);
     let arch = |emulation_flags, misc_flags| ArchDomainConfig { emulation_flags, misc_flags };
     for (bad, errno) in [
@@ -114,6 +121,9 @@ fn only_pv_domains_are_created() {
         (CreateDomain { grant_opts: 0x10, ..good }, EINVAL),
         (CreateDomain { arch: arch(1, 0), ..good }, EINVAL),
         (CreateDomain { arch: arch(0, 1), ..good }, EINVAL),
+        (CreateDomain { max_grant_frames: 0, ..good }, EINVAL),
+        (CreateDomain { max_grant_frames: 65, ..good }, EINVAL),
+        (CreateDomain { max_maptrack_frames: 1025, ..good }, EINVAL),
         (CreateDomain { cpupool_id: 1, ..good }, ENOENT),
     ] {
         assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &bad), errno, "{bad:?}");

@@ -14,6 +14,10 @@ use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId, is_canonical};
 use crate::bounce::GuestSpace;
+use crate::device::Hardware;
+use crate::device::interrupts::Interrupts;
+use crate::device::ports::Ports;
+use crate::device::tests::Controllers;
 use crate::domain::context::CpuContext;
 use crate::domain::link::VcpuLink;
 use crate::domain::shared::{SharedInfo, VcpuInfo};
@@ -21,10 +25,12 @@ use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
 use crate::emulate::SegmentBase;
 use crate::event::tests::Pages;
 use crate::event::{Events, Kick, Rights};
+use crate::grant::{Grants, Limits};
 use crate::guest::{Fault, GuestCopy, check_span};
 use crate::hypercall::{DomainView, Facts, MachineFacts, NewDomain, Parked, Platform, Target};
 use crate::machine::log_ring::LogRing;
 use crate::mm::buddy::FrameAllocator;
+use crate::mm::devices::DeviceFrames;
 use crate::mm::flush::CpuSet;
 use crate::mm::m2p;
 use crate::mm::operation::{Freed, Mmu, PageTableMem, Space};
@@ -45,6 +51,9 @@ pub const FRAMES: u64 = 20;
 pub const MAX_FRAMES: u64 = 28;
 /// Ports it may have.
 pub const MAX_PORTS: u32 = 200;
+
+/// What a domain may have of grants: few, so that tests come to the end of it.
+pub const GRANT_LIMITS: Limits = Limits { frames: 2, maptrack_frames: 1 };
 
 /// The vCPU of each domain that may not run.
 pub const PARKED: u8 = 2;
@@ -116,6 +125,7 @@ pub struct Domain {
     pub shared_mfn: Mfn,
     pub facts: Rc<Cell<Facts>>,
     pub events: Arc<Events>,
+    pub grants: Arc<Grants>,
     pub share: Arc<Share>,
 }
 
@@ -124,6 +134,7 @@ pub struct FakeTarget {
     id: DomainId,
     facts: Rc<Cell<Facts>>,
     events: Arc<Events>,
+    grants: Arc<Grants>,
     share: Arc<Share>,
 }
 
@@ -146,6 +157,10 @@ impl Target for FakeTarget {
 
     fn events(&self) -> &Arc<Events> {
         &self.events
+    }
+
+    fn grants(&self) -> &Arc<Grants> {
+        &self.grants
     }
 
     fn share(&self) -> &Share {
@@ -252,6 +267,9 @@ pub struct Fake<'a> {
     pub parked: Vec<FakeParked>,
     pub copies: Failing,
     pub allocations: Failing,
+    /// The interrupt controllers, and the hardware of domain 0.
+    pub controllers: &'static Controllers,
+    pub hardware: Arc<Hardware>,
     /// The hypervisor's log.
     pub log: LogRing<1024>,
     /// Where the machine's RAM ends, as far as guests are told.
@@ -272,6 +290,11 @@ impl<'a> Fake<'a> {
             let mut frames = DomainFrames::new(DomainId(id));
             frames.share(&table, shared_mfn);
             m2p::mark_shared(&machine.memory, shared_mfn);
+            let grants = Grants::new(DomainId(id), GRANT_LIMITS);
+            let table_frame = allocator.alloc(&table, 0).unwrap().mfn;
+            frames.share(&table, table_frame);
+            m2p::mark_shared(&machine.memory, table_frame);
+            assert!(grants.add_frame(0, table_frame));
             Domain {
                 frames: Frames(RefCell::new(frames)),
                 first: vec![],
@@ -285,10 +308,16 @@ impl<'a> Fake<'a> {
                     paused: false,
                 })),
                 events: events(DomainId(id)),
+                grants: Arc::new(grants),
                 share: Arc::new(Share::new(256, 0)),
             }
         };
-        let domains = [0, 1].map(&mut domain).into();
+        let domains: Vec<Domain> = [0, 1].map(&mut domain).into();
+        let controllers = Controllers::leak();
+        let interrupts = Box::leak(Box::new(Interrupts::new(controllers)));
+        interrupts.give_to(&domains[0].events);
+        let hardware =
+            Hardware { ports: Ports::all_but(vec![]), frames: DeviceFrames::new(DEVICES.to_vec()), interrupts };
         let mut fake = Fake {
             machine,
             mmu: machine.mmu(),
@@ -304,6 +333,8 @@ impl<'a> Fake<'a> {
             parked: vec![],
             copies: Failing::default(),
             allocations: Failing::default(),
+            controllers,
+            hardware: Arc::new(hardware),
             log: LogRing::new(),
             ram_end: table.end(),
         };
@@ -432,7 +463,8 @@ impl<'a> Effects for Fake<'a> {
     }
 
     fn space(&self) -> Space<'_> {
-        self.machine.space(self.domain)
+        let space = self.machine.space(self.domain);
+        if self.domain == 0 { Space { devices: &self.hardware.frames, ..space } } else { space }
     }
 
     fn frames(&self) -> &dyn FramesLock {
@@ -534,6 +566,32 @@ impl Platform for Fake<'_> {
 
     fn events_of(&self, id: DomainId) -> Option<Arc<Events>> {
         self.domains.get(usize::from(id.0)).map(|domain| domain.events.clone())
+    }
+
+    fn grants(&self) -> &Arc<Grants> {
+        &self.domains[self.domain].grants
+    }
+
+    fn grants_of(&self, id: DomainId) -> Option<Arc<Grants>> {
+        self.domains.get(usize::from(id.0)).map(|domain| domain.grants.clone())
+    }
+
+    fn has_memory_to_spare(&self) -> bool {
+        self.allocator.free_frames() > 0
+    }
+
+    fn share_frame(&mut self, target: &FakeTarget) -> Option<Mfn> {
+        let table = self.mmu.frames;
+        if self.allocations.fails() {
+            return None;
+        }
+        let block = self.allocator.alloc(&table, 0)?;
+        let stale = self.machine.clock.stale(block.last_use, self.machine.online());
+        stale.iter().for_each(|CpuId(cpu)| self.flush_one(cpu as usize));
+        self.machine.memory.clear(block.mfn);
+        self.domains[usize::from(target.id.0)].frames.0.borrow_mut().share(&table, block.mfn);
+        m2p::mark_shared(&self.machine.memory, block.mfn);
+        Some(block.mfn)
     }
 
     fn max_mfn(&self) -> Mfn {
@@ -667,14 +725,19 @@ impl Platform for Fake<'_> {
         self.domain == 0
     }
 
+    fn hardware(&self) -> Option<&Arc<Hardware>> {
+        Some(&self.hardware).filter(|_| self.domain == 0)
+    }
+
     fn machine(&self) -> MachineFacts {
         let (total_pages, free_pages) = (self.allocator.total_frames(), self.allocator.free_frames());
         MachineFacts { cpus: CPUS as u32, khz: 1_000_000, total_pages, free_pages }
     }
 
     fn target(&mut self, id: DomainId) -> Option<FakeTarget> {
-        let Domain { facts, events, share, .. } = self.domains.get(usize::from(id.0))?;
-        Some(FakeTarget { id, facts: facts.clone(), events: events.clone(), share: share.clone() })
+        let Domain { facts, events, grants, share, .. } = self.domains.get(usize::from(id.0))?;
+        let (facts, events, grants, share) = (facts.clone(), events.clone(), grants.clone(), share.clone());
+        Some(FakeTarget { id, facts, events, grants, share })
     }
 
     fn target_from(&mut self, id: DomainId) -> Option<FakeTarget> {

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, Mfn};
+use crate::mm::devices::DeviceFrames;
+use crate::grant::GrantMemory;
 use crate::mm::entry::Entry;
 use crate::mm::flush::{AtomicCpuSet, CpuSet, FlushClock};
 use crate::mm::frame::{Frame, FrameTable};
@@ -28,6 +30,7 @@ pub struct Machine<const REAL: bool> {
     pub clock: FlushClock,
     pub memory: Memory<REAL>,
     pub translations: [AtomicCpuSet; DOMAINS],
+    pub devices: DeviceFrames,
     pub cpus: u32,
 }
 
@@ -38,6 +41,7 @@ impl<const REAL: bool> Machine<REAL> {
             clock: FlushClock::new(),
             memory: Memory::new(frames),
             translations: [const { AtomicCpuSet::new() }; DOMAINS],
+            devices: DeviceFrames::new(DEVICES.to_vec()),
             cpus,
         };
         machine.table().mark_device(Mfn(DEVICES[0].start), 1);
@@ -58,7 +62,7 @@ impl<const REAL: bool> Machine<REAL> {
     }
 
     pub fn space(&self, domain: usize) -> Space<'_> {
-        let devices: &[Range<u64>] = if domain == 0 { &DEVICES } else { &[] };
+        let devices = if domain == 0 { &self.devices } else { DeviceFrames::none() };
         Space { domain: DomainId(domain as u16), cpus: &self.translations[domain], devices }
     }
 }
@@ -111,6 +115,22 @@ impl<const REAL: bool> PageTableMem for Memory<REAL> {
 
     fn show_machine_to_phys(&self, l4: Mfn, visible: bool) {
         self.write(l4, Self::HYPERVISOR_SLOTS.start, if visible { HYPERVISOR_ENTRY } else { 0 });
+    }
+}
+
+impl GrantMemory for Memory<true> {
+    fn clear_bits(&self, page: Mfn, index: usize, bits: u64) {
+        self.word(page, index).fetch_and(!bits, SeqCst);
+    }
+
+    /// A byte at a time, so that nothing else is touched.
+    fn copy(&self, to: Mfn, to_offset: usize, from: Mfn, from_offset: usize, len: usize) {
+        for n in 0..len {
+            let (from, to) = (from.0 as usize * 4096 + from_offset + n, to.0 as usize * 4096 + to_offset + n);
+            let byte = self.words[from / 8].load(SeqCst) >> (from % 8 * 8) & 0xff;
+            let word = &self.words[to / 8];
+            word.store(word.load(SeqCst) & !(0xff << (to % 8 * 8)) | byte << (to % 8 * 8), SeqCst);
+        }
     }
 }
 

@@ -119,6 +119,7 @@ fn machine(group: &str, options: &str) -> Machine {
         memory: Memory::mib(64),
         vcpus: VCPUS,
         scheduling: Scheduling::default(),
+        disks: Vec::new(),
     };
     let machine = Machine {
         cpu: COUNTING_CPU.to_owned(),

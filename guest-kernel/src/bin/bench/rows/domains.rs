@@ -108,7 +108,9 @@ fn create_start(effort: Effort, others: usize) -> Measured {
 /// A child that has started; its number, and the instructions until its first one.
 fn child() -> Result<(u16, u64), Errno> {
     let before = rdtsc();
-    let id = control::create(&New { kernel: file(), command_line: "", pages: PAGES, vcpus: 1 }).map_err(refusal)?;
+    let handle = u128::from(before).to_le_bytes();
+    let new = New { kernel: file(), ramdisk: &[], command_line: "", pages: PAGES, vcpus: 1, handle };
+    let id = control::create(&new).map_err(refusal)?.id;
     calls::unpause_domain(id)?;
     let mut context = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::ENOMEM)?;
     while context.user_regs.rbx == 0 {
@@ -133,8 +135,8 @@ fn file() -> &'static [u8] {
 
 fn refusal(error: Error) -> Errno {
     match error {
-        Error::Kernel(_) | Error::Size => Errno::EINVAL,
-        Error::Memory => Errno::ENOMEM,
+        Error::Kernel(_) => Errno::EINVAL,
+        Error::Memory { .. } | Error::Here(_) => Errno::ENOMEM,
         Error::Refused(_, errno) => errno,
     }
 }

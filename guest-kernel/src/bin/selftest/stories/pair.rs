@@ -23,14 +23,14 @@ fn now() -> u64 {
 }
 
 /// A number on the command line.
-fn number(name: &str) -> Result<u16, Ending> {
+pub fn number(name: &str) -> Result<u16, Ending> {
     let text = cmdline::option(command_line(), name);
     text.and_then(|text| text.parse().ok())
         .ok_or_else(|| Ending::Fail(alloc::format!("no {name}= on the command line")))
 }
 
 /// Waits for an event, and takes it.
-fn wait(port: u32) -> Told {
+pub fn wait(port: u32) -> Told {
     let limit = now() + PATIENCE;
     while !event::clear_pending(port) {
         if now() > limit {
@@ -63,7 +63,7 @@ fn take(domain: u16) -> Result<u32, Ending> {
 }
 
 /// An offered port, once it is taken.
-fn connected(domain: u16) -> Result<u32, Ending> {
+pub fn connected(domain: u16) -> Result<u32, Ending> {
     event::init().map_err(refusal)?;
     let port = offer(domain)?;
     wait(port)?;
@@ -71,7 +71,7 @@ fn connected(domain: u16) -> Result<u32, Ending> {
 }
 
 /// A taken port.
-fn joined(domain: u16) -> Result<u32, Ending> {
+pub fn joined(domain: u16) -> Result<u32, Ending> {
     event::init().map_err(refusal)?;
     take(domain)
 }

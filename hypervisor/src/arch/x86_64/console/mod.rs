@@ -19,7 +19,7 @@ use crate::machine::log_ring::{LOG_SIZE, LogRing};
 pub use logger::{init, set_cpu_source, set_level};
 
 /// I/O port of COM1.
-const COM1: u16 = 0x3f8;
+pub const COM1: u16 = 0x3f8;
 /// ISA interrupt of COM1.
 const COM1_IRQ: u8 = 4;
 /// How often a port that takes no bytes is asked again before it counts as dead. At 115200 baud a full FIFO empties

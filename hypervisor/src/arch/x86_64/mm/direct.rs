@@ -75,6 +75,25 @@ pub unsafe fn copy_bytes(to: *mut u8, bytes: &[u8]) {
     }
 }
 
+/// Copies bytes from memory that is shared with a guest to other such memory. Where the two overlap, what is copied is
+/// anything that was there.
+///
+/// # Safety
+/// Both must be valid for `len` bytes, and no Rust object may be in `to`'s.
+#[inline]
+pub unsafe fn copy_between(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: the caller answers for the memory; the direction flag is clear in hypervisor code.
+    unsafe {
+        asm!(
+            "rep movsb",
+            inout("rcx") len => _,
+            inout("rdi") to => _,
+            inout("rsi") from => _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
 /// Writes `count` copies of `word`.
 ///
 /// # Safety

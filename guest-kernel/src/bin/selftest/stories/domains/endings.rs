@@ -5,7 +5,7 @@ use crate::check::{Ending, Told, equal, fail, holds};
 use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use guest_kernel::control::calls;
-use guest_kernel::control::window::Window;
+use guest_kernel::control::foreign::Foreign;
 use guest_kernel::{event, hypercall, time};
 use pv_abi::domctl::{CreateDomain, DomainInfoFlags};
 use pv_abi::errno::Errno;
@@ -66,12 +66,12 @@ pub fn told_of_ends() -> Told {
     done("max_mem", calls::set_max_pages(id, 1))?;
     let mut frames = [0];
     equal("extents", calls::populate(id, &mut frames, 0), Ok(1))?;
-    let window = Window::open(id, frames[0]).map_err(|errno| Ending::Fail(format!("a mapping: {errno:?}")))?;
+    let mapping = Foreign::map(id, &frames).map_err(|error| Ending::Fail(format!("a mapping: {error}")))?;
     done("destroy", calls::destroy_domain(id))?;
     told("a domain died")?;
     holds("it is dying", info(id)?.flags & DomainInfoFlags::DYING.bits() != 0)?;
     silent("it stayed")?;
-    drop(window);
+    drop(mapping);
     told("it went")?;
     equal("the domain", calls::domain_info(id).map(|info| info.domain == id), Err(Errno::ESRCH))?;
 

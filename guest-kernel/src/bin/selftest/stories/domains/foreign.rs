@@ -4,22 +4,24 @@ use super::{done, free_pages, info};
 use crate::check::{Ending, Told, equal, fail, holds, refused};
 use alloc::format;
 use guest_kernel::control::calls;
-use guest_kernel::control::window::Window;
+use guest_kernel::control::foreign::Foreign;
 use guest_kernel::hypercall::{Owner, mmuext, mmuext_op};
+use guest_kernel::memory;
 use pv_abi::domctl::{CreateDomain, DomainInfoFlags};
 use pv_abi::errno::Errno;
 
 /// A domain with a few frames.
 fn domain_with(frames: &mut [u64]) -> Result<u16, Ending> {
-    let config = CreateDomain { max_vcpus: 1, ..CreateDomain::default() };
+    let config =
+        CreateDomain { max_vcpus: 1, max_grant_frames: -1, max_maptrack_frames: -1, ..CreateDomain::default() };
     let id = calls::create_domain(0, config).map_err(|errno| Ending::Fail(format!("createdomain: {errno:?}")))?;
     done("max_mem", calls::set_max_pages(id, frames.len() as u64))?;
     equal("extents", calls::populate(id, frames, 0), Ok(frames.len() as u64))?;
     Ok(id)
 }
 
-fn open(id: u16, frame: u64) -> Result<Window, Ending> {
-    Window::open(id, frame).map_err(|errno| Ending::Fail(format!("a mapping of domain {id}: {errno:?}")))
+fn open(id: u16, frame: u64) -> Result<Foreign, Ending> {
+    Foreign::map(id, &[frame]).map_err(|error| Ending::Fail(format!("a mapping of domain {id}: {error}")))
 }
 
 /// A frame that is mapped stays what it is when its domain ends, and the domain stays as dying; both go with the mapping.
@@ -61,14 +63,17 @@ pub fn rules() -> Told {
     holds("pinning a frame that is mapped writable", pin(id, frames[0]).is_err())?;
     drop(window);
     done("pinning it then", pin(id, frames[0]))?;
-    if Window::open(id, frames[0]).is_ok() {
+    if Foreign::map(id, &[frames[0]]).is_ok() {
         fail("a table was mapped writable")?;
     }
     holds(
         "a frame of another domain",
-        pin(id, other_frames[0]).is_err() && Window::open(id, other_frames[0]).is_err(),
+        pin(id, other_frames[0]).is_err() && Foreign::map(id, &[other_frames[0]]).is_err(),
     )?;
-    holds("a domain that isn't there", Window::open(id + 100, frames[1]).err() == Some(Errno::ESRCH))?;
+    holds(
+        "a domain that isn't there",
+        Foreign::map(id + 100, &[frames[1]]).err() == Some(memory::Error::Refused(Errno::ESRCH)),
+    )?;
     done("destroy", calls::destroy_domain(id))?;
     done("destroy", calls::destroy_domain(other))
 }

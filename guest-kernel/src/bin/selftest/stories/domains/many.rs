@@ -12,7 +12,7 @@ use pv_abi::domctl::{DomainInfoFlags, GetDomainInfo};
 /// How many.
 const COUNT: usize = 100;
 
-/// A hundred children of 4 MiB are there at once, each runs, and all are destroyed; twice, and the second time leaves as much
+/// A hundred children of 5 MiB are there at once, each runs, and all are destroyed; twice, and the second time leaves as much
 /// free as the first.
 pub fn hundred() -> Told {
     let mut free = Vec::new();

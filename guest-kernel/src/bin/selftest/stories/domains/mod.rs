@@ -16,15 +16,17 @@ use guest_kernel::control::{self, New, calls};
 use guest_kernel::time;
 use pv_abi::domctl::GetDomainInfo;
 
-/// Memory of a child: 4 MiB.
-pub const PAGES: u64 = 1024;
+/// Memory of a child: 5 MiB.
+pub const PAGES: u64 = 1280;
 
-/// Builds a paused child of 4 MiB that will tell `story`; its number.
+/// Builds a paused child of 5 MiB that will tell `story`; its number.
 pub fn child(story: &str) -> Result<u16, Ending> {
     let module = control::module().map_err(|error| Ending::Fail(format!("the memory: {error}")))?;
     let Some(kernel) = module else { return Err(Ending::Skip("there is no ramdisk".into())) };
     let command_line = format!("story={story}");
-    control::create(&New { kernel, command_line: &command_line, pages: PAGES, vcpus: 1 })
+    let (command_line, handle) = (&*command_line, [0; 16]);
+    control::create(&New { kernel, ramdisk: &[], command_line, pages: PAGES, vcpus: 1, handle })
+        .map(|created| created.id)
         .map_err(|error| Ending::Fail(format!("creating a child: {error}")))
 }
 

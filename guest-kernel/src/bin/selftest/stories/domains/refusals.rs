@@ -24,7 +24,8 @@ pub fn without_control() -> Told {
     let old = Domctl { cmd: XEN_DOMCTL_PAUSEDOMAIN, domain: 1, ..Domctl::default() };
     refused("an old domctl", call(number::DOMCTL, [reads(&old)]), Errno::EACCES)?;
     refused("an old sysctl", call(number::SYSCTL, [reads(&Sysctl::default())]), Errno::EACCES)?;
-    let config = CreateDomain { max_vcpus: 1, ..CreateDomain::default() };
+    let config =
+        CreateDomain { max_vcpus: 1, max_grant_frames: -1, max_maptrack_frames: -1, ..CreateDomain::default() };
     refused("createdomain", calls::create_domain(0, config).map(u64::from), Errno::EPERM)?;
     for command in [XEN_DOMCTL_PAUSEDOMAIN, XEN_DOMCTL_DESTROYDOMAIN, XEN_DOMCTL_MAX_MEM, 9999] {
         refused(&format!("domctl {command} on itself"), ask(command, 1, ()), Errno::EPERM)?;
@@ -38,7 +39,7 @@ pub fn without_control() -> Told {
 pub fn with_control() -> Told {
     refuses_bad_pointers("domctl", |pointer| call(number::DOMCTL, [pointer]))?;
     refuses_bad_pointers("sysctl", |pointer| call(number::SYSCTL, [pointer]))?;
-    let good = CreateDomain { max_vcpus: 2, ..CreateDomain::default() };
+    let good = CreateDomain { max_vcpus: 2, max_grant_frames: -1, max_maptrack_frames: -1, ..CreateDomain::default() };
     let arch = |emulation_flags, misc_flags| ArchDomainConfig { emulation_flags, misc_flags };
     for (what, config) in [
         ("no vCPU", CreateDomain { max_vcpus: 0, ..good }),

@@ -1,0 +1,183 @@
+//! All disks and all virtual disks, and what a turn does for them.
+
+use super::disk::Disk;
+use super::platform::{Platform, Store};
+use super::queue::Batch;
+use super::request::Volume;
+use super::vbd::{Fault, State, Vbd};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Most completions of a disk that are taken in a turn.
+const MAX_COMPLETIONS: usize = 256;
+
+/// The back end.
+pub struct Hub<P: Platform> {
+    platform: P,
+    disks: Vec<Box<dyn Disk>>,
+    /// A virtual disk's number is in its operations' tokens: it keeps its place until the last one has completed.
+    vbds: Vec<Option<Member<P>>>,
+    batch: Batch,
+    /// Who gives the disk its operations first, in turn.
+    first: usize,
+}
+
+struct Member<P: Platform> {
+    vbd: Vbd<P>,
+    disk: usize,
+    /// Its ring may have more requests.
+    more: bool,
+    /// It is to go when the disk is done with it.
+    leaves: bool,
+}
+
+/// Where an operation belongs, as 64 bits.
+#[derive(Clone, Copy)]
+struct Token {
+    vbd: usize,
+    queue: usize,
+    job: u16,
+}
+
+impl Token {
+    const fn encode(self) -> u64 {
+        (self.vbd as u64) << 32 | (self.queue as u64) << 16 | self.job as u64
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "each part is cut out at its width")]
+    const fn decode(token: u64) -> Token {
+        Token { vbd: (token >> 32) as usize, queue: (token >> 16) as usize & 0xffff, job: token as u16 }
+    }
+}
+
+impl<P: Platform> Hub<P> {
+    /// A back end without disks.
+    pub fn new(platform: P) -> Hub<P> {
+        Hub { platform, disks: Vec::new(), vbds: Vec::new(), batch: Batch::default(), first: 0 }
+    }
+
+    /// Adds a disk, and returns its number.
+    pub fn add_disk(&mut self, disk: Box<dyn Disk>) -> usize {
+        self.disks.push(disk);
+        self.disks.len() - 1
+    }
+
+    /// Adds a virtual disk on the disk with the number `disk`, whose directories a toolstack wrote.
+    pub fn add(
+        &mut self,
+        directory: &str,
+        frontend: &str,
+        domain: u16,
+        (disk, volume): (usize, Volume),
+        store: &mut impl Store,
+    ) {
+        let vbd = Vbd::new(directory, frontend, domain, volume, store);
+        let member = Some(Member { vbd, disk, more: false, leaves: false });
+        match self.vbds.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = member,
+            None => self.vbds.push(member),
+        }
+    }
+
+    /// Whether there is a virtual disk with this directory.
+    pub fn has(&self, directory: &str) -> bool {
+        self.vbds.iter().flatten().any(|member| !member.leaves && member.vbd.directory() == directory)
+    }
+
+    /// The directories of all virtual disks.
+    pub fn directories(&self) -> Vec<String> {
+        let members = self.vbds.iter().flatten().filter(|member| !member.leaves);
+        members.map(|member| member.vbd.directory().into()).collect()
+    }
+
+    /// Removes a virtual disk whose directory is gone, as soon as the disk is done with it. Returns its frontend's
+    /// directory.
+    pub fn remove(&mut self, directory: &str) -> Option<String> {
+        let mut members = self.vbds.iter_mut().flatten();
+        let member = members.find(|member| !member.leaves && member.vbd.directory() == directory)?;
+        (member.leaves, member.more) = (true, false);
+        member.vbd.abandon();
+        Some(member.vbd.frontend().into())
+    }
+
+    /// Looks at the state of the frontend with this directory, which may have changed.
+    pub fn frontend_changed(&mut self, frontend: &str, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) {
+        let members = self.vbds.iter_mut().flatten().filter(|member| !member.leaves);
+        for member in members.filter(|member| member.vbd.frontend() == frontend) {
+            member.follow(store, &mut self.platform, report);
+        }
+    }
+
+    /// One turn: what the disks have completed, what the frontends ask for. Whether there is more to do at once.
+    pub fn turn(&mut self, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) -> bool {
+        let mut more = self.take_completions();
+        for member in self.vbds.iter_mut().flatten() {
+            let taken = member.vbd.take(member.more, store, &mut self.platform, &mut self.batch);
+            member.more = taken.unwrap_or_else(|fault| {
+                report(member.vbd.directory(), &fault);
+                false
+            });
+            more |= member.more;
+        }
+        self.submit();
+        for place in &mut self.vbds {
+            let Some(member) = place else { continue };
+            more |= member.vbd.answer(&mut self.platform, &mut self.batch);
+            if member.vbd.is_drained() {
+                member.follow(store, &mut self.platform, report);
+            }
+            if member.leaves && member.vbd.is_idle() {
+                *place = None;
+            }
+        }
+        more
+    }
+
+    /// Hands completions to their queues. Whether there may be more.
+    fn take_completions(&mut self) -> bool {
+        let mut more = false;
+        for disk in &mut self.disks {
+            let mut count = 0;
+            while count < MAX_COMPLETIONS
+                && let Some((token, result)) = disk.complete()
+            {
+                let Token { vbd, queue, job } = Token::decode(token);
+                let member = self.vbds.get_mut(vbd).and_then(Option::as_mut);
+                if let Some(queue) = member.and_then(|member| member.vbd.queue(queue)) {
+                    queue.complete(job, result.is_ok());
+                }
+                count += 1;
+            }
+            more |= count == MAX_COMPLETIONS;
+        }
+        more
+    }
+
+    /// Gives the disks what waits for them. What finds no room waits for a completion.
+    fn submit(&mut self) {
+        // A disk that is always full serves everybody in turn.
+        self.first = (self.first + 1) % self.vbds.len().max(1);
+        for index in 0..self.vbds.len() {
+            let vbd = (self.first + index) % self.vbds.len();
+            let Some(member) = &mut self.vbds[vbd] else { continue };
+            let disk = &mut *self.disks[member.disk];
+            for (queue, jobs) in member.vbd.queues().enumerate() {
+                if jobs.submit(disk, Token { vbd, queue, job: 0 }.encode()).is_err() {
+                    break;
+                }
+            }
+        }
+        self.disks.iter_mut().for_each(|disk| disk.kick());
+    }
+}
+
+impl<P: Platform> Member<P> {
+    fn follow(&mut self, store: &mut impl Store, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
+        if let Err(fault) = self.vbd.follow(store, platform) {
+            report(self.vbd.directory(), &fault);
+        }
+        // A new ring may have requests in it, which no event will tell of.
+        self.more = self.vbd.state() == State::Connected;
+    }
+}

@@ -1,0 +1,337 @@
+//! One ring of a virtual disk: requests in, operations of the disk out, responses back.
+//!
+//! A request becomes a *job*. Its life: taken from the ring and decoded; its pages are held by grant mappings; its steps
+//! are given to the disk one after the other; the pages are let go; it is answered. Everything that takes a hypercall is
+//! done for all jobs of a turn at once.
+//!
+//! The pages of a job are let go before its response can be seen: the frontend takes its grants back then. And never
+//! while the disk may still write to them, whatever happens to the frontend.
+
+use super::disk::{Chunk, Disk, Full, Operation};
+use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
+use super::request::{Command, Refused, Segment, Volume, check_transfer, decode, decode_segments, response_operation};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use guest_kernel::ring::{Back, Error, SharedMemory};
+use pv_abi::io::block::*;
+
+/// Most requests taken in a turn.
+const MAX_JOBS: usize = MAX_PIECES;
+/// A turn that has taken requests with so many segments takes no more.
+const MAX_SEGMENTS: usize = 512;
+/// Pages held above which a queue takes no more requests, so that no frontend has more than its share of the memory here
+/// and of the hypervisor's grant mappings: 8 MiB of data under way.
+const MAX_HELD: usize = 2048;
+/// Segments for which a job keeps memory.
+const KEPT_SEGMENTS: usize = 32;
+
+/// Lists that a turn fills and empties, kept for their memory.
+#[derive(Debug, Default)]
+pub struct Batch {
+    taken: Vec<(u16, Command)>,
+    pieces: Vec<Piece>,
+    accesses: Vec<Access>,
+    results: Vec<Option<Mapped>>,
+    unmapped: Vec<Mapped>,
+}
+
+/// A ring and its jobs.
+#[derive(Debug)]
+pub struct Queue<R> {
+    ring: Back<R, BlkifRequest, BlkifResponse>,
+    domain: u16,
+    jobs: Vec<Job>,
+    free: Vec<u16>,
+    /// Ready for their next step.
+    waiting: VecDeque<u16>,
+    /// Over, with the status to answer.
+    over: Vec<(u16, i16)>,
+    /// Pages held.
+    held: usize,
+    /// Requests were left in the ring because too many pages are held.
+    stalled: bool,
+}
+
+/// How much was taken from a ring.
+enum Taken {
+    /// All that was there.
+    All,
+    /// As much as a turn takes.
+    Some,
+    /// As much as may be under way.
+    NoRoom,
+}
+
+/// What the disk is to do for a job next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Step {
+    /// A flush before a transfer.
+    FlushBefore,
+    #[default]
+    Transfer,
+    /// A flush, the last step.
+    Flush,
+    Discard,
+}
+
+#[derive(Debug, Default)]
+struct Job {
+    id: u64,
+    operation: u8,
+    step: Step,
+    write: bool,
+    /// A transfer between two flushes.
+    flush: bool,
+    /// The first sector, of the disk.
+    sector: u64,
+    /// Of a discard.
+    sectors: u32,
+    segments: Vec<Segment>,
+    chunks: Vec<Chunk>,
+    mapped: Vec<Mapped>,
+}
+
+impl<R: SharedMemory> Queue<R> {
+    /// Serves a frontend's ring.
+    ///
+    /// # Errors
+    /// When its indices are impossible, or it is too small.
+    pub fn new(memory: R, domain: u16) -> Result<Queue<R>, Error> {
+        let ring = Back::attach(memory)?;
+        let count = u16::try_from(ring.slots()).map_err(|_| Error::TooSmall)?;
+        let jobs = (0..count).map(|_| Job::default()).collect();
+        let free = (0..count).rev().collect();
+        Ok(Queue { ring, domain, jobs, free, waiting: VecDeque::new(), over: Vec::new(), held: 0, stalled: false })
+    }
+
+    /// Takes requests, holds their pages, and lets them wait for the disk. Whether there may be more; if not, an event or
+    /// a completion comes before there are.
+    ///
+    /// # Errors
+    /// The ring is broken: [`abandon`](Self::abandon) the queue.
+    pub fn take<P: Platform>(&mut self, volume: &Volume, platform: &mut P, batch: &mut Batch) -> Result<bool, Error> {
+        self.stalled = false;
+        let taken = self.take_from_ring(volume, batch);
+        self.prepare(volume, platform, batch);
+        self.hold(platform, batch);
+        match taken? {
+            Taken::All => self.ring.arm(),
+            Taken::Some => Ok(true),
+            // Completions will make room.
+            Taken::NoRoom => {
+                self.stalled = true;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Decodes requests into jobs: those that go on are in `batch.taken`, and have a part of a page to be copied in
+    /// `batch.pieces` if they are indirect.
+    fn take_from_ring(&mut self, volume: &Volume, batch: &mut Batch) -> Result<Taken, Error> {
+        let mut segments = 0;
+        while batch.taken.len() < MAX_JOBS && segments < MAX_SEGMENTS {
+            if self.held + segments >= MAX_HELD {
+                return Ok(Taken::NoRoom);
+            }
+            let Some(request) = self.ring.take()? else { return Ok(Taken::All) };
+            // A ring has no more requests under way than slots.
+            let Some(index) = self.free.pop() else { return Err(Error::IndexJump) };
+            let job = &mut self.jobs[usize::from(index)];
+            job.begin(&request);
+            match decode(&request, volume, &mut job.segments) {
+                Ok(command) => {
+                    if let Command::Indirect { count, page, .. } = command {
+                        batch.pieces.push(Piece { gref: page, bytes: count * size_of::<BlkifSegment>() });
+                        segments += count;
+                    }
+                    segments += job.segments.len();
+                    batch.taken.push((index, command));
+                }
+                Err(refused) => self.over.push((index, refused.status())),
+            }
+        }
+        Ok(Taken::Some)
+    }
+
+    /// Reads the segments of indirect requests, and notes what is to be done for each job.
+    fn prepare<P: Platform>(&mut self, volume: &Volume, platform: &mut P, batch: &mut Batch) {
+        if !batch.pieces.is_empty() {
+            platform.copy(self.domain, &batch.pieces);
+            batch.pieces.clear();
+        }
+        let (jobs, over, mut piece) = (&mut self.jobs, &mut self.over, 0);
+        batch.taken.retain(|&(index, command)| {
+            let job = &mut jobs[usize::from(index)];
+            if matches!(command, Command::Indirect { .. }) {
+                piece += 1;
+            }
+            let result = job.prepare(command, volume, || platform.piece(piece - 1));
+            result.inspect_err(|refused| over.push((index, refused.status()))).is_ok()
+        });
+    }
+
+    /// Holds the pages of the jobs that were taken.
+    fn hold<P: Platform>(&mut self, platform: &mut P, batch: &mut Batch) {
+        for &(index, _) in &batch.taken {
+            let job = &self.jobs[usize::from(index)];
+            batch.accesses.extend(job.segments.iter().map(|segment| Access { gref: segment.gref, write: !job.write }));
+        }
+        if !batch.accesses.is_empty() {
+            platform.map(self.domain, &batch.accesses, &mut batch.results);
+            batch.accesses.clear();
+        }
+        let mut results = batch.results.drain(..);
+        for (index, _) in batch.taken.drain(..) {
+            let job = &mut self.jobs[usize::from(index)];
+            let all = job.hold(&mut results);
+            self.held += job.mapped.len();
+            if all {
+                self.waiting.push_back(index);
+            } else {
+                self.over.push((index, BLKIF_RSP_ERROR));
+            }
+        }
+    }
+
+    /// Gives the disk what waits for it. An operation's token is `token` and the job's number.
+    ///
+    /// # Errors
+    /// [`Full`]: some still wait.
+    pub fn submit(&mut self, disk: &mut (impl Disk + ?Sized), token: u64) -> Result<(), Full> {
+        while let Some(&index) = self.waiting.front() {
+            disk.submit(token | u64::from(index), self.jobs[usize::from(index)].operation())?;
+            self.waiting.pop_front();
+        }
+        Ok(())
+    }
+
+    /// The disk has completed an operation of the job `index`.
+    pub fn complete(&mut self, index: u16, done: bool) {
+        if !done {
+            self.over.push((index, BLKIF_RSP_ERROR));
+        } else if self.jobs[usize::from(index)].advance() {
+            self.waiting.push_back(index);
+        } else {
+            self.over.push((index, BLKIF_RSP_OKAY));
+        }
+    }
+
+    /// Lets go of the pages of jobs that are over, then answers them. Whether the frontend wants to be told.
+    #[must_use = "the frontend sleeps until it is told"]
+    pub fn answer<P: Platform>(&mut self, platform: &mut P, batch: &mut Batch) -> bool {
+        for &(index, _) in &self.over {
+            batch.unmapped.append(&mut self.jobs[usize::from(index)].mapped);
+        }
+        self.held -= batch.unmapped.len();
+        if !batch.unmapped.is_empty() {
+            platform.unmap(&batch.unmapped);
+            batch.unmapped.clear();
+        }
+        for (index, status) in self.over.drain(..) {
+            let job = &mut self.jobs[usize::from(index)];
+            let (id, operation) = (job.id, job.operation);
+            job.shrink();
+            self.ring.respond(&BlkifResponse { id, operation, status, ..BlkifResponse::default() });
+            self.free.push(index);
+        }
+        self.ring.publish()
+    }
+
+    /// Takes nothing more to the disk: what waits is over. What the disk has already is waited for.
+    pub fn abandon(&mut self) {
+        self.over.extend(self.waiting.drain(..).map(|index| (index, BLKIF_RSP_ERROR)));
+    }
+
+    /// Whether requests were left in the ring for which there is room now.
+    pub const fn has_room_again(&self) -> bool {
+        self.stalled && self.held < MAX_HELD
+    }
+
+    /// Whether no job is left, so that no page is held.
+    pub fn is_idle(&self) -> bool {
+        self.free.len() == self.jobs.len()
+    }
+}
+
+impl Job {
+    fn begin(&mut self, request: &BlkifRequest) {
+        (self.id, self.operation) = (request.id, response_operation(request));
+        self.segments.clear();
+        self.chunks.clear();
+        (self.write, self.flush) = (false, false);
+    }
+
+    fn prepare<'a>(
+        &mut self,
+        command: Command,
+        volume: &Volume,
+        piece: impl FnOnce() -> Option<&'a [u8]>,
+    ) -> Result<(), Refused> {
+        match command {
+            Command::Transfer { write, flush, sector } => {
+                (self.write, self.flush, self.sector) = (write, flush, volume.first + sector);
+                self.step = if flush { Step::FlushBefore } else { Step::Transfer };
+            }
+            Command::Indirect { write, sector, .. } => {
+                // Segments that are in our own memory now: what the frontend does to its page doesn't matter.
+                decode_segments(piece().ok_or(Refused::Bad)?, &mut self.segments)?;
+                check_transfer(write, sector, &self.segments, volume)?;
+                (self.write, self.sector, self.step) = (write, volume.first + sector, Step::Transfer);
+            }
+            Command::Flush => self.step = Step::Flush,
+            Command::Discard { sector, sectors } => {
+                (self.sector, self.sectors, self.step) = (volume.first + sector, sectors, Step::Discard);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back the memory for a great many segments: few jobs have them at a time.
+    fn shrink(&mut self) {
+        if self.segments.capacity() > KEPT_SEGMENTS {
+            (self.segments, self.chunks, self.mapped) = Default::default();
+        }
+    }
+
+    /// Takes the results for its segments; whether all pages are held.
+    fn hold(&mut self, results: &mut impl Iterator<Item = Option<Mapped>>) -> bool {
+        let mut all = true;
+        for segment in &self.segments {
+            let Some(mapped) = results.next().flatten() else {
+                all = false;
+                continue;
+            };
+            self.mapped.push(mapped);
+            let address = mapped.address + u64::from(segment.offset);
+            let bytes = u32::from(segment.bytes);
+            // Neighbours become one chunk: many disks work by the chunk.
+            match self.chunks.last_mut() {
+                Some(last) if last.address + u64::from(last.bytes) == address => last.bytes += bytes,
+                _ => self.chunks.push(Chunk { address, bytes }),
+            }
+        }
+        all
+    }
+
+    /// The next step.
+    fn operation(&self) -> Operation<'_> {
+        let (sector, sectors) = (self.sector, self.sectors);
+        match self.step {
+            Step::Transfer if self.write => Operation::Write { sector, from: &self.chunks },
+            Step::Transfer => Operation::Read { sector, into: &self.chunks },
+            Step::FlushBefore | Step::Flush => Operation::Flush,
+            Step::Discard => Operation::Discard { sector, sectors },
+        }
+    }
+
+    /// Goes on to the step after this one; whether there is one.
+    fn advance(&mut self) -> bool {
+        let next = match self.step {
+            Step::FlushBefore => Some(Step::Transfer),
+            Step::Transfer if self.flush => Some(Step::Flush),
+            Step::Transfer | Step::Flush | Step::Discard => None,
+        };
+        self.step = next.unwrap_or(self.step);
+        next.is_some()
+    }
+}

@@ -1,0 +1,339 @@
+//! A virtual disk: its negotiation with a frontend through XenStore, and its queues. Header: `io/blkif.h`.
+//!
+//! The back end's state follows the frontend's:
+//!
+//! | here | frontend | then |
+//! |---|---|---|
+//! | `InitWait` | `Initialised` or `Connected` | maps the rings, says what the disk is like, `Connected` |
+//! | `InitWait`, `Connected` | gone back or away, or a broken ring | `Closing`: nothing more is taken |
+//! | `Closing`, the disk is done | | rings and ports are given back |
+//! | ... and | `Closed`, or no node | `Closed` |
+//! | ... and | starts anew | `InitWait` |
+//!
+//! A frontend that does things out of order gets a closed device, and may start again.
+
+use super::platform::{Platform, Store};
+use super::queue::{Batch, Queue};
+use super::request::Volume;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+use pv_abi::io::block::VdiskFlags;
+use pv_abi::io::xenbus::*;
+
+/// Pages of a ring, as a power of two, that a frontend may have: 256 requests.
+const MAX_RING_ORDER: u32 = 3;
+/// Queues that a frontend may have.
+const MAX_QUEUES: u32 = 4;
+
+/// A virtual disk, as one domain sees it.
+pub struct Vbd<P: Platform> {
+    /// The back end's directory in XenStore.
+    directory: String,
+    /// The frontend's.
+    frontend: String,
+    domain: u16,
+    volume: Volume,
+    state: State,
+    queues: Vec<(Queue<P::Ring>, P::Port)>,
+}
+
+/// Where the back end is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// Waits for the frontend.
+    InitWait,
+    /// In use.
+    Connected,
+    /// Waits for the disk, then for the frontend.
+    Closing,
+    /// Waits for a frontend that starts anew.
+    Closed,
+}
+
+impl State {
+    const fn number(self) -> u32 {
+        match self {
+            State::InitWait => XENBUS_STATE_INIT_WAIT,
+            State::Connected => XENBUS_STATE_CONNECTED,
+            State::Closing => XENBUS_STATE_CLOSING,
+            State::Closed => XENBUS_STATE_CLOSED,
+        }
+    }
+}
+
+/// Why a frontend's device is closed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A node is missing or makes no sense.
+    Node(String),
+    /// A page of a ring can't be mapped.
+    Grant,
+    /// The event channel can't be connected.
+    Port,
+    /// The ring.
+    Ring(guest_kernel::ring::Error),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Node(name) => write!(f, "{name} is missing or makes no sense"),
+            Fault::Grant => f.write_str("the ring's pages can't be mapped"),
+            Fault::Port => f.write_str("its event channel can't be connected"),
+            Fault::Ring(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<P: Platform> Vbd<P> {
+    /// A virtual disk whose directory a toolstack wrote. Says that it waits for the frontend.
+    pub fn new(directory: &str, frontend: &str, domain: u16, volume: Volume, store: &mut impl Store) -> Vbd<P> {
+        let mut vbd = Vbd {
+            directory: directory.into(),
+            frontend: frontend.into(),
+            domain,
+            volume,
+            state: State::Closed,
+            queues: Vec::new(),
+        };
+        vbd.offer(store);
+        vbd
+    }
+
+    /// Where it is.
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// The frontend's directory.
+    pub fn frontend(&self) -> &str {
+        &self.frontend
+    }
+
+    /// The back end's directory.
+    pub fn directory(&self) -> &str {
+        &self.directory
+    }
+
+    /// Takes a step after the frontend's state. To be called when that changed, and when the disk is
+    /// [done](Self::is_idle).
+    ///
+    /// # Errors
+    /// When the frontend can't be connected. Its device closes.
+    pub fn follow(&mut self, store: &mut impl Store, platform: &mut P) -> Result<(), Fault> {
+        let frontend = self.frontend_state(store);
+        let wants_in = matches!(frontend, XENBUS_STATE_INITIALISED | XENBUS_STATE_CONNECTED);
+        match self.state {
+            State::InitWait if wants_in => return self.try_connect(store, platform),
+            // Not there yet, or never: a domain that ended without a word.
+            State::InitWait if frontend == XENBUS_STATE_INITIALISING => {}
+            State::Connected if wants_in => {}
+            State::InitWait | State::Connected => self.close(store),
+            State::Closing | State::Closed => {}
+        }
+        if self.state == State::Closing && self.is_idle() {
+            self.queues.clear();
+            match frontend {
+                XENBUS_STATE_CLOSED | XENBUS_STATE_UNKNOWN | XENBUS_STATE_INITIALISING => {
+                    self.set_state(State::Closed, store);
+                }
+                _ => {}
+            }
+        }
+        if self.state == State::Closed && frontend == XENBUS_STATE_INITIALISING {
+            self.offer(store);
+        }
+        Ok(())
+    }
+
+    /// Takes nothing more from the frontend, and says so.
+    pub fn close(&mut self, store: &mut impl Store) {
+        self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
+        self.set_state(State::Closing, store);
+    }
+
+    /// Takes nothing more from the frontend, whose directory is gone.
+    pub fn abandon(&mut self) {
+        self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
+        self.state = State::Closing;
+    }
+
+    /// Whether it waited for the disk, and [`follow`](Self::follow) has something to do now.
+    pub fn is_drained(&self) -> bool {
+        self.state == State::Closing && !self.queues.is_empty() && self.is_idle()
+    }
+
+    /// Whether no page of the frontend is held for the disk.
+    pub fn is_idle(&self) -> bool {
+        self.queues.iter().all(|(queue, _)| queue.is_idle())
+    }
+
+    /// Takes requests that are due from all queues. `anyway`: even if no event came. Whether there may be more.
+    ///
+    /// # Errors
+    /// A ring is broken. The device closes.
+    pub fn take(
+        &mut self,
+        anyway: bool,
+        store: &mut impl Store,
+        platform: &mut P,
+        batch: &mut Batch,
+    ) -> Result<bool, Fault> {
+        if self.state != State::Connected {
+            return Ok(false);
+        }
+        let mut more = false;
+        for (queue, port) in &mut self.queues {
+            if platform.rang(port) || anyway || queue.has_room_again() {
+                match queue.take(&self.volume, platform, batch) {
+                    Ok(some) => more |= some,
+                    Err(error) => {
+                        self.close(store);
+                        return Err(Fault::Ring(error));
+                    }
+                }
+            }
+        }
+        Ok(more)
+    }
+
+    /// Answers what is over in all queues, and tells the frontend where it asked for that. Whether that made room for
+    /// requests that wait.
+    pub fn answer(&mut self, platform: &mut P, batch: &mut Batch) -> bool {
+        let mut room = false;
+        for (queue, port) in &mut self.queues {
+            if queue.answer(platform, batch) {
+                platform.notify(port);
+            }
+            room |= queue.has_room_again();
+        }
+        room && self.state == State::Connected
+    }
+
+    /// Its queues.
+    pub fn queues(&mut self) -> impl Iterator<Item = &mut Queue<P::Ring>> {
+        self.queues.iter_mut().map(|(queue, _)| queue)
+    }
+
+    /// One of its queues.
+    pub fn queue(&mut self, index: usize) -> Option<&mut Queue<P::Ring>> {
+        self.queues.get_mut(index).map(|(queue, _)| queue)
+    }
+
+    /// Says what a frontend may ask for, then that it is waited for.
+    fn offer(&mut self, store: &mut impl Store) {
+        let (order, queues) = (MAX_RING_ORDER.to_string(), MAX_QUEUES.to_string());
+        store.publish(&self.directory, &[("max-ring-page-order", &order), ("multi-queue-max-queues", &queues)]);
+        self.set_state(State::InitWait, store);
+    }
+
+    fn try_connect(&mut self, store: &mut impl Store, platform: &mut P) -> Result<(), Fault> {
+        match self.connect(store, platform) {
+            Ok(queues) => {
+                self.queues = queues;
+                self.describe(store);
+                self.set_state(State::Connected, store);
+                Ok(())
+            }
+            Err(fault) => {
+                self.set_state(State::Closing, store);
+                Err(fault)
+            }
+        }
+    }
+
+    /// Maps what the frontend wrote down.
+    fn connect(&self, store: &mut impl Store, platform: &mut P) -> Result<Vec<(Queue<P::Ring>, P::Port)>, Fault> {
+        let mut node = Nodes { directory: &self.frontend, store };
+        // A frontend that doesn't say means its own layout, which is this one: 32-bit guests don't exist here.
+        if node.text("protocol").is_some_and(|protocol| protocol != XEN_IO_PROTO_ABI_X86_64) {
+            return Err(Fault::Node("protocol".into()));
+        }
+        let count = node.number_or("multi-queue-num-queues", 1, 1..=MAX_QUEUES)?;
+        let order = node.number_or("ring-page-order", 0, 0..=MAX_RING_ORDER)?;
+        let multi_page = node.text("ring-page-order").is_some();
+        let mut queues = Vec::new();
+        for index in 0..count {
+            let place = if count == 1 { String::new() } else { format!("queue-{index}/") };
+            let names: Vec<String> = if multi_page {
+                (0..1 << order).map(|page| format!("{place}ring-ref{page}")).collect()
+            } else {
+                [format!("{place}ring-ref")].into()
+            };
+            let mut pages = Vec::new();
+            for name in &names {
+                pages.push(node.number(name)?);
+            }
+            let remote = node.number(&format!("{place}event-channel"))?;
+            let ring = platform.ring(self.domain, &pages).ok_or(Fault::Grant)?;
+            let queue = Queue::new(ring, self.domain).map_err(Fault::Ring)?;
+            let port = platform.port(self.domain, remote).ok_or(Fault::Port)?;
+            queues.push((queue, port));
+        }
+        Ok(queues)
+    }
+
+    /// Says what the disk is like.
+    fn describe(&self, store: &mut impl Store) {
+        let geometry = &self.volume.geometry;
+        let mut info = VdiskFlags::empty();
+        info.set(VdiskFlags::READONLY, geometry.read_only);
+        let flag = |on: bool| String::from(if on { "1" } else { "0" });
+        let mut nodes = Vec::from([
+            ("sectors", geometry.sectors.to_string()),
+            ("sector-size", geometry.sector_bytes.to_string()),
+            ("physical-sector-size", geometry.physical_sector_bytes.to_string()),
+            ("info", info.bits().to_string()),
+            ("feature-barrier", flag(false)),
+            ("feature-flush-cache", flag(geometry.flush)),
+            ("feature-persistent", flag(false)),
+            ("feature-discard", flag(geometry.discard.is_some())),
+            ("feature-max-indirect-segments", self.volume.max_segments().to_string()),
+        ]);
+        if let Some(limits) = geometry.discard {
+            nodes.push(("discard-granularity", limits.granularity.to_string()));
+            nodes.push(("discard-alignment", "0".into()));
+            nodes.push(("discard-secure", flag(false)));
+        }
+        let nodes: Vec<(&str, &str)> = nodes.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        store.publish(&self.directory, &nodes);
+    }
+
+    fn set_state(&mut self, state: State, store: &mut impl Store) {
+        if self.state != state {
+            self.state = state;
+            store.publish(&self.directory, &[("state", &state.number().to_string())]);
+        }
+    }
+
+    fn frontend_state(&self, store: &mut impl Store) -> u32 {
+        let mut nodes = Nodes { directory: &self.frontend, store };
+        nodes.number("state").unwrap_or(XENBUS_STATE_UNKNOWN)
+    }
+}
+
+/// A directory's nodes.
+struct Nodes<'a, S> {
+    directory: &'a str,
+    store: &'a mut S,
+}
+
+impl<S: Store> Nodes<'_, S> {
+    fn text(&mut self, name: &str) -> Option<String> {
+        self.store.value(&format!("{}/{name}", self.directory))
+    }
+
+    fn number(&mut self, name: &str) -> Result<u32, Fault> {
+        let number = self.text(name).and_then(|text| text.parse().ok());
+        number.ok_or_else(|| Fault::Node(name.into()))
+    }
+
+    fn number_or(&mut self, name: &str, none: u32, range: core::ops::RangeInclusive<u32>) -> Result<u32, Fault> {
+        if self.text(name).is_none() {
+            return Ok(none);
+        }
+        self.number(name).ok().filter(|number| range.contains(number)).ok_or_else(|| Fault::Node(name.into()))
+    }
+}

@@ -1,0 +1,161 @@
+//! The back end of a domain's console.
+
+use super::budget::Budget;
+use super::output::screen;
+use super::screen::Writer;
+use crate::service::{Next, Port, Service, Waker};
+use alloc::collections::VecDeque;
+use alloc::rc::Weak;
+use core::cell::RefCell;
+use core::fmt;
+use guest_kernel::console::ring::{self, Page};
+use guest_kernel::control::Ring;
+use guest_kernel::control::foreign::Foreign;
+use guest_kernel::memory;
+use log::warn;
+use pv_abi::errno::Errno;
+use pv_abi::io::console::CONSOLE_OUT_SIZE;
+
+/// Keys kept for a domain that doesn't read; more are dropped.
+const KEYS: usize = 256;
+/// Bytes shown in a turn.
+const TURN: usize = 512;
+
+/// Why a console can't be connected.
+#[derive(Debug)]
+pub enum Error {
+    /// Its page can't be mapped.
+    Page(memory::Error),
+    /// Its port can't be connected.
+    Port(Errno),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Page(error) => write!(f, "its page can't be mapped: {error}"),
+            Error::Port(errno) => write!(f, "its port can't be connected: {errno:?}"),
+        }
+    }
+}
+
+/// A domain's console. When it is dropped the page is unmapped and the port closed.
+pub struct Back {
+    page: Foreign,
+    ring: ring::Back,
+    port: Port,
+    waker: Waker,
+    writer: Writer,
+    keys: VecDeque<u8>,
+    budget: Budget,
+    complained: bool,
+}
+
+impl Back {
+    /// Connects to the console of a new domain, which is `writer` on the screen.
+    ///
+    /// # Errors
+    /// When its page can't be mapped or its port not connected.
+    pub fn connect(domain: u16, ring: Ring, writer: Writer, waker: &Waker) -> Result<Back, Error> {
+        let page = Foreign::map(domain, &[ring.frame]).map_err(Error::Page)?;
+        let port = Port::connect(domain, ring.port, waker).map_err(Error::Port)?;
+        screen().listen(writer);
+        Ok(Back {
+            page,
+            ring: ring::Back::new(),
+            port,
+            waker: waker.clone(),
+            writer,
+            keys: VecDeque::new(),
+            budget: Budget::new(),
+            complained: false,
+        })
+    }
+
+    /// Types a key for the domain.
+    pub fn press(&mut self, key: u8) {
+        if self.keys.len() < KEYS {
+            self.keys.push_back(key);
+            self.waker.wake();
+        }
+    }
+
+    /// Shows the last that a domain said which has ended.
+    pub fn drain(&mut self) {
+        self.show(CONSOLE_OUT_SIZE);
+    }
+
+    fn turn(&mut self, now: u64) -> Next {
+        // First this: an event that comes from here on wakes the service again.
+        self.port.rang();
+        let may = if self.budget.left(now) < TURN { 0 } else { TURN };
+        let shown = self.show(may);
+        self.budget.spend(now, shown);
+        if self.hand_keys() | (shown > 0) {
+            self.port.notify();
+        }
+        if may == 0 {
+            Next::WaitUntil(self.budget.refilled())
+        } else if shown == may {
+            Next::More
+        } else {
+            Next::Wait
+        }
+    }
+
+    /// Shows up to so many bytes of what the domain wrote; how many.
+    fn show(&mut self, most: usize) -> usize {
+        let mut bytes = [0; CONSOLE_OUT_SIZE];
+        let bytes = &mut bytes[..most.min(CONSOLE_OUT_SIZE)];
+        // SAFETY: the page of a ring is made of atomics, and shown as long as `self` lives.
+        let page = unsafe { self.page.shared::<Page>() };
+        match self.ring.read(page, bytes) {
+            Ok(0) => 0,
+            Ok(count) => {
+                screen().write(self.writer, &bytes[..count]);
+                count
+            }
+            Err(ring::Broken) => {
+                // Once: it can do it as often as it likes.
+                if !core::mem::replace(&mut self.complained, true) {
+                    let name = alloc::string::String::from(screen().name(self.writer));
+                    warn!("{name}: the indices of its console ring are wrong; text may be lost");
+                }
+                0
+            }
+        }
+    }
+
+    /// Gives the domain keys that were typed for it; whether it got some.
+    fn hand_keys(&mut self) -> bool {
+        // SAFETY: as above.
+        let page = unsafe { self.page.shared::<Page>() };
+        let mut some = false;
+        loop {
+            let (next, _) = self.keys.as_slices();
+            match self.ring.write(page, next) {
+                // No room, or none that it says the truth about: later, or never.
+                Ok(0) | Err(ring::Broken) => return some,
+                Ok(count) => {
+                    self.keys.drain(..count);
+                    some = true;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        screen().leave(self.writer);
+    }
+}
+
+/// Gives a console its turns as long as there is one.
+pub struct Turns(pub Weak<RefCell<Back>>);
+
+impl Service for Turns {
+    fn work(&mut self, now: u64) -> Next {
+        self.0.upgrade().map_or(Next::End, |back| back.borrow_mut().turn(now))
+    }
+}

@@ -1,0 +1,27 @@
+//! Who sees to a part of each domain: its nodes in XenStore, its devices.
+
+use alloc::string::String;
+use boot_archive::DomainConfig;
+use guest_kernel::control::Created;
+
+/// A domain that was built and doesn't run yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomer<'a> {
+    /// Its number, and its rings.
+    pub created: Created,
+    /// What the machine file says of it.
+    pub config: &'a DomainConfig,
+}
+
+/// Sees to a part of each domain.
+pub trait Attendant {
+    /// A domain was built; before it runs, it gets from each attendant what it is to find.
+    ///
+    /// # Errors
+    /// Why it can't have it, for the person at the console. The domain is not created then. This attendant is not asked to
+    /// take anything back.
+    fn arrive(&mut self, new: &Newcomer<'_>) -> Result<(), String>;
+
+    /// A domain has ended. What was mapped of it is unmapped with this, ports of its are closed, its nodes are removed.
+    fn leave(&mut self, id: u16);
+}

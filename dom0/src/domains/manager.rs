@@ -1,0 +1,345 @@
+//! The live domains.
+
+use super::attend::{Attendant, Newcomer};
+use super::cpus;
+use super::life::Ending;
+use super::table::Row;
+use crate::console::screen::Writer;
+use crate::console::{self, Back, Turns, screen};
+use crate::service::{Full, Services};
+use crate::store::home::{self, Home};
+use crate::store::{self, Connection, Shared};
+use alloc::boxed::Box;
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+use boot_archive::{Archive, BlobError, DomainConfig, WhenAllStopped};
+use core::cell::RefCell;
+use core::fmt;
+use guest_kernel::control::{self, Created, New, calls};
+use guest_kernel::time;
+use log::{error, info, warn};
+use pv_abi::errno::Errno;
+
+/// Why a domain can't be created.
+#[derive(Debug)]
+pub enum Error {
+    /// It is there already.
+    Exists,
+    /// A part of the archive is damaged.
+    Archive(&'static str, BlobError),
+    /// It can't be built.
+    Build(control::Error),
+    /// Its console can't be connected.
+    Console(console::Error),
+    /// An attendant can't give it what it is to have.
+    Attendant(String),
+    /// Its nodes can't be written, or its ring to XenStore not be connected.
+    Store(Errno),
+    /// There are too many services.
+    Services,
+    /// The hypervisor refused a step, which is named.
+    Refused(&'static str, Errno),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Exists => f.write_str("it is there already"),
+            Error::Archive(what, error) => write!(f, "{what}: {error}"),
+            Error::Build(error) => error.fmt(f),
+            Error::Console(error) => write!(f, "console: {error}"),
+            Error::Attendant(text) => f.write_str(text),
+            Error::Store(errno) => write!(f, "XenStore: {errno:?}"),
+            Error::Services => f.write_str("there are too many services"),
+            Error::Refused(what, errno) => write!(f, "{what} was refused: {errno:?}"),
+        }
+    }
+}
+
+impl From<Full> for Error {
+    fn from(Full: Full) -> Error {
+        Error::Services
+    }
+}
+
+impl From<console::Error> for Error {
+    fn from(error: console::Error) -> Error {
+        Error::Console(error)
+    }
+}
+
+/// Why a ring to XenStore can't be a service.
+struct Unconnected(Errno);
+
+impl From<Full> for Unconnected {
+    fn from(Full: Full) -> Unconnected {
+        Unconnected(Errno::ENOSPC)
+    }
+}
+
+/// A domain of the machine file.
+struct Entry {
+    writer: Writer,
+    live: Option<Live>,
+    last: Option<Ending>,
+}
+
+/// One that is there.
+struct Live {
+    id: u16,
+    console: Rc<RefCell<Back>>,
+    /// Its ring to XenStore.
+    ring: Rc<RefCell<store::Ring>>,
+    started: u64,
+    /// CPU time when it was looked at last, and when that was.
+    sample: (u64, u64),
+}
+
+/// All domains of the machine file.
+pub struct Domains {
+    archive: Archive<'static>,
+    entries: Vec<Entry>,
+    services: Services,
+    store: Shared,
+    /// What writes the domains' nodes.
+    nodes: Connection,
+    attendants: Vec<Box<dyn Attendant>>,
+}
+
+impl Domains {
+    /// The domains of an archive, none of which is there yet. Of the attendants, each finds done what those before it did.
+    pub fn new(
+        archive: Archive<'static>,
+        services: Services,
+        store: &Shared,
+        attendants: Vec<Box<dyn Attendant>>,
+    ) -> Domains {
+        let mut screen = screen();
+        let writers = archive.config().domains.iter().map(|config| screen.add(&config.name));
+        let entries = writers.map(|writer| Entry { writer, live: None, last: None }).collect();
+        Domains { archive, entries, services, store: store.clone(), nodes: Connection::new(store), attendants }
+    }
+
+    fn config(&self, index: usize) -> &DomainConfig {
+        &self.archive.config().domains[index]
+    }
+
+    /// What is to happen when all domains have stopped.
+    pub fn when_all_stopped(&self) -> WhenAllStopped {
+        self.archive.config().when_all_stopped
+    }
+
+    /// How many domains the machine file has.
+    pub fn count(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is there.
+    pub fn all_stopped(&self) -> bool {
+        self.entries.iter().all(|entry| entry.live.is_none())
+    }
+
+    /// The connection to XenStore that the domains' nodes are written with.
+    pub fn nodes(&mut self) -> &mut Connection {
+        &mut self.nodes
+    }
+
+    /// The domain with this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.archive.config().domains.iter().position(|config| config.name == name)
+    }
+
+    /// The number of a domain that is there.
+    pub fn id(&self, index: usize) -> Option<u16> {
+        self.entries[index].live.as_ref().map(|live| live.id)
+    }
+
+    /// A domain on the screen.
+    pub fn writer(&self, index: usize) -> Writer {
+        self.entries[index].writer
+    }
+
+    /// A key for the domain that is this writer.
+    pub fn press(&self, writer: Writer, key: u8) {
+        let live = self.entries.iter().find(|entry| entry.writer == writer).and_then(|entry| entry.live.as_ref());
+        if let Some(live) = live {
+            live.console.borrow_mut().press(key);
+        }
+    }
+
+    /// Creates a domain, and lets it run.
+    ///
+    /// # Errors
+    /// What is wrong. Nothing is left of it then.
+    pub fn create(&mut self, index: usize) -> Result<(), Error> {
+        if self.entries[index].live.is_some() {
+            return Err(Error::Exists);
+        }
+        let created = self.build(index)?;
+        let live = match self.start(index, &created) {
+            Ok(live) => live,
+            Err(error) => {
+                self.forget(created.id);
+                let _ = calls::destroy_domain(created.id);
+                return Err(error);
+            }
+        };
+        let config = self.config(index);
+        info!("d{} ({}): {} MiB, {} vCPUs", live.id, config.name, config.memory_pages >> 8, config.vcpus);
+        self.entries[index].live = Some(live);
+        Ok(())
+    }
+
+    fn build(&self, index: usize) -> Result<Created, Error> {
+        let config = self.config(index);
+        let blob = |what, blob| self.archive.blob(blob).map_err(|error| Error::Archive(what, error));
+        let new = New {
+            kernel: blob("kernel", &config.kernel)?,
+            ramdisk: config.ramdisk.as_ref().map_or(Ok(&[][..]), |ramdisk| blob("ramdisk", ramdisk))?,
+            command_line: &config.command_line,
+            pages: config.memory_pages,
+            vcpus: config.vcpus,
+            // Unique on the machine, and the same each time.
+            handle: (index as u128 + 1).to_be_bytes(),
+        };
+        control::create(&new).map_err(Error::Build)
+    }
+
+    /// Has all attendants see to a new domain.
+    fn attend(&mut self, index: usize, created: Created) -> Result<(), Error> {
+        let new = Newcomer { created, config: &self.archive.config().domains[index] };
+        for number in 0..self.attendants.len() {
+            if let Err(text) = self.attendants[number].arrive(&new) {
+                self.attendants[..number].iter_mut().rev().for_each(|attendant| attendant.leave(created.id));
+                return Err(Error::Attendant(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has all attendants let go of a domain.
+    fn part(&mut self, id: u16) {
+        self.attendants.iter_mut().rev().for_each(|attendant| attendant.leave(id));
+    }
+
+    /// Connects a new domain, and lets it run.
+    fn start(&mut self, index: usize, created: &Created) -> Result<Live, Error> {
+        let (config, id) = (self.config(index), created.id);
+        calls::set_share(id, config.scheduling.weight, config.scheduling.cap)
+            .map_err(|errno| Error::Refused("its share", errno))?;
+        for vcpu in 0..config.vcpus {
+            let allowed = cpus::of(&self.archive.config().domains, config, vcpu);
+            calls::set_affinity(id, vcpu, allowed).map_err(|errno| Error::Refused("its CPUs", errno))?;
+        }
+        let console = self.connect_console(index, created)?;
+        let ring = self.connect_store(index, created).map_err(Error::Store)?;
+        self.attend(index, *created)?;
+        let unpaused = calls::unpause_domain(id).inspect_err(|_| self.part(id));
+        unpaused.map_err(|errno| Error::Refused("unpausedomain", errno))?;
+        let now = time::now().unwrap_or(0);
+        Ok(Live { id, console, ring, started: now, sample: (0, now) })
+    }
+
+    fn connect_console(&self, index: usize, created: &Created) -> Result<Rc<RefCell<Back>>, Error> {
+        self.services.add(|waker| {
+            let back = Back::connect(created.id, created.console, self.entries[index].writer, waker)?;
+            let back = Rc::new(RefCell::new(back));
+            Ok((Turns(Rc::downgrade(&back)), back))
+        })
+    }
+
+    /// Writes a new domain's nodes, and connects its ring.
+    fn connect_store(&mut self, index: usize, created: &Created) -> Result<Rc<RefCell<store::Ring>>, Errno> {
+        let config = &self.archive.config().domains[index];
+        let nodes = Home {
+            domain: created.id,
+            name: &config.name,
+            memory: config.memory_pages << 2,
+            vcpus: config.vcpus,
+            store: (created.store.frame, created.store.port),
+            console: (created.console.frame, created.console.port),
+        };
+        nodes.write(&mut self.nodes)?;
+        let added = self.services.add(|waker| {
+            let ring = store::Ring::connect(&self.store, created.id, created.store, waker).map_err(Unconnected)?;
+            let ring = Rc::new(RefCell::new(ring));
+            Ok((store::Turns(Rc::downgrade(&ring)), ring))
+        });
+        added.map_err(|Unconnected(errno)| errno)
+    }
+
+    /// A domain is gone, or about to go: XenStore forgets it.
+    fn forget(&mut self, id: u16) {
+        self.store.borrow_mut().release(id);
+        if let Err(errno) = home::remove(&mut self.nodes, id) {
+            warn!("d{id}: its nodes can't be removed: {errno:?}");
+        }
+    }
+
+    /// Pauses a domain.
+    ///
+    /// # Errors
+    /// The hypervisor's.
+    pub fn pause(&self, index: usize) -> Result<(), Errno> {
+        calls::pause_domain(self.id(index).ok_or(Errno::ESRCH)?).map(drop)
+    }
+
+    /// Ends a pause.
+    ///
+    /// # Errors
+    /// The hypervisor's; `EINVAL` for a domain that isn't paused.
+    pub fn unpause(&self, index: usize) -> Result<(), Errno> {
+        calls::unpause_domain(self.id(index).ok_or(Errno::ESRCH)?).map(drop)
+    }
+
+    /// How a domain that is there has ended, if it has.
+    pub fn ending(&self, index: usize) -> Option<Ending> {
+        let id = self.id(index)?;
+        match calls::domain_info(id) {
+            Ok(info) if info.domain == id => Ending::of(info.flags),
+            // It is gone altogether.
+            _ => Some(Ending::Destroyed),
+        }
+    }
+
+    /// Takes down what is left of a domain; when it is to be started again, if at all.
+    pub fn end(&mut self, index: usize, ending: Ending, now: u64) -> Option<u64> {
+        let live = self.entries[index].live.take()?;
+        self.entries[index].last = Some(ending);
+        live.console.borrow_mut().drain();
+        // The pages of its rings are unmapped with these, or the domain's last frames would not go.
+        drop(live.console);
+        self.part(live.id);
+        drop(live.ring);
+        self.forget(live.id);
+        let name = &self.config(index).name;
+        if ending.is_clean() {
+            info!("d{} ({name}) {ending}", live.id);
+        } else {
+            error!("d{} ({name}) {ending}", live.id);
+        }
+        if let Err(errno) = calls::destroy_domain(live.id)
+            && errno != Errno::ESRCH
+        {
+            warn!("d{} ({name}): destroying it was refused: {errno:?}", live.id);
+        }
+        ending.restart(live.started, now)
+    }
+
+    /// What there is to tell of each domain.
+    pub fn rows(&mut self, now: u64) -> Vec<Row<'_>> {
+        let configs = &self.archive.config().domains;
+        let rows = self.entries.iter_mut().zip(configs).map(|(entry, config)| {
+            let live = entry.live.as_mut();
+            let info =
+                live.as_ref().and_then(|live| calls::domain_info(live.id).ok().filter(|info| info.domain == live.id));
+            let used = live.zip(info).map(|(live, info)| {
+                let (used, since) = core::mem::replace(&mut live.sample, (info.cpu_time, now));
+                (info.cpu_time.saturating_sub(used), now.saturating_sub(since))
+            });
+            Row { name: &config.name, info, last: entry.last, used }
+        });
+        rows.collect()
+    }
+}

@@ -1,0 +1,61 @@
+//! The live rings, each of which is a service.
+
+use super::link::{Line, Link, Turn};
+use super::local::Shared;
+use crate::service::{Next, Port, Service, Waker};
+use alloc::rc::Weak;
+use core::cell::RefCell;
+use guest_kernel::control::Ring as Place;
+use guest_kernel::control::foreign::Foreign;
+use guest_kernel::store::ring::Interface;
+use pv_abi::errno::Errno;
+
+/// A domain's ring: the mapped page, and the port. Both are given back when it is dropped.
+pub struct Wire {
+    page: Foreign,
+    port: Port,
+}
+
+impl Line for Wire {
+    fn page(&self) -> &Interface {
+        // SAFETY: the interface is made of atomics, and the frame is shown as long as `self` lives.
+        unsafe { self.page.shared::<Interface>() }
+    }
+
+    fn notify(&self) {
+        self.port.notify();
+    }
+}
+
+/// A domain's connection over its ring.
+pub type Ring = Link<Wire>;
+
+impl Ring {
+    /// Introduces a new domain, whose ring and port are at `place`.
+    ///
+    /// # Errors
+    /// Those of [`Store::introduce`](super::Store::introduce) and of the hypervisor; `ENOMEM` if the page can't be mapped.
+    pub fn connect(store: &Shared, domain: u16, place: Place, waker: &Waker) -> Result<Ring, Errno> {
+        let page = Foreign::map(domain, &[place.frame]).map_err(|_| Errno::ENOMEM)?;
+        let port = Port::connect(domain, place.port, waker)?;
+        let waker = waker.clone();
+        Link::introduce(store, domain, Wire { page, port }, move || waker.wake())
+    }
+}
+
+/// Gives a ring its turns as long as there is one.
+pub struct Turns(pub Weak<RefCell<Ring>>);
+
+impl Service for Turns {
+    fn work(&mut self, _now: u64) -> Next {
+        let Some(ring) = self.0.upgrade() else { return Next::End };
+        let mut ring = ring.borrow_mut();
+        // First this: an event that comes from here on wakes the service again.
+        ring.line().port.rang();
+        match ring.turn() {
+            Turn::More => Next::More,
+            Turn::Wait => Next::Wait,
+            Turn::Gone => Next::End,
+        }
+    }
+}

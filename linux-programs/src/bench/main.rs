@@ -1,0 +1,83 @@
+//! Counts what the everyday operations of a Linux process cost: system calls, pipes, page faults, processes, signals.
+//!
+//! It runs inside a Linux guest under `-icount shift=0`, where the TSC counts the machine's instructions (APM volume 3,
+//! RDTSC; QEMU's manual, "TCG Instruction Counting"), so what is counted is all that the machine does for the
+//! operation: program, kernel and hypervisor. One line for each row: `linux-bench: NAME INSTRUCTIONS`, the median of
+//! some rounds, which leaves out those in which a timer tick fell. The last line is `linux-bench: done`.
+//!
+//! `linux-bench exit` ends at once, with code 0: what the rows about `exec` execute.
+
+mod memory;
+mod pipes;
+mod processes;
+mod rounds;
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
+use nix::unistd::getppid;
+use rounds::{Row, now};
+use std::hint::black_box;
+
+/// The rows in the order in which they are told.
+const ROWS: [Row; 14] = [
+    Row { name: "getppid", run: system_call },
+    Row { name: "pipe write and read in one process", run: pipes::in_one_process },
+    Row { name: "pipe ping-pong of 2 processes", run: pipes::ping_pong },
+    Row { name: "context switch, ring of 2 processes", run: pipes::ring_of_2 },
+    Row { name: "context switch, ring of 8 processes", run: pipes::ring_of_8 },
+    Row { name: "anonymous page fault, per page", run: memory::page_fault },
+    Row { name: "mprotect of 256 pages, there and back", run: memory::protect },
+    Row { name: "mmap and munmap", run: memory::map_and_unmap },
+    Row { name: "fork, exit, wait", run: processes::fork_exit },
+    Row { name: "fork, exec, exit, wait", run: processes::fork_exec },
+    Row { name: "vfork, exec, exit, wait", run: processes::vfork_exec },
+    Row { name: "signal to self", run: signal_to_self },
+    Row { name: "compute loop of 1,000,000 steps", run: compute },
+    Row { name: "build-like mix, per process", run: processes::build_mix },
+];
+
+fn main() {
+    if std::env::args().nth(1).as_deref() == Some(processes::EXIT) {
+        return;
+    }
+    // What the machine has executed since its reset, firmware and boot loader included.
+    println!("linux-bench: since reset {}", now());
+    for row in &ROWS {
+        match rounds::median(row) {
+            Ok(count) => println!("linux-bench: {} {count}", row.name),
+            Err(error) => println!("linux-bench: {} failed: {error}", row.name),
+        }
+    }
+    println!("linux-bench: done");
+}
+
+/// The cheapest system call that the C library doesn't answer itself.
+fn system_call() -> nix::Result<u64> {
+    const TIMES: u64 = 2000;
+    Ok(rounds::each(TIMES, || _ = black_box(getppid())))
+}
+
+extern "C" fn ignore(_signal: i32) {}
+
+fn signal_to_self() -> nix::Result<u64> {
+    const TIMES: u64 = 500;
+    let action = SigAction::new(SigHandler::Handler(ignore), SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handler does nothing, so it may run at any time.
+    unsafe { sigaction(Signal::SIGUSR1, &action)? };
+    let mut result = Ok(());
+    let count = rounds::each(TIMES, || result = result.and(raise(Signal::SIGUSR1)));
+    result.map(|()| count)
+}
+
+/// Nothing but user mode: what the hypervisor takes away from a program that doesn't call anybody.
+fn compute() -> nix::Result<u64> {
+    const STEPS: u64 = 1_000_000;
+    Ok(rounds::each(1, || {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..STEPS {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+        }
+        black_box(state);
+    }))
+}

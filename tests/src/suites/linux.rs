@@ -1,0 +1,241 @@
+//! Suite `linux`: Debian's kernel as Debian ships it, behind dom0. It is asked on its console, worked hard, and ended in
+//! every way that it has.
+//!
+//! The kernel and busybox come from Debian's packages by apt; where those can't be fetched the tests are skipped.
+
+use super::boot::greeting;
+use crate::{
+    context::log_file,
+    pattern::{Pattern, regex, said_by},
+    running::Running,
+    scenario::{End, Step, domain, machine},
+    suite::{Ending, Test},
+};
+use anyhow::{Result, ensure};
+use regex::Regex;
+use std::time::Duration;
+use xtask::{
+    archive, build,
+    debian::{self, KernelPackage},
+    initramfs::Extra,
+    machine::{Dom0, Domain, Firmware, Kernel, Machine, Memory, Ramdisk},
+};
+
+/// The suite.
+const SUITE: &str = "linux";
+
+/// The time that a machine has: a minute for each boot of Linux, and much more on a host that is busy.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// The domain, which is its host name too, and what its shell asks with.
+const NAME: &str = "debian";
+const PROMPT: &str = "debian:/root# ";
+
+/// The neighbour, which keeps the machine running when Linux has ended.
+const NEIGHBOUR: &str = "rust";
+
+/// Moves the keys to the next console (Ctrl-T).
+const NEXT: &str = "\x14";
+/// What dom0 asks with.
+const DOM0_PROMPT: &str = "dom0> ";
+
+/// The program that works a guest hard, and how long: in every run, and in a full one.
+const STRESS: &str = "linux-stress";
+const BRIEFLY: u32 = 20;
+const LONG: u32 = 180;
+
+/// Everything that a kernel says when it has found a mistake of its own, or of the machine's.
+const COMPLAINTS: &str = "WARNING:|BUG:|Oops|lockup|Call Trace|rcu_.*stall|hung_task|Spurious|error code";
+
+/// A Linux guest and its machine.
+#[derive(Clone, Copy)]
+struct Guest {
+    kernel: &'static str,
+    vcpus: u32,
+    memory: Memory,
+    stress: bool,
+}
+
+impl Guest {
+    const SMALL: Guest = Guest { kernel: "amd64", vcpus: 1, memory: Memory::mib(256), stress: false };
+}
+
+/// All tests; with `full`, those that take minutes too.
+pub fn tests(full: bool) -> Vec<Test> {
+    let mut tests = vec![
+        test("shell-1", Guest { memory: Memory::mib(96), ..Guest::SMALL }, |guest| [shell(guest), poweroff()].concat()),
+        test("shell-2", Guest { vcpus: 2, ..Guest::SMALL }, |guest| [shell(guest), reboot(guest)].concat()),
+        test("shell-4", Guest { vcpus: 4, ..Guest::SMALL }, |guest| {
+            [shell(guest), hotplug(guest.vcpus), crash()].concat()
+        }),
+        test("stress", Guest { vcpus: 2, stress: true, ..Guest::SMALL }, |guest| stress(guest, BRIEFLY)),
+    ];
+    if full {
+        tests.push(test("large", Guest { memory: Memory::gib(8), ..Guest::SMALL }, |guest| {
+            [shell(guest), poweroff()].concat()
+        }));
+        tests.push(test("stress-long", Guest { vcpus: 4, stress: true, ..Guest::SMALL }, |guest| stress(guest, LONG)));
+        let others = debian::KERNELS.into_iter().filter(|kernel| *kernel != Guest::SMALL.kernel);
+        tests.extend(others.map(|kernel| {
+            test(kernel, Guest { kernel, vcpus: 2, ..Guest::SMALL }, |guest| [shell(guest), poweroff()].concat())
+        }));
+    }
+    tests
+}
+
+fn test(name: &str, guest: Guest, steps: fn(Guest) -> Vec<Step>) -> Test {
+    let log = log_file(&format!("{SUITE}/{name}"));
+    Test::machine(SUITE, name.to_owned(), move |context| {
+        if let Err(reason) = KernelPackage::get(guest.kernel).and_then(|_| debian::busybox()) {
+            return Ok(Ending::Skipped(format!("no package of Debian's: {reason:#}")));
+        }
+        let machine = guest.machine()?;
+        let archive = archive::make(&machine, &context.pavise()?.built)?;
+        let mut running = Running::boot(context, &machine, &archive, &log, LIMIT)?;
+        steps(guest).iter().try_for_each(|step| step.take(&mut running))?;
+        Ok(Ending::Passed)
+    })
+}
+
+impl Guest {
+    fn machine(&self) -> Result<Machine> {
+        let extras = if self.stress {
+            vec![Extra { to: format!("bin/{STRESS}"), from: build::linux_program(STRESS)? }]
+        } else {
+            Vec::new()
+        };
+        let linux = Domain {
+            kernel: Kernel::Debian(self.kernel.to_owned()),
+            ramdisk: Some(Ramdisk::Busybox(extras)),
+            vcpus: self.vcpus,
+            ..domain(NAME, "", "console=hvc0", self.memory)
+        };
+        let neighbour = domain(NEIGHBOUR, "demo", "name=rust", Memory::mib(16));
+        let memory = Memory::mib(self.memory.as_mib() + 384);
+        let machine = machine(vec![linux, neighbour]);
+        Ok(Machine {
+            firmware: Firmware::Uefi,
+            cpus: 2,
+            memory,
+            dom0: Some(Dom0::with_memory(Memory::mib(192))),
+            ..machine
+        })
+    }
+}
+
+/// Types a line, and waits for what follows it.
+fn ask(line: &str, answers: Vec<Pattern>) -> [Step; 2] {
+    [Step::Type(format!("{line}\r")), Step::Expect(answers)]
+}
+
+/// Asks Linux for something, which it says in a line of its own before it asks again.
+fn told(line: &str, expression: &str) -> [Step; 2] {
+    ask(line, vec![said_by(NAME, expression), PROMPT.into()])
+}
+
+/// Moves the keys on.
+fn next(name: &str) -> [Step; 2] {
+    [Step::Type(NEXT.to_owned()), Step::Expect(vec![said_by("dom0", &format!("keys now go to {name}; .*"))])]
+}
+
+/// A prompt on `hvc0`, and a kernel that has found what it needs and nothing to complain about.
+fn shell(guest: Guest) -> Vec<Step> {
+    let vcpus = guest.vcpus.to_string();
+    let mut booted = vec![
+        said_by(NAME, r"\[ .*Hypervisor detected: Xen PV"),
+        said_by(NAME, r"\[ .*xen:events: Using FIFO-based ABI"),
+        said_by(NAME, r"\[ .*Grant table initialized"),
+        said_by(NAME, r"\[ .*clocksource: Switched to clocksource xen"),
+        PROMPT.into(),
+    ];
+    booted.extend(greeting(NEIGHBOUR, 16, 1, "name=rust").into_iter().take(1));
+    let questions = [
+        told("uname -r", r"\d+\.\d+\.\d+-.*amd64"),
+        told("nproc", &vcpus),
+        told("cat /sys/hypervisor/type", "xen"),
+        told("grep -c xen-percpu /proc/interrupts", r"[1-9]\d*"),
+        told("lsmod | grep -c ^xen_", "2"),
+        told("echo $((6 * 7)) | tr 0-9 a-j", "ec"),
+        told("sleep 1; echo awake", "awake"),
+        told("for i in $(seq 50); do /bin/true || echo no; done; echo forked", "forked"),
+        told(&format!("dmesg | grep -cE '{COMPLAINTS}'"), "0"),
+    ];
+    let mut steps = vec![Step::Expect(booted)];
+    steps.extend(questions.into_iter().flatten());
+    steps
+}
+
+/// The neighbour goes on when Linux has powered itself off; when that has, so does the machine.
+fn poweroff() -> Vec<Step> {
+    let steps = [
+        ask("poweroff", vec![said_by("dom0", &format!(r"d1 \({NAME}\) powered off"))]),
+        next(NEIGHBOUR),
+        ask("halt", vec![said_by("dom0", "all domains have stopped")]),
+    ];
+    steps.into_iter().flatten().chain([Step::End(End::Clean)]).collect()
+}
+
+/// It comes again after a reboot.
+fn reboot(guest: Guest) -> Vec<Step> {
+    let again = vec![
+        said_by("dom0", &format!(r"d1 \({NAME}\) reboots")),
+        said_by("dom0", &format!(r"d3 \({NAME}\): 256 MiB, {} vCPUs", guest.vcpus)),
+        said_by(NAME, r"\[ .*Hypervisor detected: Xen PV"),
+        PROMPT.into(),
+    ];
+    [ask("reboot", again), told("nproc", &guest.vcpus.to_string())].into_iter().flatten().collect()
+}
+
+/// CPUs are taken from it and given back by itself.
+fn hotplug(vcpus: u32) -> Vec<Step> {
+    let all = |state: u32| {
+        format!("for c in $(seq 1 {}); do echo {state} >/sys/devices/system/cpu/cpu$c/online; done; nproc", vcpus - 1)
+    };
+    [told(&all(0), "1"), told(&all(1), &vcpus.to_string())].into_iter().flatten().collect()
+}
+
+/// Its kernel panics: dom0 says so, and the neighbour goes on.
+fn crash() -> Vec<Step> {
+    let panicked = vec![
+        said_by(NAME, r"\[ .*Kernel panic - not syncing: sysrq triggered crash"),
+        said_by("dom0", &format!(r"ERROR: d1 \({NAME}\) crashed")),
+    ];
+    let steps = [
+        ask("echo c >/proc/sysrq-trigger", panicked),
+        next(NEIGHBOUR),
+        ask("echo not disturbed", vec![said_by(NEIGHBOUR, "not disturbed")]),
+    ];
+    steps.into_iter().flatten().collect()
+}
+
+/// Works it hard. After that and a `poweroff` the machine has as much free memory as without it.
+fn stress(guest: Guest, seconds: u32) -> Vec<Step> {
+    let free = || ask("top", vec![regex(r"^machine: \d+ of \d+ KiB free"), DOM0_PROMPT.into()]);
+    let off = |number: u32| ask("poweroff", vec![said_by("dom0", &format!(r"d{number} \({NAME}\) powered off"))]);
+    let mut steps = shell(guest);
+    let rest = [
+        off(1),
+        next(NEIGHBOUR),
+        next("dom0"),
+        free(),
+        ask(&format!("create {NAME}"), vec![said_by("dom0", &format!(r"d3 \({NAME}\): .*"))]),
+        ask(&format!("console {NAME}"), vec![PROMPT.into()]),
+        told(&format!("{STRESS} {seconds}"), "linux-stress: passed"),
+        told(&format!("dmesg | grep -cE '{COMPLAINTS}'"), "0"),
+        off(3),
+        next(NEIGHBOUR),
+        next("dom0"),
+        free(),
+    ];
+    steps.extend(rest.into_iter().flatten());
+    steps.push(Step::Check(as_much_is_free));
+    steps
+}
+
+/// Both looks at the machine's memory found the same amount free.
+fn as_much_is_free(output: &str) -> Result<()> {
+    let free = Regex::new(r"(?m)^machine: (\d+) of")?;
+    let looks: Vec<&str> = free.captures_iter(output).map(|found| found.extract::<1>().1[0]).collect();
+    ensure!(matches!(looks[..], [before, after] if before == after), "free memory, in KiB: {looks:?}");
+    Ok(())
+}

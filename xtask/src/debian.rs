@@ -1,0 +1,98 @@
+//! Debian's packages: kernels, and what an initramfs is made of. They are fetched with apt and unpacked under
+//! `target/debian`; nothing is installed.
+
+use crate::{paths, step};
+use anyhow::{Context, Result, bail};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Fetches a package where it isn't there yet, and prints the folder with its files.
+const FETCH: &str = "scripts/fetch-debian";
+
+/// The kernels that machine files can name as `debian:NAME`: Debian's package for the newest one is `linux-image-NAME`.
+pub const KERNELS: [&str; 3] = ["amd64", "cloud-amd64", "rt-amd64"];
+
+/// What is unpacked of a kernel's package: the kernel, its symbols and configuration, and modules for a guest's devices
+/// and file systems.
+const KERNEL_FILES: [&str; 5] =
+    ["./boot/*", "*/kernel/drivers/*/xen-*.ko*", "*/kernel/fs/*.ko*", "*/kernel/lib/*.ko*", "*/kernel/crypto/*.ko*"];
+
+/// A kernel and its modules.
+#[derive(Clone, Debug)]
+pub struct KernelPackage {
+    folder: PathBuf,
+}
+
+impl KernelPackage {
+    /// One of the [`KERNELS`].
+    ///
+    /// # Errors
+    /// When it can't be fetched, with the reason in one line.
+    pub fn get(name: &str) -> Result<Self> {
+        Ok(Self { folder: fetch(&format!("linux-image-{name}"), &KERNEL_FILES)? })
+    }
+
+    /// The kernel, a bzImage.
+    ///
+    /// # Errors
+    /// When the package has none.
+    pub fn image(&self) -> Result<PathBuf> {
+        let boot = self.folder.join("boot");
+        let is_image = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("vmlinuz-"))
+        };
+        let found = entries(&boot)?.into_iter().find(is_image);
+        found.with_context(|| format!("no kernel in {}", boot.display()))
+    }
+
+    /// The folder of its modules, named by the kernel's release.
+    ///
+    /// # Errors
+    /// When the package has none.
+    pub fn modules(&self) -> Result<PathBuf> {
+        // Newer packages have everything below `usr`.
+        for parent in ["lib/modules", "usr/lib/modules"] {
+            let parent = self.folder.join(parent);
+            if parent.is_dir()
+                && let Some(folder) = entries(&parent)?.into_iter().next()
+            {
+                return Ok(folder);
+            }
+        }
+        bail!("no modules in {}", self.folder.display())
+    }
+}
+
+/// The program that has all others in one file, without libraries.
+///
+/// # Errors
+/// When it can't be fetched.
+pub fn busybox() -> Result<PathBuf> {
+    let folder = fetch("busybox-static", &["*bin/busybox"])?;
+    let found = ["bin/busybox", "usr/bin/busybox"].map(|path| folder.join(path)).into_iter().find(|path| path.exists());
+    found.with_context(|| format!("no busybox in {}", folder.display()))
+}
+
+/// The folder with the files of a package that match the patterns.
+fn fetch(package: &str, patterns: &[&str]) -> Result<PathBuf> {
+    let folder = paths::target().join("debian").join(package);
+    if !folder.exists() {
+        let mut command = Command::new(paths::root().join(FETCH));
+        step::run(&format!("fetching Debian's {package}"), command.arg(package).args(patterns))?;
+    }
+    Ok(folder)
+}
+
+/// What is in a folder, by name.
+///
+/// # Errors
+/// When it can't be read.
+pub fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
