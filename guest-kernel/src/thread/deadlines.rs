@@ -56,8 +56,7 @@ impl<const N: usize> Deadlines<N> {
 
     fn put(&mut self, place: usize, entry: (u64, u16)) {
         self.heap[place] = entry;
-        // Places are below N, which fits.
-        self.places[usize::from(entry.1)] = place as u16;
+        self.places[usize::from(entry.1)] = u16::try_from(place).expect("places are below N, which fits");
     }
 
     fn swap(&mut self, one: usize, other: usize) {
@@ -83,6 +82,12 @@ impl<const N: usize> Deadlines<N> {
             self.swap(child, place);
             place = child;
         }
+    }
+}
+
+impl<const N: usize> Default for Deadlines<N> {
+    fn default() -> Deadlines<N> {
+        Deadlines::new()
     }
 }
 

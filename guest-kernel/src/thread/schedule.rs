@@ -91,8 +91,7 @@ impl<const N: usize> Schedule<N> {
         let id = self.threads.iter().position(|thread| thread.state == State::Free)?;
         self.threads[id] = Thread { state: State::Running, token: false };
         self.alive += 1;
-        // Below N, which `Deadlines` limits.
-        Some(id as Id)
+        Some(Id::try_from(id).expect("numbers are below N, which `Deadlines` limits"))
     }
 
     /// A thread with a new number is ready.
@@ -104,7 +103,7 @@ impl<const N: usize> Schedule<N> {
     pub fn next(&mut self, vcpu: u32, now: u64) -> (Next, Kicks) {
         self.sleeping &= !(1 << vcpu);
         while let Some(id) = self.waiting.expired(now) {
-            let _ = self.queue(id);
+            self.queue(id);
         }
         if self.count == 0 {
             if self.alive == 0 {
@@ -188,6 +187,12 @@ impl<const N: usize> Schedule<N> {
         let kicked = self.sleeping & self.sleeping.wrapping_neg();
         self.sleeping &= !kicked;
         Kicks(kicked)
+    }
+}
+
+impl<const N: usize> Default for Schedule<N> {
+    fn default() -> Schedule<N> {
+        Schedule::new()
     }
 }
 

@@ -112,8 +112,7 @@ fn read_log<P: Platform>(call: &mut Call<'_, P>, request: &mut ReadConsole) -> R
         }
         let place = request.buffer.wrapping_add(told.into());
         call.platform.write_bytes(place, &part[..count]).map_err(|_| Errno::EFAULT)?;
-        // Below 256.
-        told += count as u32;
+        told += u32::try_from(count).unwrap_or(0);
     }
     request.count = told;
     if request.clear != 0 {

@@ -14,6 +14,10 @@ pub struct LogRing<const N: usize> {
 }
 
 impl<const N: usize> LogRing<N> {
+    /// How many bytes are kept.
+    #[expect(clippy::cast_possible_truncation, reason = "`new` asserts that it fits")]
+    const SIZE: u32 = N as u32;
+
     /// Nothing was logged.
     pub const fn new() -> LogRing<N> {
         // So that numbers may wrap.
@@ -26,7 +30,7 @@ impl<const N: usize> LogRing<N> {
         for &byte in bytes {
             self.bytes[self.end as usize % N] = byte;
             self.end = self.end.wrapping_add(1);
-            if self.length() > N as u32 {
+            if self.length() > Self::SIZE {
                 self.start = self.start.wrapping_add(1);
             }
         }
@@ -39,8 +43,7 @@ impl<const N: usize> LogRing<N> {
         for (byte, at) in into.iter_mut().zip(start as usize..).take(count) {
             *byte = self.bytes[at % N];
         }
-        // At most N.
-        (count, start.wrapping_add(count as u32))
+        (count, start.wrapping_add(u32::try_from(count).unwrap_or(Self::SIZE)))
     }
 
     /// Forgets what is before `before`, if that is there.
@@ -50,13 +53,19 @@ impl<const N: usize> LogRing<N> {
         }
     }
 
-    fn length(&self) -> u32 {
+    const fn length(&self) -> u32 {
         self.end.wrapping_sub(self.start)
     }
 
     /// Is a place between the first byte and the end, which it may be?
     fn has(&self, place: u32) -> bool {
         place.wrapping_sub(self.start) <= self.length()
+    }
+}
+
+impl<const N: usize> Default for LogRing<N> {
+    fn default() -> LogRing<N> {
+        LogRing::new()
     }
 }
 
@@ -86,7 +95,7 @@ mod tests {
                 all.extend(&bytes);
                 first = first.max(all.len().saturating_sub(16));
                 if cleared == Some(number) {
-                    ring.clear(start.wrapping_add(all.len() as u32));
+                    ring.clear(start.wrapping_add(u32::try_from(all.len()).unwrap()));
                     first = all.len();
                 }
                 let begin = if (first..=all.len()).contains(&(from as usize)) { from as usize } else { first };

@@ -1,4 +1,5 @@
 //! Random threads on random vCPUs: what is ready runs, in turn, and nobody sleeps while it could run.
+#![allow(clippy::cast_possible_truncation, reason = "tests cut numbers to size that they know")]
 
 use super::*;
 use proptest::prelude::*;

@@ -52,10 +52,8 @@ pub(super) fn set_affinity<P: Platform>(call: &mut Call<'_, P>, target: &P::Targ
     let (id, flags) = (VcpuId(request.vcpu), flags_of(request));
     let events = target.events().clone();
     let link = find(events.vcpus(), request)?;
-    let soft = match flags.contains(VcpuAffinityFlags::SOFT) {
-        true => Some(read_cpus(call, &request.cpumap_soft)?),
-        false => None,
-    };
+    let has_soft = flags.contains(VcpuAffinityFlags::SOFT);
+    let soft = if has_soft { Some(read_cpus(call, &request.cpumap_soft)?) } else { None };
     if flags.contains(VcpuAffinityFlags::HARD) {
         let cpus = read_cpus(call, &request.cpumap_hard)?.intersection(target.pool(id));
         if cpus.is_empty() {

@@ -61,7 +61,8 @@ pub fn told_of_ends() -> Told {
     done("destroy", calls::destroy_domain(id))?;
     told("a running child was destroyed")?;
 
-    let config = CreateDomain { max_vcpus: 1, ..CreateDomain::default() };
+    let config =
+        CreateDomain { max_vcpus: 1, max_grant_frames: -1, max_maptrack_frames: -1, ..CreateDomain::default() };
     let id = calls::create_domain(0, config).map_err(|errno| Ending::Fail(format!("createdomain: {errno:?}")))?;
     done("max_mem", calls::set_max_pages(id, 1))?;
     let mut frames = [0];

@@ -50,7 +50,13 @@ pub fn topology() -> Told {
 /// A domain has as many ports as it was created for, and the control domain resets them while it is paused.
 pub fn ports() -> Told {
     const HIGHEST: u32 = 5;
-    let config = CreateDomain { max_vcpus: 1, max_evtchn_port: HIGHEST, ..CreateDomain::default() };
+    let config = CreateDomain {
+        max_vcpus: 1,
+        max_evtchn_port: HIGHEST,
+        max_grant_frames: -1,
+        max_maptrack_frames: -1,
+        ..CreateDomain::default()
+    };
     let id = calls::create_domain(0, config).map_err(failed("createdomain"))?;
     let fill = || {
         for port in 1..=HIGHEST {

@@ -28,7 +28,7 @@ fn list(into: &mut [u64]) -> Result<u32, Errno> {
 }
 
 fn map_in_name(domain: u16, mfn: u64, flags: u64) -> Answer {
-    call(UPDATE_VA_MAPPING_OTHERDOMAIN, [WINDOW, mfn * PAGE_SIZE | flags, UVMF_INVLPG, domain.into()])
+    call(UPDATE_VA_MAPPING_OTHERDOMAIN, [WINDOW, mfn << 12 | flags, UVMF_INVLPG, domain.into()])
 }
 
 /// The list, and the domain's own entries in the frames that it names.
