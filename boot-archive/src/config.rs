@@ -92,6 +92,28 @@ pub struct DomainConfig {
     pub kernel: Blob,
     /// An initial RAM disk, handed through as it is.
     pub ramdisk: Option<Blob>,
+    /// Its disks, which the control domain gives it.
+    pub disks: Vec<DiskConfig>,
+}
+
+/// A disk of a domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskConfig {
+    /// Its name in the domain: `xvda` to `xvdp`.
+    pub name: String,
+    /// What it is.
+    pub source: DiskSource,
+    /// The domain can't write it.
+    pub read_only: bool,
+}
+
+/// What a domain's disk is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskSource {
+    /// A whole disk, by its serial number.
+    Disk(String),
+    /// A partition, by its label in a GUID partition table.
+    Partition(String),
 }
 
 /// A domain's part of the CPUs.

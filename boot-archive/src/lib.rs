@@ -34,8 +34,8 @@ mod write;
 mod tests;
 
 pub use config::{
-    Blob, BootConfig, ConsoleConfig, DomainConfig, LogLevel, MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, Scheduling,
-    WhenAllStopped,
+    Blob, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, LogLevel, MAX_COMMAND_LINE, MAX_NAME,
+    MAX_VCPUS, Scheduling, WhenAllStopped,
 };
 pub use header::{BLOB_ALIGN, HEADER_LEN, MAGIC, VERSION};
 pub use read::{Archive, ArchiveError, BlobError};

@@ -13,6 +13,7 @@ fn domain(name: &str, kernel: Blob, ramdisk: Option<Blob>) -> DomainConfig {
         scheduling: Scheduling { weight: 512, cap: 50, cpus: 0b101, dedicated: false },
         kernel,
         ramdisk,
+        disks: vec![DiskConfig { name: "xvda".into(), source: DiskSource::Partition(name.into()), read_only: true }],
     }
 }
 

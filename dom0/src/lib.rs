@@ -8,10 +8,12 @@
 //! | `service` | the parts that take turns, and the loop that gives them |
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
-//! | `block` | disks for other domains |
-//! | `net` | the network: bridge, back end, uplink |
-//! | `prompt` | what is typed for this domain |
 //! | `store` | XenStore |
+//! | `block` | disks for other domains, and their drivers |
+//! | `net` | the network: bridge, back end, uplink |
+//! | `pci` | functions on the buses, and their interrupts |
+//! | `virtio` | virtio devices: transport, queues, interrupt |
+//! | `prompt` | what is typed for this domain |
 //!
 //! Rooms named above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
@@ -24,6 +26,10 @@ pub mod block;
 pub mod console;
 pub mod domains;
 pub mod net;
+pub mod pci;
 pub mod prompt;
 pub mod service;
 pub mod store;
+
+#[cfg(target_os = "none")]
+pub mod virtio;

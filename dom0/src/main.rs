@@ -26,7 +26,11 @@ mod kernel {
         console::init(level(archive.config().console.log_level));
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
         let store = Rc::new(RefCell::new(Store::new(Limits::default())));
-        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, Vec::new())));
+        let attendants = match dom0::block::start(&services, &store) {
+            Ok(disks) => Vec::from([disks]),
+            Err(error) => panic!("the block back end: {error:?}"),
+        };
+        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, attendants)));
         let added = services
             .add(|waker| Ok::<_, Missing>((Keyboard::new(domains.clone(), waker)?, ())))
             .and_then(|()| services.add(|waker| Ok((Supervisor::new(domains.clone(), waker)?, ()))));

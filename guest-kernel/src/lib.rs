@@ -11,6 +11,7 @@
 //! | `hypercall` | the calls, raw and typed |
 //! | `trap` | the trap table, handlers, expected traps |
 //! | `probe` | single privileged instructions and memory accesses whose trap is a value |
+//! | `ports` | I/O ports, for the domain that has the hardware |
 //! | `console` | `print!` and keys, through a ring or `console_io`; the ring is pure |
 //! | `paging` | page tables as numbers: entries, trees, free frames, regions; pure |
 //! | `memory` | the heap, frames and their numbers, the kernel's pages, address spaces |
@@ -20,8 +21,10 @@
 //! | `event` | ports and their handlers, 2-level and FIFO delivery |
 //! | `store` | XenStore: its messages and ring, requests, the domain's connection |
 //! | `grant` | frames that the domain lets others use, and those of others that it maps; tables are pure |
+//! | `block` | disks: the front end; requests are pure |
 //! | `xenbus` | the two ends of a split device, and how they follow each other; pure |
 //! | `vcpu`, `smp` | the domain's vCPUs; work for all of them |
+//! | `thread` | threads on any number of vCPUs, and what they wait for; who runs next is pure |
 //! | `sync` | locks whose waiters yield |
 //! | `time`, `timer` | system time and sleep; the timers of a vCPU |
 //! | `net` | packets: addresses, headers, checksums; pure |
@@ -37,6 +40,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod clock;
 pub mod cmdline;
 pub mod console;
@@ -49,6 +53,7 @@ pub mod record;
 pub mod ring;
 pub mod store;
 pub mod task;
+pub mod thread;
 pub mod verdict;
 pub mod xenbus;
 
@@ -62,6 +67,8 @@ pub mod hypercall;
 pub mod memory;
 #[cfg(target_os = "none")]
 mod panic;
+#[cfg(target_os = "none")]
+pub mod ports;
 #[cfg(target_os = "none")]
 pub mod probe;
 #[cfg(target_os = "none")]

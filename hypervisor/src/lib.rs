@@ -12,7 +12,7 @@
 //!
 //! # The rooms
 //!
-//! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`domain`], [`bounce`],
+//! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`device`], [`domain`], [`bounce`],
 //! [`emulate`], [`event`], [`grant`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for
 //! the bare machine only: `arch`, `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
 #![no_std]
@@ -24,6 +24,7 @@ extern crate std;
 
 pub mod addr;
 pub mod bounce;
+pub mod device;
 pub mod domain;
 pub mod emulate;
 pub mod event;

@@ -80,6 +80,7 @@ mod tests {
             scheduling: Scheduling::default(),
             kernel: writer.add(name.as_bytes()),
             ramdisk: None,
+            disks: Vec::new(),
         };
         let domains = vec![domain("good"), domain("bad")];
         let console = ConsoleConfig { log_level: LogLevel::Info };

@@ -4,11 +4,11 @@ use crate::{
     build::Built,
     debian::KernelPackage,
     initramfs, kernel,
-    machine::{DOM0, Dom0, Domain, Kernel, Machine, Memory, Ramdisk},
+    machine::{DOM0, Dom0, Domain, DomainDisk, Kernel, Machine, Memory, Ramdisk, Source},
     symbols,
 };
 use anyhow::{Context, Result, ensure};
-use boot_archive::{ArchiveWriter, BootConfig, ConsoleConfig, DomainConfig, WhenAllStopped};
+use boot_archive::{ArchiveWriter, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, WhenAllStopped};
 use std::{fs, path::Path};
 
 /// What the control domain needs for itself, beside its RAM disk.
@@ -52,7 +52,16 @@ fn pack(domain: &Domain, writer: &mut ArchiveWriter) -> Result<DomainConfig> {
         scheduling: domain.scheduling,
         kernel: writer.add(&kernel),
         ramdisk: ramdisk.map(|bytes| writer.add(&bytes)),
+        disks: domain.disks.iter().map(pack_disk).collect(),
     })
+}
+
+fn pack_disk(disk: &DomainDisk) -> DiskConfig {
+    let source = match &disk.source {
+        Source::Disk(name) => DiskSource::Disk(name.clone()),
+        Source::Partition(label) => DiskSource::Partition(label.clone()),
+    };
+    DiskConfig { name: disk.name.clone(), source, read_only: disk.read_only }
 }
 
 /// The control domain, whose RAM disk is an archive of the other domains.
@@ -81,6 +90,7 @@ fn pack_dom0(dom0: &Dom0, machine: &Machine, writer: &mut ArchiveWriter) -> Resu
         scheduling: dom0.scheduling,
         kernel: writer.add(&kernel::elf(&dom0.kernel.path()?)?),
         ramdisk: Some(writer.add(&ramdisk)),
+        disks: Vec::new(),
     })
 }
 

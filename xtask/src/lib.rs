@@ -15,6 +15,7 @@ pub mod archive;
 pub mod build;
 pub mod commands;
 pub mod debian;
+pub mod disk;
 pub mod image;
 pub mod initramfs;
 pub mod kernel;

@@ -111,6 +111,7 @@ pub fn hardware(cpu: &str) -> Hardware {
         cpu: cpu.to_owned(),
         cpus: 1,
         memory: Memory::mib(512),
+        devices: Vec::new(),
         accel: Accel::Tcg,
         icount: false,
     }

@@ -6,6 +6,7 @@ use super::queue::Batch;
 use super::request::Volume;
 use super::vbd::{Fault, State, Vbd};
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// Most completions of a disk that are taken in a turn.
@@ -62,11 +63,6 @@ impl<P: Platform> Hub<P> {
         self.disks.len() - 1
     }
 
-    /// The disks.
-    pub fn disks(&mut self) -> &mut [Box<dyn Disk>] {
-        &mut self.disks
-    }
-
     /// Adds a virtual disk on the disk with the number `disk`, whose directories a toolstack wrote.
     pub fn add(
         &mut self,
@@ -89,18 +85,26 @@ impl<P: Platform> Hub<P> {
         self.vbds.iter().flatten().any(|member| !member.leaves && member.vbd.directory() == directory)
     }
 
-    /// Removes a virtual disk, as soon as the disk is done with it.
-    pub fn remove(&mut self, directory: &str, store: &mut impl Store) {
-        for member in self.vbds.iter_mut().flatten().filter(|member| member.vbd.directory() == directory) {
-            member.leaves = true;
-            member.vbd.close(store);
-            member.more = false;
-        }
+    /// The directories of all virtual disks.
+    pub fn directories(&self) -> Vec<String> {
+        let members = self.vbds.iter().flatten().filter(|member| !member.leaves);
+        members.map(|member| member.vbd.directory().into()).collect()
+    }
+
+    /// Removes a virtual disk whose directory is gone, as soon as the disk is done with it. Returns its frontend's
+    /// directory.
+    pub fn remove(&mut self, directory: &str) -> Option<String> {
+        let mut members = self.vbds.iter_mut().flatten();
+        let member = members.find(|member| !member.leaves && member.vbd.directory() == directory)?;
+        (member.leaves, member.more) = (true, false);
+        member.vbd.abandon();
+        Some(member.vbd.frontend().into())
     }
 
     /// Looks at the state of the frontend with this directory, which may have changed.
     pub fn frontend_changed(&mut self, frontend: &str, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) {
-        for member in self.vbds.iter_mut().flatten().filter(|member| member.vbd.frontend() == frontend) {
+        let members = self.vbds.iter_mut().flatten().filter(|member| !member.leaves);
+        for member in members.filter(|member| member.vbd.frontend() == frontend) {
             member.follow(store, &mut self.platform, report);
         }
     }

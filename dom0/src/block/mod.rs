@@ -10,19 +10,35 @@
 //! | `queue` | one ring: requests to operations to responses |
 //! | `vbd` | a virtual disk: negotiation with its frontend, its queues |
 //! | `hub` | all disks and all virtual disks |
+//! | `partitions`, `volumes` | partition tables; disks and partitions by name |
+//! | `toolstack` | what is written for the disks of a new domain |
+//! | `service`, `live` | the back end as a service, with hypercalls |
+//! | `virtio` | virtio-blk |
 //! | `platform` | grants, event channels, XenStore, as seams |
 
 mod disk;
 mod hub;
+#[cfg(target_os = "none")]
+mod live;
+mod partitions;
 mod platform;
 mod queue;
 mod request;
+#[cfg(target_os = "none")]
+mod service;
 #[cfg(test)]
 mod tests;
+pub mod toolstack;
 mod vbd;
+pub mod virtio;
+mod volumes;
 
 pub use disk::{Chunk, DiscardLimits, Disk, Failed, Full, Geometry, Operation, SECTOR_BYTES};
 pub use hub::Hub;
+pub use partitions::Partition;
 pub use platform::{Access, MAX_PIECES, Mapped, Piece, Platform, Store};
 pub use request::Volume;
+#[cfg(target_os = "none")]
+pub use service::{Error, start};
 pub use vbd::{Fault, State};
+pub use volumes::Volumes;

@@ -69,8 +69,8 @@ pub trait Platform {
 /// XenStore, as the control domain sees it.
 pub trait Store {
     /// The value of a node; `None` if there is none, or it isn't text.
-    fn read(&mut self, path: &str) -> Option<String>;
+    fn value(&mut self, path: &str) -> Option<String>;
 
     /// Writes nodes below a directory, all at once, if the directory is there: what a toolstack has removed stays removed.
-    fn write(&mut self, directory: &str, nodes: &[(&str, &str)]);
+    fn publish(&mut self, directory: &str, nodes: &[(&str, &str)]);
 }

@@ -148,10 +148,16 @@ impl<P: Platform> Vbd<P> {
         Ok(())
     }
 
-    /// Takes nothing more from the frontend.
+    /// Takes nothing more from the frontend, and says so.
     pub fn close(&mut self, store: &mut impl Store) {
         self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
         self.set_state(State::Closing, store);
+    }
+
+    /// Takes nothing more from the frontend, whose directory is gone.
+    pub fn abandon(&mut self) {
+        self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
+        self.state = State::Closing;
     }
 
     /// Whether it waited for the disk, and [`follow`](Self::follow) has something to do now.
@@ -219,7 +225,7 @@ impl<P: Platform> Vbd<P> {
     /// Says what a frontend may ask for, then that it is waited for.
     fn offer(&mut self, store: &mut impl Store) {
         let (order, queues) = (MAX_RING_ORDER.to_string(), MAX_QUEUES.to_string());
-        store.write(&self.directory, &[("max-ring-page-order", &order), ("multi-queue-max-queues", &queues)]);
+        store.publish(&self.directory, &[("max-ring-page-order", &order), ("multi-queue-max-queues", &queues)]);
         self.set_state(State::InitWait, store);
     }
 
@@ -292,13 +298,13 @@ impl<P: Platform> Vbd<P> {
             nodes.push(("discard-secure", flag(false)));
         }
         let nodes: Vec<(&str, &str)> = nodes.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        store.write(&self.directory, &nodes);
+        store.publish(&self.directory, &nodes);
     }
 
     fn set_state(&mut self, state: State, store: &mut impl Store) {
         if self.state != state {
             self.state = state;
-            store.write(&self.directory, &[("state", &state.number().to_string())]);
+            store.publish(&self.directory, &[("state", &state.number().to_string())]);
         }
     }
 
@@ -316,7 +322,7 @@ struct Nodes<'a, S> {
 
 impl<S: Store> Nodes<'_, S> {
     fn text(&mut self, name: &str) -> Option<String> {
-        self.store.read(&format!("{}/{name}", self.directory))
+        self.store.value(&format!("{}/{name}", self.directory))
     }
 
     fn number(&mut self, name: &str) -> Result<u32, Fault> {

@@ -36,6 +36,7 @@ mod tests {
             scheduling: Scheduling { cpus, dedicated, ..Scheduling::default() },
             kernel: Blob { offset: 0, len: 0, crc32: 0 },
             ramdisk: None,
+            disks: Vec::new(),
         }
     }
 

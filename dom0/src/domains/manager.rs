@@ -32,10 +32,10 @@ pub enum Error {
     Build(control::Error),
     /// Its console can't be connected.
     Console(console::Error),
-    /// Its nodes can't be written, or its ring to XenStore not be connected.
-    Store(Errno),
     /// An attendant can't give it what it is to have.
     Attendant(String),
+    /// Its nodes can't be written, or its ring to XenStore not be connected.
+    Store(Errno),
     /// There are too many services.
     Services,
     /// The hypervisor refused a step, which is named.
@@ -49,8 +49,8 @@ impl fmt::Display for Error {
             Error::Archive(what, error) => write!(f, "{what}: {error}"),
             Error::Build(error) => error.fmt(f),
             Error::Console(error) => write!(f, "console: {error}"),
-            Error::Store(errno) => write!(f, "XenStore: {errno:?}"),
             Error::Attendant(text) => f.write_str(text),
+            Error::Store(errno) => write!(f, "XenStore: {errno:?}"),
             Error::Services => f.write_str("there are too many services"),
             Error::Refused(what, errno) => write!(f, "{what} was refused: {errno:?}"),
         }
@@ -121,11 +121,6 @@ impl Domains {
         Domains { archive, entries, services, store: store.clone(), nodes: Connection::new(store), attendants }
     }
 
-    /// This domain's connection to XenStore.
-    pub fn nodes(&mut self) -> &mut Connection {
-        &mut self.nodes
-    }
-
     fn config(&self, index: usize) -> &DomainConfig {
         &self.archive.config().domains[index]
     }
@@ -143,6 +138,11 @@ impl Domains {
     /// Whether none is there.
     pub fn all_stopped(&self) -> bool {
         self.entries.iter().all(|entry| entry.live.is_none())
+    }
+
+    /// The connection to XenStore that the domains' nodes are written with.
+    pub fn nodes(&mut self) -> &mut Connection {
+        &mut self.nodes
     }
 
     /// The domain with this name.
@@ -235,10 +235,8 @@ impl Domains {
         let console = self.connect_console(index, created)?;
         let ring = self.connect_store(index, created).map_err(Error::Store)?;
         self.attend(index, *created)?;
-        if let Err(errno) = calls::unpause_domain(id) {
-            self.part(id);
-            return Err(Error::Refused("unpausedomain", errno));
-        }
+        let unpaused = calls::unpause_domain(id).inspect_err(|_| self.part(id));
+        unpaused.map_err(|errno| Error::Refused("unpausedomain", errno))?;
         let now = time::now().unwrap_or(0);
         Ok(Live { id, console, ring, started: now, sample: (0, now) })
     }
@@ -312,8 +310,8 @@ impl Domains {
         live.console.borrow_mut().drain();
         // The pages of its rings are unmapped with these, or the domain's last frames would not go.
         drop(live.console);
-        drop(live.ring);
         self.part(live.id);
+        drop(live.ring);
         self.forget(live.id);
         let name = &self.config(index).name;
         if ending.is_clean() {

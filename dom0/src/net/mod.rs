@@ -10,12 +10,14 @@
 //! | `segment` | cutting a large TCP packet into ones that fit |
 //! | `bridge` | which port may send what, and where it goes |
 //! | `switch` | the bridge with the packets that wait in it |
+//! | `toolstack` | what is written for a new domain's device |
 //! | `vif` | the back end of a guest's device |
 
 pub mod bridge;
 mod packet;
 mod segment;
 mod switch;
+pub mod toolstack;
 pub mod vif;
 
 pub use packet::{Abilities, Checksum, Gso, MAX_FRAME, Packet};

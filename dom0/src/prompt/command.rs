@@ -13,12 +13,12 @@ pub enum Command<'a> {
     Top,
     /// Something with the domain of this name.
     Domain(Action, &'a str),
-    /// The children of a node of XenStore.
+    /// The names and values below a node of XenStore.
     StoreList(&'a str),
-    /// The value of a node of XenStore.
+    /// A node's value.
     StoreRead(&'a str),
-    /// `store` with other words.
-    BadStore,
+    /// A node, and the value that it is to have.
+    StoreWrite(&'a str, &'a str),
     /// The machine's end.
     Shutdown,
     /// This command needs the name of a domain.
@@ -57,8 +57,10 @@ pause NAME         lets a domain run no more for now
 unpause NAME       lets it run again
 console NAME       sends the keys to a domain; Ctrl-T does so with the next
 log NAME           the last that a domain said
-store ls PATH      names of the nodes below one of XenStore
-store read PATH    what a node of XenStore says
+store ls PATH      the nodes of XenStore below one
+store read PATH    a node's value
+store write PATH VALUE
+                   changes a node
 shutdown           ends all domains, and powers the machine off";
 
 const ACTIONS: [(&str, Action); 6] = [
@@ -80,11 +82,7 @@ impl<'a> Command<'a> {
             "list" => Command::List,
             "top" => Command::Top,
             "shutdown" => Command::Shutdown,
-            "store" => match (words.next(), words.next()) {
-                (Some("ls"), path) => Command::StoreList(path.unwrap_or("/")),
-                (Some("read"), Some(path)) => Command::StoreRead(path),
-                _ => return Command::BadStore,
-            },
+            "store" => return Command::store(line.trim_ascii()["store".len()..].trim_ascii_start()),
             _ => {
                 let Some((_, action)) = ACTIONS.iter().find(|(name, _)| *name == word) else {
                     return Command::Unknown(word);
@@ -96,6 +94,19 @@ impl<'a> Command<'a> {
             }
         };
         words.next().map_or(command, Command::TooMuch)
+    }
+
+    /// Reads what follows `store`.
+    fn store(line: &'a str) -> Command<'a> {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let (path, value) = rest.trim_ascii_start().split_once(' ').unwrap_or((rest.trim_ascii_start(), ""));
+        match (verb, path) {
+            ("ls", "") => Command::StoreList("/"),
+            ("ls", path) => Command::StoreList(path),
+            ("read", path) if !path.is_empty() => Command::StoreRead(path),
+            ("write", path) if !path.is_empty() => Command::StoreWrite(path, value.trim_ascii()),
+            _ => Command::Unknown("store"),
+        }
     }
 }
 
@@ -110,20 +121,20 @@ mod tests {
         assert_eq!(Command::parse("?"), Command::Help);
         assert_eq!(Command::parse(" top "), Command::Top);
         assert_eq!(Command::parse("create  alpha"), Command::Domain(Action::Create, "alpha"));
-        assert_eq!(Command::parse("store ls"), Command::StoreList("/"));
-        assert_eq!(Command::parse("store ls /local/domain"), Command::StoreList("/local/domain"));
-        assert_eq!(Command::parse("store read /x"), Command::StoreRead("/x"));
         assert_eq!(Command::parse("log beta"), Command::Domain(Action::Log, "beta"));
+        assert_eq!(Command::parse(" store ls"), Command::StoreList("/"));
+        assert_eq!(Command::parse("store ls /a"), Command::StoreList("/a"));
+        assert_eq!(Command::parse("store  read  /a"), Command::StoreRead("/a"));
+        assert_eq!(Command::parse("store write /a two words "), Command::StoreWrite("/a", "two words"));
+        assert_eq!(Command::parse("store write /a"), Command::StoreWrite("/a", ""));
     }
 
     #[test]
     fn mistakes() {
         assert_eq!(Command::parse("destroy"), Command::NoName("destroy"));
+        assert_eq!(Command::parse("store read"), Command::Unknown("store"));
+        assert_eq!(Command::parse("store"), Command::Unknown("store"));
         assert_eq!(Command::parse("shutdown now"), Command::TooMuch("now"));
-        assert_eq!(Command::parse("store"), Command::BadStore);
-        assert_eq!(Command::parse("store read"), Command::BadStore);
-        assert_eq!(Command::parse("store write /x 1"), Command::BadStore);
-        assert_eq!(Command::parse("store ls / /"), Command::TooMuch("/"));
         assert_eq!(Command::parse("pause a b"), Command::TooMuch("b"));
         assert_eq!(Command::parse("hepl me"), Command::Unknown("hepl"));
     }
@@ -132,8 +143,8 @@ mod tests {
     fn the_help_names_all_and_fits_a_terminal() {
         assert!(HELP.lines().all(|line| line.len() < 80));
         for line in HELP.lines() {
-            let word = line.split(' ').next().unwrap();
-            assert!(!matches!(Command::parse(word), Command::Unknown(_)), "{word}");
+            let command = line.split("  ").next().unwrap();
+            assert!(!matches!(Command::parse(command), Command::Unknown(_)), "{command}");
         }
         assert!(ACTIONS.iter().all(|(name, _)| HELP.lines().any(|line| line.starts_with(name))));
     }

@@ -9,13 +9,15 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt::Display;
 use guest_kernel::control::calls;
 use guest_kernel::line::{Key, LineEditor};
-use guest_kernel::store::wire::error_name;
+use guest_kernel::store::wire::printable;
 use guest_kernel::store::{Bus, Tx};
 use guest_kernel::{exit, memory, time};
+use pv_abi::errno::Errno;
 use pv_abi::sched::SHUTDOWN_POWEROFF;
 
 /// What asks for a command.
@@ -77,20 +79,34 @@ impl Prompt {
                     |index| self.act(action, index, name),
                 )
             }
-            Command::StoreList(path) => match self.domains.borrow_mut().nodes().directory(Tx::NONE, path) {
-                Ok(names) => names.join("\n"),
-                Err(errno) => format!("{path}: {}", error_name(errno)),
-            },
-            Command::StoreRead(path) => match self.domains.borrow_mut().nodes().read(Tx::NONE, path) {
-                Ok(value) => String::from_utf8_lossy(&value).into_owned(),
-                Err(errno) => format!("{path}: {}", error_name(errno)),
-            },
-            Command::BadStore => "store ls PATH, or store read PATH".into(),
+            Command::StoreList(path) => self.list(path).unwrap_or_else(|errno| format!("{path}: {errno:?}")),
+            Command::StoreRead(path) => {
+                let value = self.domains.borrow_mut().nodes().read(Tx::NONE, path);
+                value.map_or_else(|errno| format!("{path}: {errno:?}"), |value| printable(&value))
+            }
+            Command::StoreWrite(path, value) => {
+                let written = self.domains.borrow_mut().nodes().write(Tx::NONE, path, value.as_bytes());
+                said(written.map_err(|errno| format!("{path}: {errno:?}")))
+            }
             Command::Shutdown => exit::shutdown(SHUTDOWN_POWEROFF),
             Command::NoName(command) => format!("{command}: of which domain? Try list"),
             Command::TooMuch(word) => format!("{word}: too much for this command; try help"),
             Command::Unknown(word) => format!("{word}: no such command; try help"),
         }
+    }
+
+    /// A node's children with their values; those that have children themselves with a `/`.
+    fn list(&self, path: &str) -> Result<String, Errno> {
+        let mut domains = self.domains.borrow_mut();
+        let store = domains.nodes();
+        let mut lines = Vec::new();
+        for name in store.directory(Tx::NONE, path)? {
+            let child = format!("{}/{name}", path.trim_end_matches('/'));
+            let value = printable(&store.read(Tx::NONE, &child)?);
+            let below = if store.directory(Tx::NONE, &child)?.is_empty() { "" } else { "/" };
+            lines.push(format!("{name}{below} = \"{value}\""));
+        }
+        Ok(lines.join("\n"))
     }
 
     fn table(&self, top: bool) -> String {
@@ -118,7 +134,7 @@ impl Prompt {
             Action::Log => {
                 let screen = screen();
                 let lines = screen.history(domains.writer(index), LOG).map(String::from_utf8_lossy);
-                lines.collect::<alloc::vec::Vec<_>>().join("\n")
+                lines.collect::<Vec<_>>().join("\n")
             }
         }
     }

@@ -15,8 +15,8 @@ use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 use pv_abi::memory::{MemoryReservation, XENMEM_POPULATE_PHYSMAP};
 use pv_abi::sysctl::{
-    GetDomainInfoList, PhysInfo, Sysctl, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
-    XEN_SYSCTL_PHYSINFO,
+    CpuTopo, CpuTopoInfo, GetDomainInfoList, PhysInfo, ReadConsole, Sysctl, XEN_SYSCTL_CPUTOPOINFO,
+    XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE,
 };
 use pv_abi::vcpu::VcpuGuestContext;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -164,10 +164,39 @@ pub fn affinity(id: u16, vcpu: u32) -> Result<u64, Errno> {
     affinity_call(XEN_DOMCTL_GETVCPUAFFINITY, id, vcpu, 0)
 }
 
-fn affinity_call(command: u32, id: u16, vcpu: u32, mut cpus: u64) -> Result<u64, Errno> {
-    let cpumap_hard = XenctlBitmap { bitmap: (&raw mut cpus) as u64, nr_bits: u64::BITS, _pad: 0 };
+/// Sets which of the first 64 CPUs a vCPU prefers; those of them that it may use.
+///
+/// # Errors
+/// The call's.
+pub fn set_soft_affinity(id: u16, vcpu: u32, cpus: u64) -> Result<u64, Errno> {
+    soft_affinity_call(XEN_DOMCTL_SETVCPUAFFINITY, id, vcpu, cpus)
+}
+
+/// Which of the first 64 CPUs a vCPU prefers, of those that it may use.
+///
+/// # Errors
+/// The call's.
+pub fn soft_affinity(id: u16, vcpu: u32) -> Result<u64, Errno> {
+    soft_affinity_call(XEN_DOMCTL_GETVCPUAFFINITY, id, vcpu, 0)
+}
+
+fn affinity_call(command: u32, id: u16, vcpu: u32, cpus: u64) -> Result<u64, Errno> {
     let flags = VcpuAffinityFlags::HARD.bits();
-    let payload = VcpuAffinity { vcpu, flags, cpumap_hard, ..VcpuAffinity::default() };
+    map_call(command, id, cpus, |cpumap_hard| VcpuAffinity { vcpu, flags, cpumap_hard, ..VcpuAffinity::default() })
+}
+
+fn soft_affinity_call(command: u32, id: u16, vcpu: u32, cpus: u64) -> Result<u64, Errno> {
+    let flags = VcpuAffinityFlags::SOFT.bits();
+    map_call(command, id, cpus, |cpumap_soft| VcpuAffinity { vcpu, flags, cpumap_soft, ..VcpuAffinity::default() })
+}
+
+fn map_call(
+    command: u32,
+    id: u16,
+    mut cpus: u64,
+    payload: impl FnOnce(XenctlBitmap) -> VcpuAffinity,
+) -> Result<u64, Errno> {
+    let payload = payload(XenctlBitmap { bitmap: (&raw mut cpus) as u64, nr_bits: u64::BITS, _pad: 0 });
     // SAFETY: the bitmap is ours, and of the length that is named.
     unsafe { domctl(&mut request(command, id, payload)) }.map(|_| cpus)
 }
@@ -206,6 +235,43 @@ fn sysctl(command: u32, fill: impl FnOnce(&mut [u8])) -> Result<Sysctl, Errno> {
 /// The call's.
 pub fn physical_info() -> Result<PhysInfo, Errno> {
     sysctl(XEN_SYSCTL_PHYSINFO, |_| {}).map(|request| payload(&request.u))
+}
+
+/// Copies what the hypervisor logged to `into`, from `from` on if that is there, else from the first that is; how many bytes,
+/// and where to go on.
+///
+/// # Errors
+/// The call's.
+pub fn read_log(from: Option<u32>, into: &mut [u8]) -> Result<(usize, u32), Errno> {
+    let payload_in = ReadConsole {
+        incremental: from.is_some().into(),
+        index: from.unwrap_or(0),
+        buffer: into.as_mut_ptr() as u64,
+        count: u32::try_from(into.len()).unwrap_or(u32::MAX),
+        ..ReadConsole::default()
+    };
+    let request = sysctl(XEN_SYSCTL_READCONSOLE, |bytes| {
+        bytes[..size_of::<ReadConsole>()].copy_from_slice(payload_in.as_bytes());
+    })?;
+    let ReadConsole { count, index, .. } = payload(&request.u);
+    Ok((count as usize, index))
+}
+
+/// Fills `list` with the places of the CPUs in the machine; how many there were.
+///
+/// # Errors
+/// The call's.
+pub fn cpu_topology(list: &mut [CpuTopo]) -> Result<usize, Errno> {
+    let payload_in = CpuTopoInfo {
+        num_cpus: u32::try_from(list.len()).unwrap_or(u32::MAX),
+        cputopo: list.as_mut_ptr() as u64,
+        ..CpuTopoInfo::default()
+    };
+    let request = sysctl(XEN_SYSCTL_CPUTOPOINFO, |bytes| {
+        bytes[..size_of::<CpuTopoInfo>()].copy_from_slice(payload_in.as_bytes());
+    })?;
+    let CpuTopoInfo { num_cpus, .. } = payload(&request.u);
+    Ok(num_cpus as usize)
 }
 
 /// Fills `list` with what there is to tell of the domains from `first` up; how many there were.

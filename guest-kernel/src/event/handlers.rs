@@ -60,6 +60,16 @@ pub fn bind_interdomain(domain: u16, remote_port: u32, handler: Handler) -> Resu
     Ok(port)
 }
 
+/// A port for a physical interrupt, unmasked, for the first vCPU.
+///
+/// # Errors
+/// The hypervisor's.
+pub fn bind_pirq(pirq: u32, handler: Handler) -> Result<u32, Errno> {
+    let port = hypercall::bind_pirq(pirq)?;
+    attach(port, 0, handler);
+    Ok(port)
+}
+
 /// Moves a port's events to another vCPU. What came before may still go to the old one.
 ///
 /// # Errors

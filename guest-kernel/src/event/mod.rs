@@ -27,7 +27,7 @@ mod upcall;
 #[cfg(target_os = "none")]
 pub use {
     delivery::{clear_pending, fifo_control, fifo_word, is_masked, is_pending, mask, mask_all, start_fifo, unmask},
-    handlers::{Handler, attach, bind_interdomain, bind_ipi, bind_virq, close, move_to},
+    handlers::{Handler, attach, bind_interdomain, bind_ipi, bind_pirq, bind_virq, close, move_to},
     upcall::{callback, disable, enable, init},
 };
 

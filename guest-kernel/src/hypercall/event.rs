@@ -42,6 +42,11 @@ pub fn bind_ipi(vcpu: u32) -> Result<u32, Errno> {
     op(EVTCHNOP_BIND_IPI, EvtchnBindIpi { vcpu, port: 0 }).map(|done| done.port)
 }
 
+/// A new port for a physical interrupt (`bind_pirq`).
+pub fn bind_pirq(pirq: u32) -> Result<u32, Errno> {
+    op(EVTCHNOP_BIND_PIRQ, EvtchnBindPirq { pirq, flags: BIND_PIRQ_WILL_SHARE, port: 0 }).map(|done| done.port)
+}
+
 /// Closes a port (`close`).
 pub fn close_port(port: u32) -> Result<(), Errno> {
     op(EVTCHNOP_CLOSE, EvtchnPort { port }).map(drop)

@@ -10,6 +10,7 @@
 //! | `memory` | `memory_op` |
 //! | `entry` | trap table, callbacks, kernel stack, segment bases, `iret`, debug registers, `vm_assist` |
 //! | `event` | `event_channel_op` |
+//! | `physdev` | `physdev_op` |
 //! | `grant` | `grant_table_op` |
 //! | `sched` | `sched_op`, `set_timer_op` |
 //! | `vcpu` | `vcpu_op` |
@@ -22,6 +23,7 @@ mod grant;
 mod memory;
 mod mmu;
 mod multicall;
+mod physdev;
 mod sched;
 mod vcpu;
 
@@ -31,8 +33,8 @@ pub use entry::{
     stack_switch, unregister_callback, vm_assist,
 };
 pub use event::{
-    alloc_unbound, bind_interdomain, bind_ipi, bind_vcpu, bind_virq, close_port, event_channel_op, expand_array,
-    init_control, port_status, reset_ports, send, set_priority, unmask_port,
+    alloc_unbound, bind_interdomain, bind_ipi, bind_pirq, bind_vcpu, bind_virq, close_port, event_channel_op,
+    expand_array, init_control, port_status, reset_ports, send, set_priority, unmask_port,
 };
 pub use grant::{
     grant_copy, grant_map, grant_query_size, grant_set_version, grant_setup_table, grant_table_op, grant_unmap,
@@ -40,6 +42,7 @@ pub use grant::{
 pub use memory::{decrease_reservation, exchange, increase_reservation, memory_op, populate_physmap};
 pub use mmu::{Flush, Owner, Vcpus, mmu_update, mmuext, mmuext_op, update_va_mapping, update_va_mapping_otherdomain};
 pub use multicall::{entry as multicall_entry, multicall, result as multicall_result};
+pub use physdev::{add_pci_device, end_interrupt, map_gsi, map_message, physdev_op, set_iopl, setup_gsi, unmap_pirq};
 pub use sched::{block, poll, set_timer, shutdown, yield_now};
 pub use vcpu::{
     register_runstate_area, register_time_area, register_vcpu_info, runstate, send_nmi, set_periodic_timer,
@@ -51,7 +54,6 @@ use core::arch::asm;
 use pv_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
-use pv_abi::physdev::{PHYSDEVOP_SET_IOPL, PhysdevSetIopl};
 use pv_abi::version::XENVER_VERSION;
 
 /// What a hypercall answers: a number from 0 up, or an error.
@@ -123,11 +125,4 @@ pub fn console_read(buffer: &mut [u8]) -> Answer {
     let args = [u64::from(CONSOLEIO_READ), buffer.len() as u64, buffer.as_mut_ptr() as u64, 0, 0];
     // SAFETY: the call writes at most the buffer's length into the buffer.
     unsafe { call(number::CONSOLE_IO, args) }
-}
-
-/// Sets the virtual I/O privilege level, 0 to 3 (`PHYSDEVOP_set_iopl`).
-pub fn set_iopl(iopl: u32) -> Answer {
-    let argument = PhysdevSetIopl { iopl };
-    // SAFETY: the call only reads the structure.
-    unsafe { call(number::PHYSDEV_OP, [u64::from(PHYSDEVOP_SET_IOPL), (&raw const argument) as u64, 0, 0, 0]) }
 }

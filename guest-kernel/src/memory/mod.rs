@@ -9,6 +9,7 @@
 //! | `heap` | the allocator of Rust's collections |
 //! | `numbers` | pseudo-physical, machine and virtual numbers of a frame; the walk of the kernel's tables |
 //! | `batch` | requests that wait to be made together |
+//! | `devices` | registers of devices; memory that they reach |
 //! | `direct` | the direct map, and the frames that become free with it |
 //! | `frames` | frames as bytes and as tables |
 //! | `kernel` | pages of the kernel |
@@ -16,6 +17,7 @@
 //! | `space` | address spaces |
 
 mod batch;
+mod devices;
 mod direct;
 mod frames;
 mod heap;
@@ -32,6 +34,7 @@ use batch::Batch;
 use core::fmt;
 use pv_abi::errno::Errno;
 
+pub use devices::{DEVICE_PAGES, Run};
 pub use direct::DIRECT_MAP;
 pub use frames::Frame;
 pub use heap::heap_size;

@@ -21,6 +21,11 @@ pub const WRITABLE: u64 = 1 << 1;
 /// Ring 3 may use it. A PV kernel runs in ring 3, so the hypervisor sets this on every leaf.
 pub const USER: u64 = 1 << 2;
 
+/// Writes go to memory at once.
+const WRITE_THROUGH: u64 = 1 << 3;
+/// Nothing of the page is kept in a cache.
+const NO_CACHE: u64 = 1 << 4;
+
 /// The CPU has used the entry. Set from the start: nobody here wants to know, and it spares the CPU a write.
 const ACCESSED: u64 = 1 << 5;
 /// The CPU has written through the entry. Set from the start, too.
@@ -52,6 +57,11 @@ impl Rights {
 /// The level 1 entry of a page that only the kernel can reach.
 pub const fn kernel_page(frame: Mfn, rights: Rights) -> u64 {
     frame.0 << 12 | PRESENT | ACCESSED | DIRTY | rights.bits()
+}
+
+/// The level 1 entry of a page of a device's registers, which no cache holds.
+pub const fn device_page(frame: Mfn) -> u64 {
+    kernel_page(frame, Rights::Write) | NO_CACHE | WRITE_THROUGH
 }
 
 /// The level 1 entry of a page that user mode can reach.

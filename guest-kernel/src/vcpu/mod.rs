@@ -3,8 +3,10 @@
 mod start;
 
 use crate::hypercall;
+use crate::thread::stack;
 use core::arch::asm;
 use core::ops::Range;
+use core::sync::atomic::Ordering;
 
 pub use start::{context, map_stack, start};
 
@@ -15,6 +17,8 @@ pub const LIMIT: usize = pv_abi::shared_info::XEN_LEGACY_MAX_VCPUS;
 const STACKS: u64 = crate::memory::KERNEL_PAGES.end;
 /// Bytes of a slot. The lowest page is not mapped.
 const SLOT: u64 = 64 << 10;
+/// Bytes of all slots.
+pub(crate) const STACKS_SIZE: u64 = SLOT * LIMIT as u64;
 
 /// How many vCPUs the domain has: the first number that `VCPUOP_is_up` doesn't know. At least 1.
 pub fn count() -> u32 {
@@ -26,8 +30,11 @@ pub fn count() -> u32 {
 /// The number of the vCPU that asks.
 ///
 /// It is found by the stack, not by GS: test kernels change GS at will, and a trap must find its way even then. What
-/// runs on a stack that isn't in [`STACKS`] is the first vCPU.
+/// runs on a stack that isn't in [`STACKS`] is the first vCPU. A thread's stack says itself who runs it.
 pub fn current() -> u32 {
+    if let Some(top) = stack::current_top() {
+        return top.vcpu.load(Ordering::Relaxed);
+    }
     let pointer: u64;
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, rsp", out(reg) pointer, options(nomem, nostack, preserves_flags)) };
@@ -36,15 +43,15 @@ pub fn current() -> u32 {
 }
 
 /// The stack of a vCPU other than the first.
-fn stack(id: u32) -> Range<u64> {
+fn stack_of(id: u32) -> Range<u64> {
     let slot = STACKS + u64::from(id) * SLOT;
     slot + crate::paging::PAGE_SIZE..slot + SLOT
 }
 
-/// The stack of the vCPU that asks.
+/// The stack that the code runs on which asks.
 pub fn current_stack() -> Range<u64> {
-    match current() {
+    stack::current_range().unwrap_or_else(|| match current() {
         0 => crate::start::boot_stack(),
-        id => stack(id),
-    }
+        id => stack_of(id),
+    })
 }

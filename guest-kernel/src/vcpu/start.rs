@@ -1,6 +1,6 @@
 //! Starting a vCPU other than the first.
 
-use super::{LIMIT, stack};
+use super::{LIMIT, stack_of};
 use crate::memory::{self, Error};
 use crate::paging::Rights;
 use crate::{event, hypercall, probe, trap};
@@ -33,7 +33,7 @@ pub fn map_stack(id: u32) -> Result<(), Error> {
     if HAS_STACK[id as usize].swap(true, Ordering::Relaxed) {
         return Ok(());
     }
-    memory::lock()?.map(stack(id), Rights::Write)
+    memory::lock()?.map(stack_of(id), Rights::Write)
 }
 
 /// The state in which vCPU `id` enters `entry`.
@@ -45,7 +45,7 @@ pub fn context(id: u32, entry: fn(u32) -> !) -> Box<VcpuGuestContext> {
         rdi: entry as usize as u64,
         rsi: u64::from(id),
         // As behind a `call`.
-        rsp: stack(id).end - 8,
+        rsp: stack_of(id).end - 8,
         cs: FLAT_KERNEL_CS,
         ss: FLAT_KERNEL_SS,
         ..Default::default()

@@ -7,7 +7,7 @@ use pv_abi::errno::Errno;
 use pv_abi::trap::{TI_DPL_MASK, TI_MASK_EVENTS, TrapInfo};
 use pv_abi::vcpu::{CpuUserRegs, VcpuContextFlags, VcpuGuestContext};
 
-use super::vcpu::{Callback, Callbacks, DESCRIPTORS_PER_PAGE, GDT_PAGES, Gate, Ldt, Mode, Vcpu};
+use super::vcpu::{Callback, Callbacks, Control, DESCRIPTORS_PER_PAGE, GDT_PAGES, Gate, Ldt, Mode, Vcpu};
 use crate::addr::{GuestVa, MachineAddr, Mfn, is_canonical};
 use crate::bounce::user_flags;
 use crate::emulate::debug;
@@ -69,9 +69,26 @@ impl Context {
         self.0.flags & VcpuContextFlags::ONLINE.bits() != 0
     }
 
-    /// Fills in everything else of a vCPU that has never run.
-    pub fn fill(&self, vcpu: &mut Vcpu) -> CpuContext {
+    /// Does the context name the page tables and descriptor tables that a vCPU has? And is the mode one that has tables?
+    pub fn keeps_memory(&self, vcpu: &Vcpu) -> bool {
         let context = &*self.0;
+        let (kernel, user) = self.roots();
+        let in_kernel = context.flags & VcpuContextFlags::IN_KERNEL.bits() != 0;
+        let gdt = self.gdt();
+        vcpu.roots.kernel == Some(kernel)
+            && vcpu.roots.user == user
+            && (in_kernel || user.is_some())
+            && gdt.len() == vcpu.gdt.len()
+            && gdt.iter().zip(&vcpu.gdt).all(|(frame, mfn)| *frame == mfn.0)
+            && context.ldt_base == vcpu.ldt.base.map_or(0, GuestVa::get)
+            && context.ldt_ents == u64::from(vcpu.ldt.entries)
+    }
+
+    /// Fills in everything else of a vCPU that has no LDT yet, or [keeps](Context::keeps_memory) its own.
+    /// `cr4_mask` are the bits of CR4 that are the guest's; it may ask for none, and for others in vain.
+    pub fn fill(&self, vcpu: &mut Vcpu, cr4_mask: u64) -> CpuContext {
+        let context = &*self.0;
+        vcpu.control.cr4 = Control::NEW.cr4 | context.ctrlreg[4] & cr4_mask;
         let has = |flag: VcpuContextFlags| context.flags & flag.bits() != 0;
         vcpu.mode = if has(VcpuContextFlags::IN_KERNEL) { Mode::Kernel } else { Mode::User };
         vcpu.regs = registers(&context.user_regs);
@@ -89,7 +106,7 @@ impl Context {
         vcpu.kernel_sp = context.kernel_sp;
         let entries = u32::try_from(context.ldt_ents).unwrap_or(0);
         let base = if entries == 0 { None } else { Ldt::base_of(context.ldt_base, entries) };
-        vcpu.ldt = Ldt { base, entries, ..Ldt::default() };
+        (vcpu.ldt.base, vcpu.ldt.entries) = (base, entries);
         for (number, &value) in (0..8).zip(&context.debugreg) {
             // One that guests may not have stays as after a reset.
             let _ = debug::write(&mut vcpu.control, number, value);
@@ -103,7 +120,7 @@ impl Context {
     }
 }
 
-/// The context of a vCPU that is on no CPU, as the control domain reads it. FPU registers are not told.
+/// The context of a vCPU that is on no CPU, as the control domain reads it. Of the FPU registers the x87 and SSE ones are told.
 pub fn snapshot(vcpu: &Vcpu, cpu: &CpuContext, online: bool, context: &mut VcpuGuestContext) {
     let Callbacks { event, failsafe, syscall, .. } = vcpu.callbacks;
     let [fs_base, gs_base, gs_base_inactive] = cpu.bases;
@@ -113,7 +130,9 @@ pub fn snapshot(vcpu: &Vcpu, cpu: &CpuContext, online: bool, context: &mut VcpuG
     flags.set(VcpuContextFlags::FAILSAFE_DISABLES_EVENTS, failsafe.masks_events);
     flags.set(VcpuContextFlags::SYSCALL_DISABLES_EVENTS, syscall.masks_events);
     flags.set(VcpuContextFlags::ONLINE, online);
+    flags.set(VcpuContextFlags::I387_VALID, cpu.fpu.is_some());
     context.flags = flags.bits();
+    context.fpu_ctxt = cpu.fpu.unwrap_or([0; 512]);
     context.user_regs = user_regs(&vcpu.regs, cpu.selectors, vcpu.control.iopl);
     for (vector, (trap, gate)) in (0..=u8::MAX).zip(context.trap_ctxt.iter_mut().zip(&*vcpu.gates)) {
         *trap = gate.to_abi(vector);
@@ -127,6 +146,7 @@ pub fn snapshot(vcpu: &Vcpu, cpu: &CpuContext, online: bool, context: &mut VcpuG
     context.kernel_sp = vcpu.kernel_sp;
     context.ctrlreg[3] = base(vcpu.roots.kernel);
     context.ctrlreg[1] = base(vcpu.roots.user);
+    context.ctrlreg[4] = vcpu.control.cr4;
     context.debugreg = vcpu.control.debug;
     context.event_callback_eip = event.address;
     context.failsafe_callback_eip = failsafe.address;

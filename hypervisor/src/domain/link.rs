@@ -17,7 +17,7 @@ use spin::{Mutex, Once};
 use super::runstate::{RunState, RunStates};
 use super::shared::VcpuInfo;
 use crate::addr::{CpuId, DomainId, Mfn, VcpuId};
-use crate::mm::flush::AtomicCpuSet;
+use crate::mm::flush::{AtomicCpuSet, CpuSet};
 
 /// What a vCPU is doing, as far as others need to know to reach it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +30,11 @@ pub enum Activity {
     /// Asleep in the run queue of [`VcpuLink::cpu`], or about to be.
     Asleep = 2,
 }
+
+/// See [`VcpuLink::ask_for_period`].
+const NO_PERIOD: u64 = u64::MAX;
+/// The periodic timer is to stop.
+const STOP: u64 = 0;
 
 /// The part of a vCPU that all CPUs share.
 pub struct VcpuLink {
@@ -48,6 +53,10 @@ pub struct VcpuLink {
     cpu: AtomicU32,
     /// The CPUs that it may use.
     affinity: Arc<AtomicCpuSet>,
+    /// Those that the control domain would rather have it use, which changes nothing.
+    soft_affinity: AtomicCpuSet,
+    /// The period that another vCPU wants its timer to have: [`STOP`], or [`NO_PERIOD`] if nobody wants anything.
+    period: AtomicU64,
     /// It waits in `sched_op(poll)`, or is about to.
     polling: AtomicBool,
     /// The port that it waits for; 0: any of several.
@@ -78,6 +87,8 @@ impl VcpuLink {
             activity: AtomicU8::new(Activity::Elsewhere as u8),
             cpu: AtomicU32::new(0),
             affinity: Arc::default(),
+            soft_affinity: AtomicCpuSet::of(CpuSet::from_bits(u64::MAX)),
+            period: AtomicU64::new(NO_PERIOD),
             polling: AtomicBool::new(false),
             polled: AtomicU32::new(0),
             poll_hit: AtomicBool::new(false),
@@ -150,6 +161,11 @@ impl VcpuLink {
         &self.affinity
     }
 
+    /// The CPUs that the control domain would rather have it use. It is remembered, and nobody goes by it.
+    pub fn soft_affinity(&self) -> &AtomicCpuSet {
+        &self.soft_affinity
+    }
+
     /// What it is doing.
     #[inline]
     pub fn activity(&self) -> Activity {
@@ -178,7 +194,26 @@ impl VcpuLink {
 
     /// Is there something that a sleeper must wake for, its deadline apart?
     pub fn has_reason_to_wake(&self) -> bool {
-        self.info().upcall_due() || self.poll_hit.load(Ordering::SeqCst) || self.nmi.load(Ordering::SeqCst)
+        self.info().upcall_due()
+            || self.poll_hit.load(Ordering::SeqCst)
+            || self.nmi.load(Ordering::SeqCst)
+            || self.period.load(Ordering::SeqCst) != NO_PERIOD
+    }
+
+    /// Another vCPU wants its periodic timer to have this period, or to stop. It wakes for that, if it sleeps, as if for no
+    /// reason: timers belong to the vCPU, which sets its own on its CPU.
+    pub fn ask_for_period(&self, period: Option<u64>) {
+        self.period.store(period.unwrap_or(STOP), Ordering::SeqCst);
+    }
+
+    /// Takes what was asked for last: a period, or that the timer stops.
+    #[inline]
+    pub fn take_period(&self) -> Option<Option<u64>> {
+        if self.period.load(Ordering::Relaxed) == NO_PERIOD {
+            return None;
+        }
+        let period = self.period.swap(NO_PERIOD, Ordering::SeqCst);
+        (period != NO_PERIOD).then_some((period != STOP).then_some(period))
     }
 
     /// Begins to wait for a port to become pending, or with `None` for any. Then the caller looks at the ports.

@@ -43,6 +43,14 @@ impl Timers {
         (self.period, self.next) = (period, now.saturating_add(period));
     }
 
+    /// Starts the periodic timer, or stops it.
+    pub fn change_period(&mut self, period: Option<u64>, now: u64) {
+        match period {
+            Some(period) => self.set_period(period, now),
+            None => self.stop_period(),
+        }
+    }
+
     /// Stops the periodic timer.
     pub fn stop_period(&mut self) {
         self.next = u64::MAX;

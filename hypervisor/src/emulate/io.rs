@@ -1,4 +1,4 @@
-//! Port I/O. A domain without devices reads all ones and writes into the void, which is what Linux's probing expects
+//! Port I/O. The machine decides which ports there are for a domain. One without devices reads all ones and writes into the void, which is what Linux's probing expects
 //! of an empty bus; a fault there ends its boot.
 
 use super::PAGE_FAULT;
@@ -37,8 +37,8 @@ impl<C: GuestCpu> Context<'_, C> {
         Ok(())
     }
 
-    /// One step of INS. When the store faults, the port has been read already; the value is lost, as no port that can
-    /// be reached from here cares.
+    /// One step of INS. When the store faults, the port has been read already, and the value is
+    /// lost: a driver that reads data so has its buffer mapped.
     pub fn input_string(&mut self, width: Width, size: AddressSize, repeat: bool) -> Result<Progress, Exception> {
         let port = self.checked_port(Port::Dx, width)?;
         if self.is_exhausted(size, repeat) {

@@ -4,7 +4,8 @@ use alloc::sync::Arc;
 
 use pv_abi::errno::Errno;
 use pv_abi::event::{
-    EVTCHNSTAT_CLOSED, EVTCHNSTAT_INTERDOMAIN, EVTCHNSTAT_IPI, EVTCHNSTAT_UNBOUND, EVTCHNSTAT_VIRQ, EvtchnStatus,
+    EVTCHNSTAT_CLOSED, EVTCHNSTAT_INTERDOMAIN, EVTCHNSTAT_IPI, EVTCHNSTAT_PIRQ, EVTCHNSTAT_UNBOUND, EVTCHNSTAT_VIRQ,
+    EvtchnStatus,
 };
 
 use super::port::{Binding, Port, lock_two};
@@ -37,6 +38,29 @@ impl Events {
         Ok(number)
     }
 
+    /// Makes a port for a physical interrupt; its number. Its events go to vCPU 0 first.
+    ///
+    /// # Errors
+    /// Those of [`Events::alloc_unbound`].
+    pub fn bind_pirq(&self, pirq: u32) -> Result<u32, Errno> {
+        let (_table, number, port) = self.free_port()?;
+        *port.lock() = Binding::Pirq { pirq };
+        Ok(number)
+    }
+
+    /// Is a port bound to this physical interrupt?
+    pub fn is_bound_to_pirq(&self, number: u32, pirq: u32) -> bool {
+        self.port(number).is_ok_and(|port| matches!(*port.lock(), Binding::Pirq { pirq: now } if now == pirq))
+    }
+
+    /// A physical interrupt has arrived. Nothing happens if the port is not bound to it any more.
+    pub fn raise_pirq(self: &Arc<Self>, number: u32, pirq: u32) -> Wake {
+        let Ok(port) = self.port(number) else { return Wake::NOBODY };
+        let binding = port.lock();
+        let bound = matches!(*binding, Binding::Pirq { pirq: now } if now == pirq);
+        if bound { self.set_pending(number) } else { Wake::NOBODY }
+    }
+
     /// Makes a port and connects it to one that waits for this domain; its number. It is pending at once: what the other
     /// side sent before goes nowhere, so the guest has to look for itself.
     ///
@@ -66,7 +90,7 @@ impl Events {
         let port = self.port(number)?;
         let binding = port.lock();
         match *binding {
-            Binding::Unbound { .. } | Binding::Interdomain { .. } => {}
+            Binding::Unbound { .. } | Binding::Interdomain { .. } | Binding::Pirq { .. } => {}
             Binding::Virq { virq } if virq::is_global(virq) => {}
             Binding::Free | Binding::Virq { .. } | Binding::Ipi => return Err(Errno::EINVAL),
         }
@@ -85,6 +109,7 @@ impl Events {
             Binding::Unbound { remote } => (EVTCHNSTAT_UNBOUND, remote.0.into(), 0),
             Binding::Interdomain { peer, port } => (EVTCHNSTAT_INTERDOMAIN, peer.domain.0.into(), *port),
             Binding::Virq { virq } => (EVTCHNSTAT_VIRQ, *virq, 0),
+            Binding::Pirq { pirq } => (EVTCHNSTAT_PIRQ, *pirq, 0),
             Binding::Ipi => (EVTCHNSTAT_IPI, 0, 0),
         };
         Ok(EvtchnStatus { status, vcpu: port.vcpu().0, detail, remote_port, ..Default::default() })

@@ -23,7 +23,7 @@ impl Events {
             Binding::Interdomain { peer, port } => Ok(peer.set_pending(*port)),
             Binding::Ipi => Ok(self.set_pending(number)),
             Binding::Unbound { .. } => Ok(Wake::NOBODY),
-            Binding::Free | Binding::Virq { .. } => Err(Errno::EINVAL),
+            Binding::Free | Binding::Virq { .. } | Binding::Pirq { .. } => Err(Errno::EINVAL),
         }
     }
 

@@ -88,7 +88,8 @@ struct Woken {
 }
 
 impl Wake {
-    const NOBODY: Wake = Wake(None);
+    /// Nobody.
+    pub const NOBODY: Wake = Wake(None);
 
     /// Kicks them.
     #[inline]

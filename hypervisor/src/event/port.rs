@@ -33,6 +33,11 @@ pub(super) enum Binding {
         /// Its number.
         virq: u32,
     },
+    /// A physical interrupt of the domain's.
+    Pirq {
+        /// Its number.
+        pirq: u32,
+    },
     /// The domain itself: vCPUs send to vCPUs.
     Ipi,
 }

@@ -135,6 +135,18 @@ impl Grants {
         handles.into_iter().filter(|(.., uses)| uses.device).map(|(.., mfn, uses)| (mfn, uses.writable))
     }
 
+    /// Handles with their frames and uses.
+    pub fn numbered_handles(&self) -> Vec<(u32, crate::addr::Mfn, super::Uses)> {
+        let maptrack = self.maptrack.lock();
+        let slots = (0..).zip(maptrack.chunks.iter().flat_map(|chunk| chunk.iter()));
+        slots
+            .filter_map(|(number, slot)| match slot {
+                Slot::Live(Mapping { mfn, uses, .. }) => Some((number, *mfn, *uses)),
+                Slot::Free(_) | Slot::Taken => None,
+            })
+            .collect()
+    }
+
     /// What handles stand for: whose grants, which frames, what uses.
     pub fn handles(&self) -> Vec<(crate::addr::DomainId, u32, crate::addr::Mfn, super::Uses)> {
         let maptrack = self.maptrack.lock();

@@ -226,6 +226,15 @@ fn new_active() -> Option<Box<[Active]>> {
 
 #[cfg(test)]
 impl Grants {
+    /// How often a grant is used for reading, and for writing.
+    pub fn uses_of(&self, gref: u32) -> (u32, u32) {
+        let mut table = self.table.lock();
+        table.active(gref).map_or((0, 0), |Active { pins: Pins { host, device }, .. }| {
+            let count = |kind: usize| u32::from(host[kind]) + u32::from(device[kind]);
+            (count(0), count(1))
+        })
+    }
+
     /// How often grants are in use.
     pub fn pins(&self) -> u32 {
         let table = self.table.lock();

@@ -13,6 +13,7 @@ use pv_abi::event::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+use super::target::Target;
 use super::{Call, Otherwise, Platform, Reply};
 use crate::addr::{DomainId, Mfn, VcpuId};
 use crate::event::{Closing, Events};
@@ -99,17 +100,21 @@ fn bind_virq<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     tell_port(call, &own, port, address, EvtchnBindVirq { port, ..request })
 }
 
-/// No domain has devices yet.
+/// For the domain that has the hardware. Whether the line may be shared doesn't matter: nobody else has it.
 #[inline(never)]
 fn bind_pirq<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
-    let _: EvtchnBindPirq = call.read(address)?;
-    Err(Errno::EPERM.into())
+    let request: EvtchnBindPirq = call.read(address)?;
+    let hardware = call.platform.hardware().cloned().ok_or(Errno::EPERM)?;
+    let own = call.platform.events().clone();
+    let port = hardware.interrupts.bind(request.pirq)?;
+    tell_port(call, &own, port, address, EvtchnBindPirq { port, ..request })
 }
 
 #[inline(never)]
 fn close<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     let EvtchnPort { port } = call.read(address)?;
     call.platform.events().close(port)?;
+    silence(call);
     Ok(0)
 }
 
@@ -145,18 +150,25 @@ fn bind_vcpu<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     Ok(0)
 }
 
-/// Closes all ports and goes back to 2-level delivery. Those of another domain can't be reset, with privilege either:
-/// nothing here makes sure that it is stopped meanwhile.
+/// Closes all ports and goes back to 2-level delivery. Those of another domain, with privilege over it, only while that is
+/// paused: as in Xen, so that the domain doesn't see half of it.
 #[inline(never)]
 fn reset<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     let EvtchnReset { dom } = call.read(address)?;
     let events = named_events(call, dom)?;
     if events.domain != call.vcpu.domain {
-        return Err(Errno::EINVAL.into());
+        let facts = call.target(events.domain)?.facts();
+        if facts.dying {
+            return Err(Errno::ESRCH.into());
+        }
+        if !facts.paused {
+            return Err(Errno::EINVAL.into());
+        }
     }
     if !events.close_all(Closing::Reset, &mut call.budget) {
         return Err(call.again([]));
     }
+    silence(call);
     while let Some(mfn) = events.take_frame() {
         put_writable(call, mfn)?;
     }
@@ -205,6 +217,13 @@ fn set_priority<P: Platform>(call: &mut Call<'_, P>, address: u64) -> Reply {
     Ok(0)
 }
 
+/// A port was closed: if an interrupt came to it, that is masked.
+fn silence<P: Platform>(call: &Call<'_, P>) {
+    if let Some(hardware) = call.platform.hardware() {
+        hardware.interrupts.prune();
+    }
+}
+
 /// The events of a domain, whatever the caller's privileges.
 fn other_events<P: Platform>(call: &mut Call<'_, P>, named: u16) -> Result<Arc<Events>, Errno> {
     let own = call.platform.events();
@@ -232,6 +251,7 @@ fn tell_port<P: Platform>(
     if let Err(errno) = call.write(address, &request) {
         // Another vCPU may have guessed it, and closed it already.
         let _: Result<(), Errno> = events.close(port);
+        silence(call);
         return Err(errno.into());
     }
     Ok(0)

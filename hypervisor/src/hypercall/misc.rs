@@ -1,7 +1,6 @@
-//! Small calls: stack, segment bases, FPU, I/O privilege, assists.
+//! Small calls: stack, segment bases, FPU, assists.
 
 use pv_abi::errno::Errno;
-use pv_abi::physdev::{PHYSDEVOP_SET_IOBITMAP, PHYSDEVOP_SET_IOPL, PhysdevSetIobitmap, PhysdevSetIopl};
 use pv_abi::trap::{
     SEGBASE_FS, SEGBASE_GS_KERNEL, SEGBASE_GS_USER, SEGBASE_GS_USER_SEL, VMASST_CMD_DISABLE, VMASST_CMD_ENABLE,
     VMASST_TYPE_4GB_SEGMENTS, VMASST_TYPE_4GB_SEGMENTS_NOTIFY, VMASST_TYPE_ARCHITECTURAL_IOPL, VMASST_TYPE_M2P_STRICT,
@@ -10,7 +9,6 @@ use pv_abi::trap::{
 
 use super::args::canonical;
 use super::{Call, Platform, Reply};
-use crate::domain::vcpu::IoBitmap;
 use crate::emulate::SegmentBase;
 
 /// `stack_switch(unsigned long ss, unsigned long sp)`: where traps from user mode find the kernel's stack.
@@ -72,30 +70,4 @@ pub(super) fn vm_assist<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         _ => return Err(Errno::ENOSYS.into()),
     }
     Ok(0)
-}
-
-/// `physdev_op(int cmd, void *arg)`, `physdev.h`: the virtual I/O privilege level, and the bitmap of ports that user mode
-/// may reach without it. The rest is for a domain with devices.
-pub(super) fn physdev_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
-    const RING_3: u32 = 3;
-    const ALL_PORTS: u32 = 1 << 16;
-    match call.u32(0) {
-        PHYSDEVOP_SET_IOPL => {
-            let request: PhysdevSetIopl = call.read(call.word(1))?;
-            if request.iopl > RING_3 {
-                return Err(Errno::EINVAL.into());
-            }
-            call.vcpu.control.iopl = request.iopl.to_le_bytes()[0];
-            Ok(0)
-        }
-        PHYSDEVOP_SET_IOBITMAP => {
-            let PhysdevSetIobitmap { bitmap, nr_ports, .. } = call.read(call.word(1))?;
-            if nr_ports > ALL_PORTS {
-                return Err(Errno::EINVAL.into());
-            }
-            call.vcpu.io_bitmap = IoBitmap { address: bitmap, ports: nr_ports };
-            Ok(0)
-        }
-        _ => Err(Errno::ENOSYS.into()),
-    }
 }

@@ -13,6 +13,7 @@ use super::batch::{self, Halt};
 use super::flush::{Scope, Target};
 use super::{Call, Platform, Reply};
 use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
+use crate::mm::devices::NO_RAM;
 use crate::mm::error::{Refusal, Stop};
 use crate::mm::m2p;
 use crate::mm::perform::Unfinished;
@@ -49,6 +50,7 @@ fn other_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<DomainId, 
     match named {
         // As in Xen: who means itself says so.
         own if own == call.vcpu.domain.0 => Err(Errno::ESRCH),
+        DOMID_IO if call.platform.hardware().is_some() => Ok(NO_RAM),
         DOMID_IO => Err(Errno::EPERM),
         DOMID_XEN if call.platform.is_privileged() => Ok(DomainId::HYPERVISOR),
         DOMID_XEN => Err(Errno::EPERM),

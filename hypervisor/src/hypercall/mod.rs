@@ -25,6 +25,7 @@ mod misc;
 mod mmu;
 mod mmuext;
 mod multicall;
+mod physdev;
 mod reservation;
 mod sched;
 mod sysctl;
@@ -44,6 +45,7 @@ use pv_abi::hypercall as number;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId};
 use crate::bounce::{GuestSpace, Return};
+use crate::device::Hardware;
 use crate::domain::End;
 use crate::domain::context::CpuContext;
 use crate::domain::shared::VcpuInfo;
@@ -112,7 +114,7 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys + GrantMemory> + 
     fn has_memory_to_spare(&self) -> bool;
 
     /// A new frame of zeros that a domain may map, but not give back, as the shared-info page. The one reference that it
-    /// comes with is the hypervisor's.
+    /// comes with is the hypervisor's, and of type writable.
     fn share_frame(&mut self, target: &Self::Target) -> Option<Mfn>;
 
     /// Machine frames are below this number.
@@ -179,8 +181,21 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys + GrantMemory> + 
     /// Fills a frame that the caller holds as writable with hypercall stubs.
     fn fill_hypercall_page(&mut self, mfn: Mfn);
 
+    /// Copies what the hypervisor logged to `into`, from `from` on if that is there yet, else from the first that is; how
+    /// many bytes, and where to go on.
+    fn read_log(&mut self, from: Option<u32>, into: &mut [u8]) -> (usize, u32);
+
+    /// Forgets what was logged before this place.
+    fn clear_log(&mut self, before: u32);
+
+    /// The bits of CR4 that are a guest's to set.
+    fn cr4_mask(&self) -> u64;
+
     /// Is the calling domain the control domain?
     fn is_privileged(&self) -> bool;
+
+    /// The hardware, if the calling domain has it.
+    fn hardware(&self) -> Option<&Arc<Hardware>>;
 
     /// What there is to tell of the machine.
     fn machine(&self) -> MachineFacts;
@@ -426,7 +441,7 @@ impl<P: Platform> Table<P> {
         handlers[number::SYSCTL as usize] = sysctl::sysctl;
         handlers[number::DOMCTL as usize] = domctl::domctl;
         handlers[number::CALLBACK_OP as usize] = callback::callback_op;
-        handlers[number::PHYSDEV_OP as usize] = misc::physdev_op;
+        handlers[number::PHYSDEV_OP as usize] = physdev::physdev_op;
         handlers
     };
 }

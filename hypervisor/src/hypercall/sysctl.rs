@@ -3,8 +3,9 @@
 use pv_abi::domctl::{GetDomainInfo, XEN_SCHEDULER_CREDIT};
 use pv_abi::errno::Errno;
 use pv_abi::sysctl::{
-    AvailHeap, GetDomainInfoList, PhysCaps, PhysInfo, SchedId, Sysctl, XEN_SYSCTL_AVAILHEAP,
-    XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION, XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_SCHED_ID,
+    AvailHeap, CpuTopo, CpuTopoInfo, GetDomainInfoList, PhysCaps, PhysInfo, ReadConsole, SchedId, Sysctl,
+    XEN_SYSCTL_AVAILHEAP, XEN_SYSCTL_CPUTOPOINFO, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
+    XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -12,6 +13,7 @@ use super::domctl::{domain_info, privileged};
 use super::target::MachineFacts;
 use super::{Call, Platform, Reply};
 use crate::addr::{DomainId, PAGE_SHIFT};
+use crate::machine::log_ring::LOG_SIZE;
 
 /// `(struct xen_sysctl *)`.
 pub(super) fn sysctl<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -29,6 +31,8 @@ pub(super) fn sysctl<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             let heap: &mut AvailHeap = payload(&mut request);
             heap.avail_bytes = call.platform.machine().free_pages << PAGE_SHIFT;
         }
+        XEN_SYSCTL_CPUTOPOINFO => topology(call, payload(&mut request))?,
+        XEN_SYSCTL_READCONSOLE => read_log(call, payload(&mut request))?,
         _ => return Err(Errno::ENOSYS.into()),
     }
     call.write(call.word(0), &request)?;
@@ -71,6 +75,49 @@ fn list<P: Platform>(call: &mut Call<'_, P>, request: &mut GetDomainInfoList) ->
         call.write(request.buffer.wrapping_add(offset), &info)?;
         request.num_domains += 1;
         next = info.domain.checked_add(1);
+    }
+    Ok(())
+}
+
+/// Writes where each CPU is, as far as there is room: a core of its own, as [`phys_info`] says. Without a place for that the
+/// caller asks only how many there are.
+fn topology<P: Platform>(call: &mut Call<'_, P>, request: &mut CpuTopoInfo) -> Result<(), Errno> {
+    let cpus = call.platform.machine().cpus;
+    let told = if request.cputopo == 0 { cpus } else { cpus.min(request.num_cpus) };
+    if request.cputopo != 0 {
+        for cpu in 0..told {
+            let offset = u64::from(cpu) * size_of::<CpuTopo>() as u64;
+            let place = CpuTopo { core: cpu, socket: 0, node: 0 };
+            call.write(request.cputopo.wrapping_add(offset), &place)?;
+        }
+    }
+    request.num_cpus = told;
+    Ok(())
+}
+
+/// Copies what was logged, from where the caller says, if that is there yet, or else from the first that is. With `clear`
+/// the log begins behind what was told.
+fn read_log<P: Platform>(call: &mut Call<'_, P>, request: &mut ReadConsole) -> Result<(), Errno> {
+    let mut from = (request.incremental != 0).then_some(request.index);
+    let mut told = 0;
+    let mut part = [0; 256];
+    // The log has an end, even if others write to it meanwhile.
+    while told < request.count.min(LOG_SIZE) {
+        let most = part.len().min((request.count - told) as usize);
+        let (count, next) = call.platform.read_log(from, &mut part[..most]);
+        from = Some(next);
+        request.index = next;
+        if count == 0 {
+            break;
+        }
+        let place = request.buffer.wrapping_add(told.into());
+        call.platform.write_bytes(place, &part[..count]).map_err(|_| Errno::EFAULT)?;
+        // Below 256.
+        told += count as u32;
+    }
+    request.count = told;
+    if request.clear != 0 {
+        call.platform.clear_log(request.index);
     }
     Ok(())
 }

@@ -74,6 +74,8 @@ pub struct NewDomain {
     pub handle: [u8; 16],
     /// What it may have of grants.
     pub grants: Limits,
+    /// Its ports have numbers below this.
+    pub max_ports: u32,
 }
 
 /// What there is to tell of the machine.

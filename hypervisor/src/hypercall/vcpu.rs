@@ -18,7 +18,7 @@ use super::{Call, Next, Parked, Platform, Reply};
 use crate::addr::{Mfn, PAGE_SIZE, VcpuId};
 use crate::domain::areas;
 use crate::domain::context::Context;
-use crate::domain::timers::{MAX_PERIOD, MIN_PERIOD, Timers};
+use crate::domain::timers::{MAX_PERIOD, MIN_PERIOD};
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::domain::{End, ShutdownReason};
 use crate::guest::check_span;
@@ -87,10 +87,9 @@ pub(super) fn vcpu_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             if !(MIN_PERIOD..=MAX_PERIOD).contains(&period_ns) {
                 return Err(Errno::EINVAL.into());
             }
-            let now = call.platform.now();
-            change_timers(call, id, |timers| timers.set_period(period_ns, now))
+            change_period(call, id, Some(period_ns))
         }
-        VCPUOP_STOP_PERIODIC_TIMER => change_timers(call, id, Timers::stop_period),
+        VCPUOP_STOP_PERIODIC_TIMER => change_period(call, id, None),
         VCPUOP_SEND_NMI if call.word(2) != 0 => Err(Errno::EINVAL.into()),
         VCPUOP_SEND_NMI => {
             link.send_nmi();
@@ -115,15 +114,23 @@ pub(super) fn set_timer_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     Ok(0)
 }
 
-/// Changes timers of the calling vCPU, or of one that is down. A running one's are its own affair.
-fn change_timers<P: Platform>(call: &mut Call<'_, P>, id: VcpuId, change: impl FnOnce(&mut Timers)) -> Reply {
+/// Changes the periodic timer of a vCPU: here of the calling one and of one that is down; any other does it itself, soon.
+fn change_period<P: Platform>(call: &mut Call<'_, P>, id: VcpuId, period: Option<u64>) -> Reply {
+    let now = call.platform.now();
+    let events = call.platform.events().clone();
+    let link = events.vcpu(id).ok_or(Errno::ENOENT)?;
     if id == call.vcpu.id {
-        change(&mut call.vcpu.timers);
+        // The last word counts.
+        let _ = link.take_period();
+        call.vcpu.timers.change_period(period, now);
         call.platform.timers_changed(call.vcpu);
-    } else {
-        let mut parked = call.platform.take_parked(id).ok_or(Errno::EINVAL)?;
-        change(&mut parked.vcpu().timers);
+    } else if let Some(mut parked) = call.platform.take_parked(id) {
+        let _ = link.take_period();
+        parked.vcpu().timers.change_period(period, now);
         call.platform.park(parked);
+    } else {
+        link.ask_for_period(period);
+        call.platform.kick(link);
     }
     Ok(0)
 }
@@ -183,7 +190,8 @@ fn initialise<P: Platform>(call: &mut Call<'_, P>, id: VcpuId) -> Reply {
     let events = call.platform.events().clone();
     let reply = match events.vcpu(id) {
         Some(link) if !link.is_initialised() => {
-            let filled = fill(call.platform, &mut call.budget, &context, &mut parked);
+            let mask = call.platform.cr4_mask();
+            let filled = fill(call.platform, &mut call.budget, &context, mask, &mut parked);
             if filled.is_ok() {
                 link.set_initialised();
             }
@@ -215,6 +223,7 @@ pub(super) fn fill<E: Effects, V: Parked>(
     domain: &mut E,
     budget: &mut u32,
     context: &Context,
+    cr4_mask: u64,
     parked: &mut V,
 ) -> Result<(), Unfinished> {
     let vcpu = parked.vcpu();
@@ -227,7 +236,7 @@ pub(super) fn fill<E: Effects, V: Parked>(
         }
         return Err(why);
     }
-    let cpu = context.fill(parked.vcpu());
+    let cpu = context.fill(parked.vcpu(), cr4_mask);
     parked.load(&cpu);
     Ok(())
 }

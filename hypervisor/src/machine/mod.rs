@@ -4,6 +4,7 @@
 //! but not to be right: overlapping and unsorted memory regions, odd alignments and cut-off tables are dealt with.
 #![forbid(unsafe_code)]
 
+pub mod log_ring;
 pub mod memory_map;
 pub mod sleep;
 

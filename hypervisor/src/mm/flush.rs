@@ -100,6 +100,11 @@ impl AtomicCpuSet {
         AtomicCpuSet(AtomicU64::new(0))
     }
 
+    /// A set.
+    pub const fn of(set: CpuSet) -> AtomicCpuSet {
+        AtomicCpuSet(AtomicU64::new(set.0))
+    }
+
     /// The set as it is now.
     pub fn load(&self) -> CpuSet {
         CpuSet(self.0.load(Ordering::SeqCst))

@@ -23,6 +23,7 @@
 //! | a grant that devices may use, writable or not   | writable, or general  |
 //! | a page the hypervisor shares with the guest     | writable              |
 //! | the domain's allocation                         | general only          |
+//! | L1 entry that maps a device frame                | none                  |
 //!
 //! A frame's type can be chosen only while it has no type references. It becomes a table only when all 512 entries have
 //! been checked and hold *their* references; and it can't be written meanwhile, nor later, because the guest has no
@@ -48,6 +49,9 @@
 //!   depth is bounded by four, and nothing keeps itself alive.
 //! * *Through an odd entry.* Bits are accepted from a list ([`entry`]): no superpages, and cache bits for devices only.
 //!   Entries that are not present may hold anything, except that on CPUs with L1TF they must not name memory.
+//! * *Through a device.* Frames that are no RAM have no owner, no type and no count. A domain may map those that it was
+//!   given ([`devices`]), and no RAM in the name of `DOMID_IO`. What a device does to memory by itself (DMA) is beyond these
+//!   rules: a domain that drives one is trusted with the machine.
 //! * *Through the hypervisor's own slots.* In L4 tables they are written by us at the end of each check, skipped by
 //!   checks and refused in updates.
 //! * *Through a number.* Frame numbers are looked up, never used as an index unseen, and counts stop at their limit.
@@ -61,6 +65,7 @@
 #![forbid(unsafe_code)]
 
 pub mod buddy;
+pub mod devices;
 pub mod entry;
 pub mod error;
 pub mod flush;

@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use arrayvec::ArrayVec;
 
+use super::devices::DeviceFrames;
 use super::error::Stop;
 use super::flush::{AtomicCpuSet, CpuSet, FlushClock};
 use super::frame::FrameTable;
@@ -58,8 +59,8 @@ pub struct Space<'a> {
     pub domain: DomainId,
     /// The CPUs that may hold its translations; see [`AtomicCpuSet`].
     pub cpus: &'a AtomicCpuSet,
-    /// The device frames it may map, as ranges of frame numbers. They never change while the domain lives.
-    pub devices: &'a [Range<u64>],
+    /// The device frames it may map.
+    pub devices: &'a DeviceFrames,
 }
 
 /// Frames whose last reference is gone: to be given to [`DomainFrames::retire`](super::owner::DomainFrames::retire).

@@ -162,9 +162,11 @@ impl State {
         State(State::allocated().0 | FOREIGN)
     }
 
-    /// Allocated to a domain that may map it; the one reference is the hypervisor's.
+    /// Allocated to a domain that may map it. The one reference is the hypervisor's, and it is of type writable: the
+    /// hypervisor writes there, so it must never be a table of the domain's.
     pub const fn shared() -> State {
-        State(State::IN_USE.0 | REFERENCE)
+        let kind = (FrameType::Writable as u64) << TYPE_SHIFT | VALIDATED;
+        State(State::IN_USE.0 | kind | TYPE_REFERENCE | REFERENCE)
     }
 
     /// The hypervisor's own, for good, to be mapped by the control domain for reading: the one type reference, which is

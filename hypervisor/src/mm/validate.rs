@@ -13,6 +13,7 @@
 
 use arrayvec::ArrayVec;
 
+use super::devices::NO_RAM;
 use super::entry::Entry;
 use super::error::{EntryAt, Refusal, Refused, Stop};
 use super::operation::{Freed, Operation, PageTableMem};
@@ -330,17 +331,19 @@ impl<M: PageTableMem> Operation<'_, M> {
         let mfn = entry.frame();
         let taken = if entry.is_writable() { self.take_writable(mfn, owner) } else { self.reference(mfn, owner) };
         // Nobody owns device frames: only a refusal may be about one.
-        taken.or_else(|stop| self.permit_device(mfn, stop))
+        taken.or_else(|stop| self.permit_device(entry, owner, stop))
     }
 
     /// A frame could not be taken: that is all right if it is no RAM, and a device of the domain's.
     #[cold]
-    fn permit_device(&self, mfn: Mfn, stop: Stop) -> Result<(), Stop> {
+    fn permit_device(&self, entry: Entry, owner: DomainId, stop: Stop) -> Result<(), Stop> {
+        let mfn = entry.frame();
         if !self.mmu.frames.is_device(mfn) {
             return Err(stop);
         }
-        // Device frames are never freed: there is nothing to count.
-        let permitted = self.space.devices.iter().any(|range| range.contains(&mfn.0));
+        // Device frames are never freed: there is nothing to count. They are nobody's, so not another domain's either.
+        let is_own = owner == self.space.domain || owner == NO_RAM;
+        let permitted = is_own && self.space.devices.permits(mfn, entry.is_writable());
         if permitted { Ok(()) } else { Err(Stop::refuse(Refusal::NotPermitted(mfn))) }
     }
 

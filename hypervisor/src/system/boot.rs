@@ -8,6 +8,7 @@ use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped};
 use log::{LevelFilter, debug, error, info};
 
 use super::console::Input;
+use super::device::Own;
 use super::{CPUS, MACHINE, Machine, all_stopped, create, machine, memory};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, Facts, LoadedArchive, Memory};
@@ -122,6 +123,7 @@ fn make_machine(facts: &Facts, when_all_stopped: WhenAllStopped) {
         running: AtomicU32::new(1),
         input: SpinLock::new(Rank::Input, Input::new()),
         cpuid: CpuidPolicy::new(arch::cpuid),
+        own: Own::find(facts),
         wall_clock: facts.wall_clock.unwrap_or(0) / SECOND,
         when_all_stopped,
         any_crash: AtomicBool::new(false),

@@ -138,6 +138,7 @@ fn create_alone(new: &NewDomain) -> Result<DomainId, Errno> {
         supervised: true,
         grants: new.grants,
         sharing: Sharing::default(),
+        max_ports: new.max_ports,
     };
     let domain = create::new_domain(new).ok_or(Errno::ENOMEM)?;
     domain.pauses.store(1, Ordering::Relaxed);
@@ -226,11 +227,17 @@ pub fn shut_down(domain: &Domain, end: End, attention: &mut bool) -> bool {
     if first {
         domain.paused.fetch_add(1, Ordering::SeqCst);
         domain.events.vcpus().iter().for_each(|link| wake::stop(link, attention));
-        if let Some(control) = control_domain() {
-            control.events.raise(VIRQ_DOM_EXC, VcpuId(0)).kick(&mut Kicker(attention));
-        }
+        announce(attention);
     }
     first
+}
+
+/// Tells the control domain that a domain has shut down, owns nothing any more but what others refer to, or is gone: it looks
+/// itself which one, and what.
+pub fn announce(attention: &mut bool) {
+    if let Some(control) = control_domain() {
+        control.events.raise(VIRQ_DOM_EXC, VcpuId(0)).kick(&mut Kicker(attention));
+    }
 }
 
 /// The control domain, if there is one.
@@ -243,6 +250,7 @@ pub fn destroy(domain: &Arc<Domain>, attention: &mut bool) -> bool {
     if domain.dismantled.load(Ordering::SeqCst) {
         domain.awaited.store(false, Ordering::SeqCst);
         forget_if_gone(domain);
+        announce(attention);
         return true;
     }
     domain.awaited.store(true, Ordering::SeqCst);

@@ -150,7 +150,7 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
         super::entry::report_nmi();
         let mut remains = REMAINS.borrow();
         if !remains.is_empty() {
-            remains.step();
+            remains.step(&mut cpu.local.attention);
             cpu.local.attention = true;
         }
         drop(remains);
@@ -251,9 +251,12 @@ pub fn settle(runner: Box<Runner>) {
     }
 }
 
-/// Raises the timer interrupt of the vCPU on this CPU, if its time has come.
+/// Raises the timer interrupt of the vCPU on this CPU, if its time has come. A period that others asked for begins here.
 fn fire_timers(cpu: &mut Cpu, now: u64) {
     let Some(runner) = &mut cpu.current else { return };
+    if let Some(period) = runner.link().take_period() {
+        runner.vcpu.timers.change_period(period, now);
+    }
     if runner.vcpu.timers.expire(now) {
         runner.domain.raise_timer(runner.vcpu.id, &mut cpu.local.attention);
     }

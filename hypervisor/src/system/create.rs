@@ -27,7 +27,7 @@ use crate::arch::{guest_frames, time};
 use crate::domain::MAX_VCPUS;
 use crate::domain::shared::SharedInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
-use crate::event::{Events, Rights};
+use crate::event::{DEFAULT_MAX_PORTS, Events, Rights};
 use crate::grant::{Grants, Limits};
 use crate::guest::GuestRegisters;
 use crate::mm::buddy::MAX_ORDER;
@@ -139,6 +139,7 @@ fn create(archive: &Archive<'_>, config: &DomainConfig, id: DomainId) -> Result<
         supervised: false,
         grants: Limits::DEFAULT,
         sharing: Sharing { weight, cap, allowed, dedicated },
+        max_ports: DEFAULT_MAX_PORTS,
     };
     let domain = new_domain(new).ok_or(Failure::NoMemory { pages: config.memory_pages, free: 0 })?;
     let built = Blocks::allocate(&domain).and_then(|mut memory| {
@@ -231,6 +232,8 @@ pub struct New {
     pub grants: Limits,
     /// Its part of the CPUs.
     pub sharing: Sharing,
+    /// Its ports have numbers below this.
+    pub max_ports: u32,
 }
 
 /// A domain's part of the CPUs.
@@ -264,7 +267,7 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
     let mut frames = DomainFrames::new(new.id);
     frames.share(&table, page.mfn);
     m2p::mark_shared(&guest_frames::Tables, page.mfn);
-    let rights = Rights { privileged: new.privileged, ..Rights::ORDINARY };
+    let rights = Rights { privileged: new.privileged, max_ports: new.max_ports };
     let domain = Arc::new(Domain {
         id: new.id,
         name: new.name,
@@ -285,12 +288,16 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         dedicated: new.sharing.dedicated,
         cpus: AtomicCpuSet::new(),
         complaints: Complaints::default(),
+        hardware: (new.id == CONTROL && new.privileged).then(|| Arc::new(machine().own.others())),
         shutdown: Once::new(),
         end: Once::new(),
         dismantled: AtomicBool::new(false),
         awaited: AtomicBool::new(false),
         live: AtomicU32::new(new.vcpus),
     });
+    if let Some(hardware) = &domain.hardware {
+        hardware.interrupts.give_to(&domain.events);
+    }
     for link in domain.events.vcpus() {
         link.affinity().store(domain.cpus_of(link.id));
         let vcpu = Vcpu::new(link, domain.assists.clone());

@@ -9,8 +9,8 @@ use log::{error, warn};
 use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 use super::cpu::{self, Cpu, Local};
-use super::runner::{Runner, World};
-use super::{CPUS, console, fault, flush};
+use super::runner::{Kicker, Runner, World};
+use super::{CPUS, console, device, fault, flush};
 use crate::addr::is_canonical;
 use crate::arch::entry::{Exit, SYSCALL, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
@@ -231,7 +231,10 @@ fn on_interrupt(cpu: &mut Cpu, vector: u32) {
         vectors::SERIAL => console::keys_arrived(&mut cpu.local.attention),
         vectors::SPURIOUS => return,
         vectors::ERROR => error!("local APIC error {:#x}", apic::take_error()),
-        _ => warn!("interrupt {vector:#x} that nobody asked for"),
+        _ => match device::INTERRUPTS.arrived(vector) {
+            Some(wake) => wake.kick(&mut Kicker(&mut cpu.local.attention)),
+            None => warn!("interrupt {vector:#x} that nobody asked for"),
+        },
     }
     apic::end_of_interrupt();
 }

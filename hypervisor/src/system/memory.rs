@@ -5,7 +5,9 @@ use core::sync::atomic::Ordering;
 use crate::addr::{DomainId, Mfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
+use crate::arch::percpu;
 use crate::mm::buddy::FrameAllocator;
+use crate::mm::devices::DeviceFrames;
 use crate::mm::error::Stop;
 use crate::mm::flush::{CpuSet, FlushClock};
 use crate::mm::m2p;
@@ -16,7 +18,7 @@ use crate::mm::validate::Pending;
 use crate::sync::{Once, SpinLock};
 
 use super::remove::forget_if_gone;
-use super::{Domain, flush, machine};
+use super::{Domain, control, flush, machine, nudge};
 
 static CLOCK: FlushClock = FlushClock::new();
 static MMU: Once<Mmu<'static, Tables>> = Once::new();
@@ -52,10 +54,14 @@ impl FramesLock for SpinLock<DomainFrames> {
 }
 
 impl Domain {
-    /// The domain as the rules see it. None has devices yet.
+    /// The domain as the rules see it.
     #[inline]
     pub fn space(&self) -> Space<'_> {
-        Space { domain: self.id, cpus: &self.cpus, devices: &[] }
+        let devices = match &self.hardware {
+            Some(hardware) => &hardware.frames,
+            None => DeviceFrames::none(),
+        };
+        Space { domain: self.id, cpus: &self.cpus, devices }
     }
 }
 
@@ -88,7 +94,13 @@ impl Effects for Memory<'_> {
                 retire(&self.0.frames, mfn);
             } else if let Some(domain) = owner.and_then(find) {
                 retire(&domain.frames, mfn);
-                forget_if_gone(&domain);
+                if forget_if_gone(&domain) {
+                    let mut attention = false;
+                    control::announce(&mut attention);
+                    if attention {
+                        nudge(percpu::cpu());
+                    }
+                }
             }
         }
     }

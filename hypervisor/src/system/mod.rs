@@ -6,6 +6,7 @@
 //! * [`park`]: vCPUs that may not run: down, or of a paused domain;
 //! * [`runner`]: a running vCPU with its machine state, as hypercalls and emulation see it;
 //! * [`create`] and [`remove`]: domains come and go; [`control`]: by the control domain's will;
+//! * [`device`]: the hardware, for the domain that has it;
 //! * [`memory`] and [`flush`]: the rules of page tables and frames, with their effects;
 //! * [`fault`]: page faults of guests; [`descriptors`]: a guest's LDT, page by page;
 //! * [`console`]: who reads the keyboard; [`complain`]: what guests did wrong;
@@ -19,6 +20,7 @@ mod control;
 mod cpu;
 mod create;
 mod descriptors;
+mod device;
 pub mod entry;
 mod fault;
 mod flush;
@@ -41,6 +43,7 @@ use spin::Mutex;
 
 use crate::addr::{CpuId, DomainId, Mfn, VcpuId};
 use crate::arch::{apic, vectors};
+use crate::device::Hardware;
 use crate::domain::End;
 use crate::domain::link::VcpuLink;
 use crate::domain::vcpu::Assists;
@@ -55,6 +58,7 @@ use crate::sched::{Board, RunQueue, Share};
 use crate::sync::{Once, PerCpu, SpinLock};
 use complain::Complaints;
 use console::Input;
+use device::Own;
 use park::Parked;
 use remove::Remains;
 use runner::Runner;
@@ -76,6 +80,8 @@ struct Machine {
     running: AtomicU32,
     input: SpinLock<Input>,
     cpuid: CpuidPolicy,
+    /// What of the hardware is the hypervisor's own.
+    own: Own,
     /// UTC in seconds at system time 0.
     wall_clock: u64,
     when_all_stopped: WhenAllStopped,
@@ -140,6 +146,8 @@ pub struct Domain {
     /// CPUs that may hold its translations.
     cpus: AtomicCpuSet,
     complaints: Complaints,
+    /// The hardware, if it has that.
+    hardware: Option<Arc<Hardware>>,
     /// Why it shut down, if it did and waits for the control domain to end it; set once.
     shutdown: Once<End>,
     /// Why it ended; set once.

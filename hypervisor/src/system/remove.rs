@@ -10,7 +10,7 @@ use log::{Level, debug, error, info, log};
 
 use super::memory::{self, Memory};
 use super::runner::Runner;
-use super::{Domain, all_stopped, console, flush, machine, park};
+use super::{Domain, all_stopped, console, control, flush, machine, park};
 use crate::arch::vcpu::CurrentSpace;
 use crate::domain::link::VcpuLink;
 use crate::domain::report::{Registers, Trace};
@@ -105,8 +105,8 @@ impl Remains {
         self.vcpus.push(runner);
     }
 
-    /// Does a bounded part of what is to be done.
-    pub fn step(&mut self) {
+    /// Does a bounded part of what is to be done. `attention` is this CPU's own flag.
+    pub fn step(&mut self, attention: &mut bool) {
         if let Some(mut runner) = self.vcpus.pop() {
             if !strip(&mut runner) {
                 self.vcpus.push(runner);
@@ -118,6 +118,7 @@ impl Remains {
             if ended.step() {
                 ended.domain.dismantled.store(true, Ordering::SeqCst);
                 forget_if_gone(&ended.domain);
+                control::announce(attention);
             } else {
                 self.domains.push(ended);
             }
@@ -127,6 +128,7 @@ impl Remains {
 
 /// Gives everything back that a domain had which could not be created. All its vCPUs are parked.
 pub fn discard(domain: &Domain) {
+    release_hardware(domain);
     while let Some(mut runner) = park::take_any(domain) {
         while !strip(&mut runner) {}
     }
@@ -154,9 +156,17 @@ fn strip(runner: &mut Runner) -> bool {
     }))
 }
 
+/// Takes the hardware from a domain that has it: before its memory goes back, which devices may be writing to.
+fn release_hardware(domain: &Domain) {
+    if let Some(hardware) = &domain.hardware {
+        hardware.interrupts.release();
+    }
+}
+
 /// Closes all event channels and the grant table, and lets the pages go that served them. True when that is done.
 fn cut_off(domain: &Domain, pending: &mut Pending) -> bool {
     let memory = Memory(domain);
+    release_hardware(domain);
     if !domain.events.close_all(Closing::End, &mut memory::STEP.clone()) {
         return false;
     }
@@ -170,7 +180,7 @@ fn cut_off(domain: &Domain, pending: &mut Pending) -> bool {
     }
     while let Some(mfn) = domain.grants.close_frame() {
         done(memory.step(pending, |op, _| {
-            op.put(mfn);
+            op.put_writable(mfn);
             Ok(())
         }));
     }
@@ -190,7 +200,7 @@ fn tear_down(domain: &Domain, pending: &mut Pending) -> bool {
     let torn_down = done(memory.step(pending, |op, frames| frames.run(|frames| op.tear_down(frames))));
     torn_down
         && done(memory.step(pending, |op, _| {
-            op.put(domain.shared_mfn);
+            op.put_writable(domain.shared_mfn);
             Ok(())
         }))
 }
@@ -227,13 +237,13 @@ fn done(step: Result<(), Unfinished>) -> bool {
 }
 
 /// Takes an ended domain off the list if it owns nothing any more: the last of its frames may be one that another domain
-/// mapped. Called by whoever changed something about that.
-pub fn forget_if_gone(domain: &Domain) {
+/// mapped. Called by whoever changed something about that. True if this took it off.
+pub fn forget_if_gone(domain: &Domain) -> bool {
     let is_gone = domain.dismantled.load(Ordering::SeqCst)
         && !domain.awaited.load(Ordering::SeqCst)
         && domain.frames.lock().is_empty();
     if !is_gone {
-        return;
+        return false;
     }
     let (removed, left) = {
         let mut domains = machine().domains.lock();
@@ -245,6 +255,7 @@ pub fn forget_if_gone(domain: &Domain) {
     if removed {
         forgotten(domain, left);
     }
+    removed
 }
 
 fn forgotten(domain: &Domain, left: usize) {

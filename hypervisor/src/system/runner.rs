@@ -11,18 +11,19 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::cpu::Local;
 use super::memory::{self, Memory};
-use super::{Domain, complain, console, control, cpu, descriptors, flush, machine, park, wake};
+use super::{Domain, complain, console, control, cpu, descriptors, device, flush, machine, park, wake};
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::mm::{self, tlb};
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
 use crate::arch::{apic, percpu, time};
 use crate::bounce::GuestSpace;
+use crate::device::Hardware;
 use crate::domain::context::CpuContext;
 use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
-use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase};
+use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase, Width};
 use crate::event::{Events, Kick};
 use crate::grant::Grants;
 use crate::guest::{Fault, GuestCopy};
@@ -249,6 +250,18 @@ impl Platform for World<'_> {
         machine().frames.end()
     }
 
+    fn read_log(&mut self, from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        crate::arch::console::read_log(from, into)
+    }
+
+    fn clear_log(&mut self, before: u32) {
+        crate::arch::console::clear_log(before);
+    }
+
+    fn cr4_mask(&self) -> u64 {
+        machine().cpuid.cr4_mask()
+    }
+
     fn m2p_frames(&self, number: u64) -> Option<Mfn> {
         mm::m2p_frames(number)
     }
@@ -334,6 +347,10 @@ impl Platform for World<'_> {
 
     fn is_privileged(&self) -> bool {
         self.domain.privileged
+    }
+
+    fn hardware(&self) -> Option<&Arc<Hardware>> {
+        self.domain.hardware.as_ref()
     }
 
     fn machine(&self) -> MachineFacts {
@@ -460,6 +477,16 @@ impl GuestCpu for World<'_> {
         let read = CurrentSpace.read_bytes(from, buf);
         machine_vcpu::load_root(vcpu.root());
         read
+    }
+
+    fn port_read(&mut self, port: u16, width: Width) -> u32 {
+        self.domain.hardware.as_ref().map_or(width.mask(), |hardware| device::port_read(hardware, port, width))
+    }
+
+    fn port_write(&mut self, port: u16, width: Width, value: u32) {
+        if let Some(hardware) = &self.domain.hardware {
+            device::port_write(hardware, port, width, value);
+        }
     }
 
     fn cpuid_policy(&self) -> &CpuidPolicy {

@@ -5,6 +5,7 @@ mod abi;
 mod bad_input;
 mod boot;
 mod crash;
+mod devices;
 mod dom0;
 mod domains;
 mod events;
@@ -19,6 +20,7 @@ mod panic;
 mod ramdisk;
 mod sched;
 mod shares;
+mod store;
 
 use crate::suite::Test;
 use anyhow::Result;
@@ -36,7 +38,9 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(ramdisk::tests());
     tests.extend(crash::tests()?);
     tests.extend(domains::tests()?);
+    tests.extend(devices::tests()?);
     tests.extend(dom0::tests());
+    tests.extend(store::tests());
     tests.extend(linux::tests(full));
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);

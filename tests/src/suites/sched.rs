@@ -13,7 +13,7 @@ use anyhow::Result;
 pub const SUITE: &str = "sched";
 
 /// Stories in which it matters most how many vCPUs and CPUs there are.
-const SHAPED: [&str; 9] = [
+const SHAPED: [&str; 13] = [
     "smp-all-to-all",
     "smp-ping-pong",
     "smp-yielding-lock",
@@ -23,6 +23,10 @@ const SHAPED: [&str; 9] = [
     "smp-fpu-avx",
     "time-monotonic",
     "time-sleepers",
+    "threads-many",
+    "threads-ping-pong",
+    "threads-lock",
+    "threads-handlers",
 ];
 
 /// vCPUs and CPUs for them.

@@ -27,9 +27,17 @@ pub struct MachineArgs {
 }
 
 impl MachineArgs {
+    fn path(&self) -> PathBuf {
+        self.machine.clone().unwrap_or_else(|| paths::root().join("machines/default.toml"))
+    }
+
     fn load(&self, overrides: Overrides) -> Result<Machine> {
-        let default = || paths::root().join("machines/default.toml");
-        Machine::load(&self.machine.clone().unwrap_or_else(default), overrides)
+        Machine::load(&self.path(), overrides)
+    }
+
+    /// Where images of the machine's disks are kept from one run to the next.
+    fn disks(&self) -> PathBuf {
+        paths::target().join("disks").join(self.path().file_stem().unwrap_or_default())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{MachineArgs, prepare};
 use crate::{
+    disk,
     machine::{Firmware, Memory, Overrides},
     paths,
     qemu::{Accel, Hardware},
@@ -37,8 +38,9 @@ pub struct RunArgs {
 /// # Errors
 /// When the machine file has mistakes, a build fails, or QEMU can't be started.
 pub fn run(args: &RunArgs) -> Result<()> {
-    let machine = args.machine.load(Overrides { memory: args.memory, cpus: args.cpus })?;
+    let mut machine = args.machine.load(Overrides { memory: args.memory, cpus: args.cpus })?;
     let (built, imager, archive) = prepare(&machine)?;
+    machine.devices.extend(disk::attach(&machine.disks, &args.machine.disks())?);
     let mut hardware = Hardware::of(&machine, args.accel.unwrap_or_else(Accel::detect));
     hardware.firmware = args.firmware.unwrap_or(hardware.firmware);
 

@@ -3,6 +3,7 @@
 //! `machines/default.toml` explains the format to its users. [`Machine::load`] reads a file, checks everything that
 //! can be checked without booting, and reports all mistakes at once, each with its line.
 
+mod disks;
 mod dom0;
 mod mistake;
 mod parse;
@@ -13,6 +14,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use disks::{Content, Disk, DomainDisk, Interface, Partition, Source};
 pub use dom0::{Dom0, NAME as DOM0};
 pub use mistake::{Mistake, Mistakes};
 pub use values::{Chipset, Firmware, Memory};
@@ -64,6 +66,10 @@ pub struct Machine {
     pub cpus: u32,
     /// Physical memory.
     pub memory: Memory,
+    /// Its disks.
+    pub disks: Vec<Disk>,
+    /// What else QEMU is told: arguments for further devices.
+    pub devices: Vec<String>,
 }
 
 /// One domain of a machine.
@@ -85,6 +91,8 @@ pub struct Domain {
     pub vcpus: u32,
     /// Its part of the CPUs.
     pub scheduling: Scheduling,
+    /// Its disks, which the control domain gives it.
+    pub disks: Vec<DomainDisk>,
 }
 
 /// Where a guest kernel comes from.
@@ -143,6 +151,8 @@ impl Machine {
             cpu: "max".to_owned(),
             cpus: 1,
             memory: Memory::mib(512),
+            disks: Vec::new(),
+            devices: Vec::new(),
         }
     }
 
@@ -157,8 +167,9 @@ impl Machine {
 }
 
 /// What of a machine's memory the domains can't have: 24 bytes per frame for the frame table, 8 for the
-/// machine-to-physical table, and 48 MiB for the hypervisor's image, heap and stacks, firmware and boot loader.
+/// machine-to-physical table in steps of 2 MiB, and 48 MiB for the hypervisor's image, heap and stacks, firmware and boot
+/// loader.
 fn hypervisor_memory(machine: Memory) -> Memory {
-    let tables = machine.pages() * (24 + 8);
+    let tables = machine.pages() * 24 + (machine.pages() * 8).next_multiple_of(2 << 20);
     Memory::mib(48 + tables.div_ceil(1 << 20))
 }

@@ -1,5 +1,6 @@
 //! From a machine file's text to a checked [`Machine`].
 
+use super::disks::{self, DomainDisks};
 use super::dom0::{self, PartialDom0};
 use super::{
     Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory,
@@ -36,14 +37,18 @@ pub fn parse(path: &Path, file: &str, overrides: Overrides) -> Result<Machine, M
 fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: &Notes<'t>, overrides: Overrides) {
     let mut file = Section::new(notes, "", 1, Some(root));
     read_console(machine, sub_table(&mut file, notes, "console", false));
-    let memory = read_machine(machine, sub_table(&mut file, notes, "machine", true), overrides);
     let folder = path.parent().unwrap_or(Path::new("."));
+    let mut section = sub_table(&mut file, notes, "machine", true);
+    let disks = disks::read(section.raw("disk"), notes, folder);
+    let memory = read_machine(machine, section, overrides);
     let dom0 = root.contains_key(dom0::NAME).then(|| sub_table(&mut file, notes, dom0::NAME, false));
     let dom0 = dom0.map(|section| PartialDom0::read(section, folder));
     let domains = read_domains(&mut file, notes, folder);
     file.finish();
 
     check_names(&domains, dom0.as_ref(), notes);
+    let used: Vec<&DomainDisks> = domains.iter().map(|domain| &domain.disks).collect();
+    disks::check(&disks, &used, dom0.is_some(), notes);
     check_control(&domains, dom0.as_ref(), notes);
     if let Some(memory) = memory {
         check_memory(&domains, dom0.as_ref(), &memory, notes);
@@ -54,6 +59,7 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     });
     let cpus = cpus.chain(dom0.as_ref().map(|dom0| (dom0.line, 1, &dom0.scheduling)));
     scheduling::check(&cpus.collect::<Vec<_>>(), machine.cpus, notes);
+    machine.disks = disks.into_iter().map(|disk| disk.value).collect();
     machine.dom0 = dom0.and_then(PartialDom0::whole);
     machine.domains = domains.into_iter().filter_map(PartialDomain::whole).collect();
 }
@@ -124,6 +130,7 @@ struct PartialDomain {
     memory: Option<Located<Memory>>,
     vcpus: Option<Located<u32>>,
     scheduling: PartialScheduling,
+    disks: DomainDisks,
 }
 
 impl PartialDomain {
@@ -137,6 +144,7 @@ impl PartialDomain {
             memory: self.memory?.value,
             vcpus: self.vcpus.map_or(1, |vcpus| vcpus.value),
             scheduling: self.scheduling.whole(),
+            disks: self.disks.into_iter().map(|disk| disk.value).collect(),
         })
     }
 }
@@ -160,12 +168,12 @@ fn read_domains<'n, 't>(file: &mut Section<'n, 't>, notes: &'n Notes<'t>, folder
         if table.is_none() {
             notes.add(line, "domain", "not a section", "a section [[domain]]");
         }
-        read_domain(Section::new(notes, "domain", line, table), folder)
+        read_domain(Section::new(notes, "domain", line, table), notes, folder)
     });
     domains.collect()
 }
 
-fn read_domain(mut section: Section<'_, '_>, folder: &Path) -> PartialDomain {
+fn read_domain<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folder: &Path) -> PartialDomain {
     let (least, most) = (LEAST_DOMAIN_MEMORY, MACHINE_MEMORY.1);
     let amounts = format!("an amount of memory, at least \"{least}\"");
     let domain = PartialDomain {
@@ -178,6 +186,7 @@ fn read_domain(mut section: Section<'_, '_>, folder: &Path) -> PartialDomain {
         memory: section.required("memory", &amounts, |value| memory(value, least, most)),
         vcpus: section.optional("vcpus", |value| number(value, 1, MAX_VCPUS)),
         scheduling: PartialScheduling::read(&mut section),
+        disks: disks::read_domain(section.raw("disks"), notes),
     };
     section.finish();
     domain

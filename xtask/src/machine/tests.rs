@@ -86,7 +86,7 @@ fn unknown_fields_are_reported() {
     assert_eq!(
         mistake("vcpus = 4", "vcpu = 4"),
         "19: domain.vcpu: unknown field; expected one of name, kernel, control, ramdisk, command_line, memory, vcpus, \
-         weight, cap, cpus, dedicated"
+         weight, cap, cpus, dedicated, disks"
     );
     assert_eq!(
         mistake("[console]", "[konsole]"),
@@ -215,7 +215,7 @@ fn kernels_are_looked_at() {
     let kernel = |to: &str| mistake("\"guest:demo\"", to);
     assert_eq!(
         kernel("\"guest:none\""),
-        "11: domain.kernel: found \"guest:none\"; expected one of guest:bench, guest:demo, guest:dom0, guest:selftest"
+        "11: domain.kernel: found \"guest:none\"; expected one of guest:bench, guest:demo, guest:devices, guest:dom0, guest:selftest"
     );
     assert_eq!(
         kernel("\"/no/such\""),
@@ -344,4 +344,68 @@ fn mistakes_about_the_control_domain() {
         ["12: domain.name: the name of the section [dom0]; expected another name"]
     );
     assert_eq!(said(&with_dom0("memory = \"1 GiB\"").replace("\"32 MiB\"", "\"128 MiB\"")).len(), 1, "the sum counts");
+}
+
+/// `GOOD` with a control domain, disks of the machine, and disks of the first domain.
+fn with_disks(machine: &str, domain: &str) -> String {
+    let text = with_dom0("memory = \"64 MiB\"").replacen("[dom0]", &format!("{machine}\n[dom0]"), 1);
+    text.replacen("name = \"alpha\"", &format!("name = \"alpha\"\ndisks = [{domain}]"), 1)
+}
+
+const DISK: &str = "[[machine.disk]]\nname = \"data\"\nsize = \"16 MiB\"\n\
+                    partitions = [{ label = \"one\", size = \"4 MiB\" }, { label = \"two\", size = \"10 MiB\" }]";
+
+#[test]
+fn disks_are_read() {
+    let disks = "{ name = \"xvda\", source = \"partition:one\" }, { name = \"xvdp\", source = \"partition:two\", \
+                 read_only = true }";
+    let machine = parse(&with_disks(DISK, disks)).unwrap();
+    let partition = |label: &str, mib| Partition { label: label.to_owned(), size: Memory::mib(mib) };
+    let content = Content::Made { size: Memory::mib(16), partitions: vec![partition("one", 4), partition("two", 10)] };
+    assert_eq!(machine.disks, [Disk { name: "data".to_owned(), content, interface: Interface::Virtio }]);
+    let disk = |name: &str, label: &str, read_only| DomainDisk {
+        name: name.to_owned(),
+        source: Source::Partition(label.to_owned()),
+        read_only,
+    };
+    assert_eq!(machine.domains[0].disks, [disk("xvda", "one", false), disk("xvdp", "two", true)]);
+    assert_eq!(machine.domains[1].disks, []);
+    let whole = parse(&with_disks(DISK, "{ name = \"xvdb\", source = \"disk:data\" }")).unwrap();
+    assert_eq!(whole.domains[0].disks[0].source, Source::Disk("data".to_owned()));
+}
+
+#[test]
+fn mistakes_about_disks() {
+    let said = |machine: &str, domain: &str| {
+        let mistakes = parse(&with_disks(machine, domain)).unwrap_err();
+        mistakes.list.iter().map(|mistake| mistake.to_string()).collect::<Vec<_>>().join("\n")
+    };
+    let one = "{ name = \"xvda\", source = \"partition:one\" }";
+    let cases = [
+        (DISK.replace("16 MiB", "15 MiB"), one.to_owned(), "machine.disk.size: 15 MiB is too little"),
+        (DISK.replace("\"two\"", "\"one\""), one.to_owned(), "\"one\" is also the partition of line"),
+        (DISK.replace("size = \"16 MiB\"\n", "\n"), one.to_owned(), "machine.disk.size: missing"),
+        (DISK.replace("size = \"16 MiB\"\n", "image = \"no\"\n"), one.to_owned(), "is missing or no file"),
+        (DISK.to_owned(), one.replace("xvda", "sda"), "domain.disks.name: found \"sda\"; expected xvda to xvdp"),
+        (DISK.to_owned(), one.replace("partition:", "file:"), "expected \"disk:NAME\" or \"partition:LABEL\""),
+        (DISK.to_owned(), one.replace("one", "three"), "there is no partition:three"),
+        (DISK.to_owned(), format!("{one}, {one}"), "\"xvda\" is also the disk of line"),
+        (DISK.to_owned(), format!("{one}, {}", one.replace("xvda", "xvdb")), "partition:one is also used in line"),
+        (
+            DISK.to_owned(),
+            format!("{one}, {{ name = \"xvdb\", source = \"disk:data\" }}"),
+            "disk:data is also used in line",
+        ),
+    ];
+    for (machine, domain, mistake) in cases {
+        let said = said(&machine, &domain);
+        assert!(said.contains(mistake), "{said}");
+    }
+}
+
+#[test]
+fn disks_need_a_control_domain() {
+    let text = GOOD.replacen("[[domain]]", &format!("{DISK}\n[[domain]]"), 1);
+    let said = parse(&text).unwrap_err().to_string();
+    assert!(said.contains("there is no [dom0], which drives them"), "{said}");
 }

@@ -62,6 +62,8 @@ pub struct Hardware {
     pub cpus: u32,
     /// Memory.
     pub memory: Memory,
+    /// Arguments for further devices.
+    pub devices: Vec<String>,
     /// How code is executed.
     pub accel: Accel,
     /// Count instructions: one instruction is one virtual nanosecond.
@@ -77,6 +79,7 @@ impl Hardware {
             cpu: machine.cpu.clone(),
             cpus: machine.cpus,
             memory: machine.memory,
+            devices: machine.devices.clone(),
             accel,
             icount: false,
         }
@@ -107,6 +110,7 @@ impl Hardware {
         if self.icount {
             args.extend(["-icount", "shift=0"]);
         }
+        args.extend(self.devices.iter().map(String::as_str));
         Ok(args.into_iter().map(str::to_owned).collect())
     }
 

@@ -104,7 +104,7 @@ fn act(setup: &mut Setup, ring: &RingMemory, neighbour: &mut FrontRing, action: 
         Action::Die => {
             setup.store.0.retain(|path, _| !path.starts_with(&front) && !path.starts_with(&back));
             setup.look(ATTACKER);
-            setup.hub.remove(&back, &mut setup.store);
+            setup.hub.remove(&back).unwrap();
             setup.add(ATTACKER, OWN.start as u64..OWN.end as u64, false);
         }
         Action::Neighbour(sector) => {
@@ -142,7 +142,7 @@ proptest! {
             prop_assert_eq!(&platter.bytes[OWN.end * 512..], &before[OWN.end * 512..]);
         }
         setup.disk.platter.borrow_mut().allowed = usize::MAX;
-        setup.hub.remove(&Setup::back(ATTACKER), &mut setup.store);
+        setup.hub.remove(&Setup::back(ATTACKER)).unwrap();
         (0..40).for_each(|_| _ = setup.turn());
         prop_assert_eq!((setup.world.held(), setup.world.0.borrow().rings_mapped), (0, 1));
     }

@@ -93,7 +93,7 @@ fn a_virtual_disk_that_is_removed_goes_when_the_disk_is_done() {
     assert!(ring.push(&transfer(BLKIF_OP_READ, 0, &[(10, 0, 0)])).is_some());
     setup.run(1, &mut ring);
     setup.store.0.clear();
-    setup.hub.remove(&Setup::back(1), &mut setup.store);
+    setup.hub.remove(&Setup::back(1)).unwrap();
     setup.turn();
     assert!(!setup.hub.has(&Setup::back(1)) && setup.world.held() == 1);
     // The next one with the same name doesn't disturb it.

@@ -186,11 +186,11 @@ impl Platform for Calls {
 pub struct Nodes(pub BTreeMap<String, String>);
 
 impl Store for Nodes {
-    fn read(&mut self, path: &str) -> Option<String> {
+    fn value(&mut self, path: &str) -> Option<String> {
         self.0.get(path).cloned()
     }
 
-    fn write(&mut self, directory: &str, nodes: &[(&str, &str)]) {
+    fn publish(&mut self, directory: &str, nodes: &[(&str, &str)]) {
         if self.0.contains_key(&format!("{directory}/frontend")) {
             for (name, value) in nodes {
                 self.0.insert(format!("{directory}/{name}"), (*value).into());

@@ -21,20 +21,20 @@ use std::sync::Arc;
 use std::vec;
 use std::vec::Vec;
 
-type Words = Arc<[AtomicU32]>;
+pub(super) type Words = Arc<[AtomicU32]>;
 
 const GREF: u32 = 8;
 const MAX_PACKET: usize = 1514;
 
 /// A guest's granted pages, and whether it took the grants back.
 #[derive(Clone)]
-struct Memory {
+pub(super) struct Memory {
     pages: Rc<RefCell<Vec<[u8; 4096]>>>,
     revoked: Rc<RefCell<bool>>,
 }
 
 impl Memory {
-    fn new() -> Memory {
+    pub(super) fn new() -> Memory {
         Memory { pages: Rc::new(RefCell::new(vec![[0; 4096]; RX_PAGES + TX_PAGES])), revoked: Rc::default() }
     }
 
@@ -71,7 +71,7 @@ impl Pages for Memory {
     }
 }
 
-fn words() -> Words {
+pub(super) fn words() -> Words {
     (0..1024).map(|_| AtomicU32::new(0)).collect()
 }
 

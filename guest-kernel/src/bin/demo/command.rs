@@ -11,6 +11,10 @@ pub enum Command<'a> {
     Info,
     /// Programs in user mode.
     Tasks,
+    /// Something with the disk.
+    Disk(DiskTask),
+    /// `disk` with words that mean nothing; the words.
+    UnknownDisk(&'a str),
     /// Time since start.
     Uptime,
     /// The rest of the line.
@@ -25,6 +29,21 @@ pub enum Command<'a> {
     UnknownCrash(&'a str),
     /// No command; the first word.
     Unknown(&'a str),
+}
+
+/// What is done with the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskTask {
+    /// Reads the record area, writes its next generation, and reads that again.
+    Visit,
+    /// Reads all of it; its checksum.
+    Sum,
+    /// Writes a pattern over all of it.
+    Fill(u64),
+    /// Reads all of it, and compares it with a pattern.
+    Check(u64),
+    /// Writes records until there is no room, and says of each when it is durable.
+    Log,
 }
 
 /// A way to die.
@@ -47,6 +66,8 @@ pub const HELP: &str = "\
 help                                 this list
 info                                 who and where this domain is
 tasks                                runs programs in user mode
+disk [sum|fill N|check N|log]        visits the records at its start; sums it up,
+                                     fills it with a pattern, checks that; logs
 uptime                               time since it started
 echo TEXT                            says TEXT
 halt                                 powers the domain off
@@ -66,6 +87,7 @@ impl<'a> Command<'a> {
             "help" | "?" => Command::Help,
             "info" => Command::Info,
             "tasks" => Command::Tasks,
+            "disk" => DiskTask::parse(rest).map_or(Command::UnknownDisk(rest), Command::Disk),
             "uptime" => Command::Uptime,
             "echo" => Command::Echo(rest),
             "halt" | "poweroff" => Command::Halt,
@@ -79,6 +101,21 @@ impl<'a> Command<'a> {
                 Some(other) => Command::UnknownCrash(other),
             },
             _ => Command::Unknown(word),
+        }
+    }
+}
+
+impl DiskTask {
+    fn parse(words: &str) -> Option<DiskTask> {
+        let (word, rest) = words.split_once(' ').unwrap_or((words, ""));
+        let seed = || rest.trim_ascii().parse().ok();
+        match word {
+            "" => Some(DiskTask::Visit),
+            "sum" => Some(DiskTask::Sum),
+            "fill" => seed().map(DiskTask::Fill),
+            "check" => seed().map(DiskTask::Check),
+            "log" => Some(DiskTask::Log),
+            _ => None,
         }
     }
 }
@@ -97,6 +134,18 @@ mod tests {
         assert_eq!(Command::parse("echo  two words "), Command::Echo("two words"));
         assert_eq!(Command::parse("echo"), Command::Echo(""));
         assert_eq!(Command::parse("hepl me"), Command::Unknown("hepl"));
+    }
+
+    #[test]
+    fn what_is_done_with_a_disk() {
+        assert_eq!(Command::parse("disk"), Command::Disk(DiskTask::Visit));
+        assert_eq!(Command::parse("disk sum"), Command::Disk(DiskTask::Sum));
+        assert_eq!(Command::parse("disk fill 7"), Command::Disk(DiskTask::Fill(7)));
+        assert_eq!(Command::parse("disk check  12 "), Command::Disk(DiskTask::Check(12)));
+        assert_eq!(Command::parse("disk log"), Command::Disk(DiskTask::Log));
+        for words in ["fill", "fill x", "check", "erase"] {
+            assert_eq!(Command::parse(&format!("disk {words}")), Command::UnknownDisk(words));
+        }
     }
 
     #[test]

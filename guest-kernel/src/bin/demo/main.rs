@@ -6,6 +6,8 @@ mod command;
 #[cfg(target_os = "none")]
 mod crash;
 #[cfg(target_os = "none")]
+mod disk;
+#[cfg(target_os = "none")]
 mod shell;
 #[cfg(target_os = "none")]
 mod tasks;

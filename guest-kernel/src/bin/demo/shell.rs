@@ -1,7 +1,7 @@
 //! The greeting and the prompt.
 
 use crate::command::{Command, HELP};
-use crate::{crash, tasks};
+use crate::{crash, disk, tasks};
 use guest_kernel::line::{Key, LineEditor};
 use guest_kernel::start::{command_line, start_info};
 use guest_kernel::version::Version;
@@ -16,6 +16,7 @@ fn name() -> &'static str {
 
 fn main(_info: &'static StartInfo) -> ! {
     greet();
+    disk::greet();
     prompt();
     let mut line = LineEditor::new();
     loop {
@@ -70,6 +71,8 @@ fn obey(command: Command<'_>) {
             }
         }
         Command::Tasks => tasks::run(),
+        Command::Disk(task) => disk::run(task),
+        Command::UnknownDisk(words) => println!("disk: cannot {words}; try help"),
         Command::Uptime => match time::uptime() {
             Some(nanoseconds) => {
                 println!("up {}.{:03} s", nanoseconds / 1_000_000_000, nanoseconds / 1_000_000 % 1000);

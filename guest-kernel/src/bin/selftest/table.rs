@@ -9,7 +9,7 @@ pub struct Story {
     pub name: &'static str,
     /// `abi`, `mmu`, `events`, `grants`, `sched`: same verdict on Pavise and on Xen. `neighbour`: told beside another. `pair`: parts of
     /// stories that several domains tell together. `crash`: the domain is killed. `boot`: for a machine made for it.
-    /// `domains`: told by the control domain; `child`: by those that it makes. `dom0`: told behind dom0.
+    /// `domains`: told by the control domain; `child`: by those that it makes. `dom0`, `store`: told behind dom0.
     pub suite: &'static str,
     /// The story.
     pub tell: fn() -> Told,
@@ -333,6 +333,15 @@ stories! {
         "smp-shootdown": smp::flush::shootdown,
         "smp-mapping": smp::flush::mapping,
         "smp-nmi": smp::nmi::send,
+        "threads-many": smp::threads::many,
+        "threads-stacks": smp::threads::stacks,
+        "threads-ping-pong": smp::threads::ping_pong,
+        "threads-lock": smp::threads::lock,
+        "threads-channels": smp::threads::channels,
+        "threads-sleepers": smp::threads::sleepers,
+        "threads-checkpoints": smp::threads::checkpoints,
+        "threads-handlers": smp::threads::handlers,
+        "threads-everywhere": smp::threads::everywhere,
         "smp-record-moves": smp::record::moves,
         "smp-record-refusals": smp::record::refusals,
         "smp-record-from-the-start": smp::record::from_the_start,
@@ -349,6 +358,7 @@ stories! {
         "time-stop": time::timers::stop,
         "time-timer-refusals": time::timers::refusals,
         "time-periodic": time::timers::periodic,
+        "time-periodic-of-another": time::timers::periodic_of_another,
         "time-initial-ticks": time::timers::initial_ticks,
         "time-sleepers": time::timers::sleepers,
         "time-runstate-sums": time::runstate::sums,
@@ -410,14 +420,25 @@ stories! {
     domains {
         "domains-life": domains::life::from_create_to_destroy,
         "domains-pauses": domains::life::pauses,
+        "domains-told-of-ends": domains::endings::told_of_ends,
         "domains-foreign-frames": domains::foreign::outlives_its_domain,
         "domains-foreign-rules": domains::foreign::rules,
         "domains-machphys-frames": mmu::machphys::frames,
         "domains-affinity": domains::shares::affinity,
         "domains-shares": domains::shares::weights_and_caps,
+        "domains-log": domains::interface::log,
+        "domains-topology": domains::interface::topology,
+        "domains-ports": domains::interface::ports,
+        "domains-registers": domains::interface::registers,
+        "domains-soft-affinity": domains::interface::soft_affinity,
         "domains-refusals": domains::refusals::with_control,
         "domains-unprivileged": domains::refusals::without_control,
         "domains-hundred": domains::many::hundred,
+    }
+    devices {
+        "attack-devices-ports": attack::devices::ports,
+        "attack-devices-frames": attack::devices::frames,
+        "attack-devices-interrupts": attack::devices::interrupts,
     }
     child {
         "child-sleeper": domains::child::sleeper,
@@ -426,6 +447,13 @@ stories! {
     dom0 {
         "console-flood": console_ring::flood,
         "console-scribble": console_ring::scribble,
+    }
+    store {
+        "store-requests": store::requests,
+        "store-watches": store::watches,
+        "store-witness": store::witness,
+        "store-flood": store::flood,
+        "store-scribble": store::scribble,
     }
 }
 

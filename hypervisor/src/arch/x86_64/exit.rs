@@ -24,6 +24,11 @@ pub fn set_debug_exit(port: u16) {
     PORT.store(port, Ordering::Relaxed);
 }
 
+/// The device's port, if there is one.
+pub fn debug_exit_port() -> Option<u16> {
+    Some(PORT.load(Ordering::Relaxed)).filter(|&port| port != 0)
+}
+
 /// Ends QEMU, if there is such a device; else does nothing.
 pub fn debug_exit(result: DebugExit) {
     let port = PORT.load(Ordering::Relaxed);

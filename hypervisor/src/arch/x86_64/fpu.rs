@@ -7,6 +7,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
+use core::ops::Range;
 
 use x86_64::registers::control::{Cr0, Cr0Flags};
 
@@ -103,6 +104,31 @@ impl Fpu {
             header.0[0] = LEGACY_SETS;
         }
         fpu
+    }
+
+    /// The x87 and SSE registers in FXSAVE's layout. The others are not told.
+    pub fn to_legacy(&self) -> [u8; LEGACY_SIZE] {
+        /// Bytes of the x87 part, but for MXCSR and its mask, which lie in it; and of the SSE registers.
+        const X87: [Range<usize>; 2] = [0..MXCSR.0, MXCSR.0 + 8..160];
+        const SSE: Range<usize> = 160..416;
+        // XSAVE and its kin write no set that is as after a reset: XSTATE_BV, behind the legacy area, says which.
+        let sets = self.area.get(LEGACY_SIZE / 64).map_or(3, |header| header.0[0]);
+        let mut registers = [0; LEGACY_SIZE];
+        registers[..2].copy_from_slice(&FCW.to_le_bytes()[..2]);
+        let mut saved = [0; LEGACY_SIZE];
+        for (bytes, line) in saved.chunks_exact_mut(64).zip(&self.area) {
+            bytes.copy_from_slice(&line.0);
+        }
+        let mut copy = |range: Range<usize>| registers[range.clone()].copy_from_slice(&saved[range]);
+        if sets & 1 != 0 {
+            X87.into_iter().for_each(&mut copy);
+        }
+        if sets & 2 != 0 {
+            copy(SSE);
+        }
+        // MXCSR is written in any case.
+        copy(MXCSR.0..MXCSR.0 + 4);
+        registers
     }
 
     /// Saves the CPU's registers.

@@ -15,9 +15,13 @@ pub mod entry;
 mod exit;
 mod fpu;
 pub mod guest_frames;
+pub mod irq;
 pub mod mm;
+pub mod own;
 pub mod panic;
+pub mod pci;
 pub mod percpu;
+pub mod ports;
 pub mod smp;
 mod start;
 pub mod syscall;
@@ -27,7 +31,7 @@ pub mod uaccess;
 pub mod vcpu;
 pub mod vectors;
 
-pub use exit::{DebugExit, debug_exit, set_debug_exit};
+pub use exit::{DebugExit, debug_exit, debug_exit_port, set_debug_exit};
 pub use start::{enter_boot_block, prepare_cpu, start_other_cpus};
 
 /// Waits for an interrupt with interrupts on, and turns them off again.

@@ -57,7 +57,7 @@ impl MachineState {
     /// What the CPU will hold for the vCPU, the FPU's registers apart.
     pub fn context(&self) -> CpuContext {
         let bases = [self.fs_base, self.gs_base, self.gs_base_inactive];
-        CpuContext { selectors: self.selectors, bases, fpu: None }
+        CpuContext { selectors: self.selectors, bases, fpu: Some(self.fpu.to_legacy()) }
     }
 
     /// DS, ES, FS, GS as they will be loaded.

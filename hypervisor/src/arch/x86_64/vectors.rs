@@ -1,7 +1,11 @@
 //! Interrupt vectors above the CPU's own 32 exceptions. A higher vector has a higher priority at the local APIC.
 
+use core::ops::Range;
+
 /// First vector handed to device interrupts.
 pub const FIRST_DEVICE: u8 = 0x30;
+/// The vectors of device interrupts.
+pub const DEVICES: [Range<u8>; 2] = [FIRST_DEVICE..GUEST_SYSTEM_CALL, GUEST_SYSTEM_CALL + 1..SERIAL];
 /// `int 0x80` of a guest. Between the device interrupts, and none of them.
 pub const GUEST_SYSTEM_CALL: u8 = 0x80;
 /// The console's receive interrupt.

@@ -46,7 +46,7 @@ impl EventMemory for Pages {
 }
 
 /// A domain of so many vCPUs. Domain 0 is privileged.
-fn domain(id: u16, vcpus: u32, max_ports: u32) -> (Arc<Events>, &'static Pages) {
+pub fn domain(id: u16, vcpus: u32, max_ports: u32) -> (Arc<Events>, &'static Pages) {
     let (shared, pages) = (Box::leak(SharedInfo::zeroed()), Pages::leak());
     let rights = Rights { privileged: id == 0, max_ports };
     (Arc::new(Events::new(DomainId(id), shared, vcpus, rights, pages)), pages)

@@ -13,13 +13,14 @@ use crate::hypercall::vcpu::fill;
 use crate::hypercall::{Call, Otherwise, Parked, Platform, Reply};
 use crate::mm::perform::Unfinished;
 
-/// `XEN_DOMCTL_setvcpucontext`: gives a vCPU that has none the state to start from. One that has a state keeps it.
+/// `XEN_DOMCTL_setvcpucontext`: gives a vCPU that has none the state to start from. One that has a state gets other registers,
+/// handlers and callbacks; its page tables and descriptor tables are to be what they are (`EOPNOTSUPP`, as in Xen).
 pub(super) fn set<P: Platform>(call: &mut Call<'_, P>, target: P::Target, request: &VcpuContext) -> Reply {
     not_the_caller(call, &target)?;
     let id = VcpuId(request.vcpu);
     let events = target.events().clone();
     let link = events.vcpu(id).ok_or(Errno::EINVAL)?;
-    if request.ctxt == 0 || link.is_initialised() {
+    if request.ctxt == 0 {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let mut context = VcpuGuestContext::new_box_zeroed().map_err(|_| Errno::ENOMEM)?;
@@ -27,16 +28,22 @@ pub(super) fn set<P: Platform>(call: &mut Call<'_, P>, target: P::Target, reques
     let context = Context::check(context)?;
     let vcpu = take(call, &target, id)?;
     let mut other = Other::<P> { target, vcpu };
-    let reply = if link.is_initialised() {
-        Err(Errno::EOPNOTSUPP.into())
-    } else {
-        let Other { target, vcpu } = &mut other;
-        let filled = fill(&mut call.platform.memory_of(target), &mut call.budget, &context, vcpu);
+    let mask = call.platform.cr4_mask();
+    let Other { target, vcpu } = &mut other;
+    let reply = if !link.is_initialised() {
+        let filled = fill(&mut call.platform.memory_of(target), &mut call.budget, &context, mask, vcpu);
         if filled.is_ok() {
             link.set_initialised();
             link.set_up(context.is_online());
         }
         call.filled("setvcpucontext", filled)
+    } else if context.keeps_memory(vcpu.vcpu()) {
+        let cpu = context.fill(vcpu.vcpu(), mask);
+        vcpu.load(&cpu);
+        link.set_up(context.is_online());
+        Ok(0)
+    } else {
+        Err(Errno::EOPNOTSUPP.into())
     };
     call.let_go(other);
     reply

@@ -7,6 +7,7 @@ use pv_abi::errno::Errno;
 use super::{answer, payload};
 use crate::addr::DomainId;
 use crate::domain::MAX_VCPUS;
+use crate::event::DEFAULT_MAX_PORTS;
 use crate::grant::Limits;
 use crate::hypercall::target::NewDomain;
 use crate::hypercall::{Call, Platform, Reply};
@@ -17,13 +18,17 @@ pub(super) fn create<P: Platform>(call: &mut Call<'_, P>, mut request: Domctl) -
     let config = *payload::<CreateDomain>(&mut request);
     check(&config)?;
     let id = (1..DOMID_FIRST_RESERVED).contains(&request.domain).then_some(DomainId(request.domain));
-    let new = NewDomain { id, vcpus: config.max_vcpus, handle: config.handle, grants: grant_limits(&config)? };
+    let max_ports = match config.max_evtchn_port {
+        // None at all would be of no use to anybody.
+        0 => DEFAULT_MAX_PORTS,
+        highest => highest.saturating_add(1),
+    };
+    let new = NewDomain { id, vcpus: config.max_vcpus, handle: config.handle, grants: grant_limits(&config)?, max_ports };
     request.domain = call.platform.create(&new)?.0;
     answer(call, &request)
 }
 
-/// Refuses what a PV domain can't have, or what Pavise hasn't. The limit of ports is accepted as it is: the hypervisor
-/// has its own.
+/// Refuses what a PV domain can't have, or what Pavise hasn't.
 fn check(config: &CreateDomain) -> Result<(), Errno> {
     /// Highest version of grant tables that the ABI knows; in the low bits of `grant_opts`.
     const MAX_GRANT_VERSION: u32 = 2;

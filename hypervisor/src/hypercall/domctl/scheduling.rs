@@ -46,14 +46,16 @@ pub(super) fn parameters<P: Platform>(call: &mut Call<'_, P>, target: &P::Target
 }
 
 /// `XEN_DOMCTL_setvcpuaffinity`. Of the CPUs that are asked for the vCPU may use those that are there and are not another
-/// domain's own; the caller learns which. There is no preference among them.
+/// domain's own; the caller learns which. Those that it is to prefer are remembered and told; the scheduler has no
+/// preferences.
 pub(super) fn set_affinity<P: Platform>(call: &mut Call<'_, P>, target: &P::Target, request: &VcpuAffinity) -> Reply {
     let (id, flags) = (VcpuId(request.vcpu), flags_of(request));
     let events = target.events().clone();
     let link = find(events.vcpus(), request)?;
-    if flags.contains(VcpuAffinityFlags::SOFT) {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
+    let soft = match flags.contains(VcpuAffinityFlags::SOFT) {
+        true => Some(read_cpus(call, &request.cpumap_soft)?),
+        false => None,
+    };
     if flags.contains(VcpuAffinityFlags::HARD) {
         let cpus = read_cpus(call, &request.cpumap_hard)?.intersection(target.pool(id));
         if cpus.is_empty() {
@@ -63,18 +65,25 @@ pub(super) fn set_affinity<P: Platform>(call: &mut Call<'_, P>, target: &P::Targ
         call.platform.reschedule(target);
         write_cpus(call, &request.cpumap_hard, cpus)?;
     }
+    if let Some(soft) = soft {
+        link.soft_affinity().store(soft);
+        // What that comes to.
+        write_cpus(call, &request.cpumap_soft, soft.intersection(link.affinity().load()))?;
+    }
     Ok(0)
 }
 
-/// `XEN_DOMCTL_getvcpuaffinity`. All CPUs that a vCPU may use are equally good for it.
+/// `XEN_DOMCTL_getvcpuaffinity`.
 pub(super) fn get_affinity<P: Platform>(call: &mut Call<'_, P>, target: &P::Target, request: &VcpuAffinity) -> Reply {
     let flags = flags_of(request);
-    let cpus = find(target.events().vcpus(), request)?.affinity().load();
+    let link = find(target.events().vcpus(), request)?;
+    let hard = link.affinity().load();
+    let soft = link.soft_affinity().load().intersection(hard);
     if flags.contains(VcpuAffinityFlags::HARD) {
-        write_cpus(call, &request.cpumap_hard, cpus)?;
+        write_cpus(call, &request.cpumap_hard, hard)?;
     }
     if flags.contains(VcpuAffinityFlags::SOFT) {
-        write_cpus(call, &request.cpumap_soft, cpus)?;
+        write_cpus(call, &request.cpumap_soft, soft)?;
     }
     Ok(0)
 }

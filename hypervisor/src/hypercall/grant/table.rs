@@ -62,7 +62,7 @@ fn grow<P: Platform>(call: &mut Call<'_, P>, target: &P::Target) -> Result<(), R
         return Ok(());
     }
     let put = call.memory(|op, _| {
-        op.put(mfn);
+        op.put_writable(mfn);
         Ok(())
     });
     debug_assert!(put.is_ok(), "nothing is refused");

@@ -84,10 +84,15 @@ fn some<P: Platform, T: Request>(
 ) -> Result<(), Stopped> {
     while list.left > 0 && !ended.is_full() {
         let mut request: T = call.read(list.at)?;
+        let unmap = parse(&request);
+        if ended.iter().any(|ended| ended.handle.0 == unmap.handle) {
+            // A part of the mapping ended just now; what is left of it is known when that is done.
+            return Ok(());
+        }
         if call.budget == 0 {
             return Err(Stopped::Again);
         }
-        *request.status() = match one(call, &parse(&request), ended) {
+        *request.status() = match one(call, &unmap, ended) {
             Ok(()) => GNTST_OKAY,
             Err(Halt::Refused(refusal)) => refusal.status(),
             Err(Halt::Again) => return Err(Stopped::Again),

@@ -6,9 +6,11 @@ use super::vcpu::context;
 use super::world::*;
 use super::*;
 use crate::domain::{Crash, ShutdownReason};
+use crate::event::DEFAULT_MAX_PORTS;
 use crate::grant::Limits;
 use crate::mm::state::FrameType;
 use pv_abi::domctl::*;
+use pv_abi::event::EVTCHNOP_RESET;
 use pv_abi::memory::{MemoryReservation, XENMEM_DECREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP};
 use pv_abi::mmu::*;
 use pv_abi::sched::{SHUTDOWN_CRASH, SHUTDOWN_REBOOT};
@@ -75,6 +77,9 @@ fn arguments_are_looked_at_in_xens_order() {
     }
     assert!(world.fake.record.created.is_empty());
     world.run(CONTROL);
+    for command in [XEN_DOMCTL_IRQ_PERMISSION, XEN_DOMCTL_IOMEM_PERMISSION, XEN_DOMCTL_IOPORT_PERMISSION] {
+        assert_eq!(world.domctl(command, 1, &()), EOPNOTSUPP);
+    }
     for command in [0, 6, 99, u32::MAX] {
         assert_eq!(world.domctl(command, 1, &()), ENOSYS);
         if command != XEN_SYSCTL_GETDOMAININFOLIST {
@@ -90,6 +95,11 @@ fn only_pv_domains_are_created() {
     world.run(CONTROL);
     let plain = CreateDomain { max_grant_frames: -1, max_maptrack_frames: 0, ..CreateDomain::default() };
     let good = CreateDomain { max_vcpus: 3, handle: [5; 16], grant_opts: 2, ..plain };
+    for (highest, ports) in [(1023, 1024), (u32::MAX, u32::MAX), (0, DEFAULT_MAX_PORTS)] {
+        let limited = CreateDomain { max_evtchn_port: highest, ..good };
+        assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &limited), 0);
+        assert_eq!(world.fake.record.created.pop().map(|new| new.max_ports), Some(ports));
+    }
     assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 0, &good), 0);
     assert_eq!(world.answer::<Domctl>(REQUEST).domain, 2);
     assert_eq!(world.domctl(XEN_DOMCTL_CREATEDOMAIN, 7, &good), 0);
@@ -277,7 +287,6 @@ fn a_vcpu_of_another_domain_gets_its_state() {
         assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUCONTEXT, 1, &VcpuContext { vcpu: 3, ..at }), EINVAL);
         assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUCONTEXT, 1, &VcpuContext { ctxt: 0, ..at }), EOPNOTSUPP);
         assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUCONTEXT, 1, &VcpuContext { ctxt: 8, ..at }), EFAULT);
-        assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUCONTEXT, 1, &VcpuContext { vcpu: 0, ..at }), EOPNOTSUPP);
         // Tables of the caller don't become the other's.
         let mut mine = wanted.clone();
         mine.ctrlreg[3] = world.mfn(L4).base().0;
@@ -294,7 +303,30 @@ fn a_vcpu_of_another_domain_gets_its_state() {
         assert_eq!(result.1, 0);
         let link = &world.fake.domains[1].events.vcpus()[usize::from(PARKED)];
         assert!(link.is_initialised() && link.is_up());
-        assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUCONTEXT, 1, &at), EOPNOTSUPP, "it has a state now");
+        // Now it has a state: other registers, but no other memory.
+        let mut others = wanted.clone();
+        let changes: [fn(&mut VcpuGuestContext); 6] = [
+            |context| context.ctrlreg[3] += 0x1000,
+            |context| context.ctrlreg[1] = 0x1000,
+            |context| context.gdt_ents += 512,
+            |context| context.gdt_frames[0] += 1,
+            |context| (context.ldt_base, context.ldt_ents) = (0x1000, 4),
+            |context| context.flags &= !VcpuContextFlags::IN_KERNEL.bits(),
+        ];
+        for change in changes {
+            others.clone_from(&wanted);
+            change(&mut others);
+            world.fake.put(BUFFER, others.as_bytes());
+            assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUCONTEXT, 1, &at), EOPNOTSUPP);
+        }
+        wanted.user_regs.rip += 0x10;
+        wanted.kernel_sp += 0x100;
+        wanted.flags |= VcpuContextFlags::I387_VALID.bits();
+        wanted.fpu_ctxt[160..176].copy_from_slice(&[0xab; 16]);
+        // Of CR4 the guest has TSD and DE here.
+        wanted.ctrlreg[4] = u64::MAX;
+        world.fake.put(BUFFER, wanted.as_bytes());
+        assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUCONTEXT, 1, &at), 0);
 
         assert_eq!(world.domctl(XEN_DOMCTL_GETVCPUCONTEXT, 1, &at), 0);
         let mut read: Box<VcpuGuestContext> = VcpuGuestContext::new_box_zeroed().unwrap();
@@ -312,6 +344,7 @@ fn a_vcpu_of_another_domain_gets_its_state() {
         assert_eq!((read.trap_ctxt[14].address, read.trap_ctxt[3].flags), (wanted.trap_ctxt[14].address, 3));
         assert_eq!((read.kernel_sp, read.event_callback_eip), (wanted.kernel_sp, wanted.event_callback_eip));
         assert_eq!(read.gs_base_kernel, wanted.gs_base_kernel);
+        assert_eq!((read.fpu_ctxt, read.ctrlreg[4]), (wanted.fpu_ctxt, 0x66c));
         world.end();
     }
 }
@@ -424,9 +457,16 @@ fn affinities_are_set_and_told() {
     // With no bit asked for, nothing is told.
     assert_eq!(world.domctl(XEN_DOMCTL_GETVCPUAFFINITY, 1, &hard(0)), 0);
 
-    let soft = VcpuAffinity { flags: both.bits(), cpumap_soft: map(BUFFER, 64), ..hard(64) };
-    world.fake.put_words(BUFFER, &[0b01]);
-    assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 1, &soft), EOPNOTSUPP);
+    // What is preferred is remembered, and told as far as the vCPU may use it.
+    let soft = VcpuAffinity { flags: VcpuAffinityFlags::SOFT.bits(), cpumap_soft: map(BUFFER, 64), ..hard(64) };
+    for (wanted, got) in [(0b01, 0), (0b11, 0b10), (u64::MAX, 0b10)] {
+        world.fake.put_words(BUFFER, &[wanted]);
+        assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 1, &soft), 0);
+        assert_eq!(world.fake.word(BUFFER), got);
+        world.fake.put_words(BUFFER, &[77]);
+        assert_eq!(world.domctl(XEN_DOMCTL_GETVCPUAFFINITY, 1, &soft), 0);
+        assert_eq!((world.fake.word(BUFFER), affinity(world)), (got, CpuSet::from_bits(0b10)));
+    }
     for command in [XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_GETVCPUAFFINITY] {
         for (bad, errno) in [
             (VcpuAffinity { vcpu: 3, ..hard(64) }, EINVAL),
@@ -453,4 +493,72 @@ fn affinities_are_set_and_told() {
     let force = VcpuAffinity { flags: VcpuAffinityFlags::FORCE.bits(), ..hard(64) };
     assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 1, &force), 0);
     assert_eq!(world.domctl(XEN_DOMCTL_SETVCPUAFFINITY, 0, &hard(64)), 0, "itself");
+}
+
+#[test]
+fn the_log_is_told_from_anywhere_in_it() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    world.run(CONTROL);
+    let text: Vec<u8> = (0..600u32).map(|n| (n % 251) as u8).collect();
+    world.fake.log.write(&text);
+    let mut read = |incremental, index, count, clear| {
+        let request = ReadConsole { clear, incremental, index, buffer: BUFFER, count, ..ReadConsole::default() };
+        assert_eq!(world.sysctl(XEN_SYSCTL_READCONSOLE, &request), 0);
+        let told: ReadConsole = world.answer(REQUEST + 8);
+        let bytes: Vec<u8> = world.answer::<[u8; 700]>(BUFFER)[..told.count as usize].into();
+        (bytes, told.index)
+    };
+    assert_eq!(read(0, 9, 700, 0), (text.clone(), 600));
+    assert_eq!(read(1, 9, 700, 0), (text[9..].to_vec(), 600));
+    assert_eq!(read(1, 9, 300, 0), (text[9..309].to_vec(), 309));
+    assert_eq!(read(1, 600, 700, 0), (vec![], 600));
+    assert_eq!(read(1, 601, 700, 0), (text.clone(), 600), "not there yet");
+    assert_eq!(read(0, 0, 100, 1), (text[..100].to_vec(), 100));
+    assert_eq!(read(0, 0, 700, 0), (text[100..].to_vec(), 600), "what was told is gone");
+    let nowhere = ReadConsole { buffer: 8, count: 5, ..ReadConsole::default() };
+    assert_eq!(world.sysctl(XEN_SYSCTL_READCONSOLE, &nowhere), EFAULT);
+}
+
+#[test]
+fn each_cpu_is_a_core() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    world.run(CONTROL);
+    let cpus = world.fake.machine().cpus;
+    for (room, cputopo, told) in [(9, BUFFER, cpus), (1, BUFFER, 1), (0, BUFFER, 0), (0, 0, cpus)] {
+        world.fake.put(BUFFER, &[0xff; 64]);
+        let request = CpuTopoInfo { num_cpus: room, cputopo, ..CpuTopoInfo::default() };
+        assert_eq!(world.sysctl(XEN_SYSCTL_CPUTOPOINFO, &request), 0);
+        assert_eq!(world.answer::<CpuTopoInfo>(REQUEST + 8).num_cpus, told);
+        let written = if cputopo == 0 { 0 } else { told };
+        for cpu in 0..4 {
+            let place: CpuTopo = world.answer(BUFFER + 12 * u64::from(cpu));
+            let wanted = if cpu < written { (cpu, 0) } else { (u32::MAX, u32::MAX) };
+            assert_eq!((place.core, place.socket), wanted);
+        }
+    }
+    let nowhere = CpuTopoInfo { num_cpus: 1, cputopo: 8, ..CpuTopoInfo::default() };
+    assert_eq!(world.sysctl(XEN_SYSCTL_CPUTOPOINFO, &nowhere), EFAULT);
+}
+
+#[test]
+fn the_ports_of_a_paused_domain_are_reset() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    let events = world.fake.domains[1].events.clone();
+    let port = events.alloc_unbound(DomainId(0)).unwrap();
+    world.run(CONTROL);
+    world.fake.put_words(REQUEST, &[1]);
+    let reset = [EVTCHNOP_RESET.into(), REQUEST];
+    assert_eq!(world.result(number::EVENT_CHANNEL_OP, &reset), EINVAL, "it runs");
+    assert_eq!(world.domctl(XEN_DOMCTL_PAUSEDOMAIN, 1, &()), 0);
+    world.fake.put_words(REQUEST, &[1]);
+    assert_eq!(world.result(number::EVENT_CHANNEL_OP, &reset), 0);
+    assert_eq!(events.close(port), Err(Errno::EINVAL), "it is closed");
+    world.fake.put_words(REQUEST, &[9]);
+    assert_eq!(world.result(number::EVENT_CHANNEL_OP, &reset), ESRCH);
+    assert_eq!(world.domctl(XEN_DOMCTL_DESTROYDOMAIN, 1, &()), 0);
+    world.fake.put_words(REQUEST, &[1]);
+    assert_ne!(world.result(number::EVENT_CHANNEL_OP, &reset), 0, "it ends");
 }

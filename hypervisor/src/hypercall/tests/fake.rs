@@ -14,6 +14,10 @@ use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId, is_canonical};
 use crate::bounce::GuestSpace;
+use crate::device::Hardware;
+use crate::device::interrupts::Interrupts;
+use crate::device::ports::Ports;
+use crate::device::tests::Controllers;
 use crate::domain::context::CpuContext;
 use crate::domain::link::VcpuLink;
 use crate::domain::shared::{SharedInfo, VcpuInfo};
@@ -24,7 +28,9 @@ use crate::event::{Events, Kick, Rights};
 use crate::grant::{Grants, Limits};
 use crate::guest::{Fault, GuestCopy, check_span};
 use crate::hypercall::{DomainView, Facts, MachineFacts, NewDomain, Parked, Platform, Target};
+use crate::machine::log_ring::LogRing;
 use crate::mm::buddy::FrameAllocator;
+use crate::mm::devices::DeviceFrames;
 use crate::mm::flush::CpuSet;
 use crate::mm::m2p;
 use crate::mm::operation::{Freed, Mmu, PageTableMem, Space};
@@ -261,6 +267,11 @@ pub struct Fake<'a> {
     pub parked: Vec<FakeParked>,
     pub copies: Failing,
     pub allocations: Failing,
+    /// The interrupt controllers, and the hardware of domain 0.
+    pub controllers: &'static Controllers,
+    pub hardware: Arc<Hardware>,
+    /// The hypervisor's log.
+    pub log: LogRing<1024>,
     /// Where the machine's RAM ends, as far as guests are told.
     pub ram_end: Mfn,
 }
@@ -301,7 +312,12 @@ impl<'a> Fake<'a> {
                 share: Arc::new(Share::new(256, 0)),
             }
         };
-        let domains = [0, 1].map(&mut domain).into();
+        let domains: Vec<Domain> = [0, 1].map(&mut domain).into();
+        let controllers = Controllers::leak();
+        let interrupts = Box::leak(Box::new(Interrupts::new(controllers)));
+        interrupts.give_to(&domains[0].events);
+        let hardware =
+            Hardware { ports: Ports::all_but(vec![]), frames: DeviceFrames::new(DEVICES.to_vec()), interrupts };
         let mut fake = Fake {
             machine,
             mmu: machine.mmu(),
@@ -317,6 +333,9 @@ impl<'a> Fake<'a> {
             parked: vec![],
             copies: Failing::default(),
             allocations: Failing::default(),
+            controllers,
+            hardware: Arc::new(hardware),
+            log: LogRing::new(),
             ram_end: table.end(),
         };
         for domain in 0..DOMAINS {
@@ -444,7 +463,8 @@ impl<'a> Effects for Fake<'a> {
     }
 
     fn space(&self) -> Space<'_> {
-        self.machine.space(self.domain)
+        let space = self.machine.space(self.domain);
+        if self.domain == 0 { Space { devices: &self.hardware.frames, ..space } } else { space }
     }
 
     fn frames(&self) -> &dyn FramesLock {
@@ -578,6 +598,20 @@ impl Platform for Fake<'_> {
         self.ram_end
     }
 
+    /// The log is what was noted of the guest.
+    fn read_log(&mut self, from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+        self.log.read(from, into)
+    }
+
+    fn clear_log(&mut self, before: u32) {
+        self.log.clear(before);
+    }
+
+    fn cr4_mask(&self) -> u64 {
+        // TSD and DE.
+        0xc
+    }
+
     /// As if there were RAM in every other GiB only.
     fn m2p_frames(&self, number: u64) -> Option<Mfn> {
         number.is_multiple_of(2).then_some(Mfn(0x200 * (number + 1)))
@@ -689,6 +723,10 @@ impl Platform for Fake<'_> {
 
     fn is_privileged(&self) -> bool {
         self.domain == 0
+    }
+
+    fn hardware(&self) -> Option<&Arc<Hardware>> {
+        Some(&self.hardware).filter(|_| self.domain == 0)
     }
 
     fn machine(&self) -> MachineFacts {

@@ -1,5 +1,7 @@
 //! Guesses at arguments: mostly plausible ones, as a guest's would be, with an odd one now and then.
 
+mod grant;
+
 use super::fake::BASE;
 use super::requests::{OWN, extents, operation};
 use super::world::{P, RW, US, World, domain_of, entry};
@@ -28,6 +30,7 @@ pub enum Subject {
     Populate,
     Exchange,
     Assist,
+    Grants,
     Multicall,
 }
 
@@ -56,7 +59,8 @@ impl Guess<'_, '_> {
     }
 
     fn multicall(&mut self, at: u64) -> (u32, Vec<u64>) {
-        const SINGLE: [Subject; 11] = [
+        const SINGLE: [Subject; 12] = [
+            Subject::Grants,
             Subject::Updates,
             Subject::Operations,
             Subject::Mapping,
@@ -100,6 +104,7 @@ impl Guess<'_, '_> {
             Subject::Increase => self.reservation(at, XENMEM_INCREASE_RESERVATION),
             Subject::Populate => self.reservation(at, XENMEM_POPULATE_PHYSMAP),
             Subject::Exchange => self.exchange(at),
+            Subject::Grants => self.grants(at),
             Subject::Assist | Subject::Multicall => (number::VM_ASSIST, vec![self.random.next(2), 32]),
         }
     }
@@ -127,7 +132,10 @@ impl Guess<'_, '_> {
         let fitting: Vec<u64> = (0..).zip(frames).filter(fitting).map(|(n, _)| n).collect();
         if fitting.is_empty() || self.odd(40) {
             const ODD: [u64; 5] = [64, 1 << 30, 1 << 40, u64::MAX >> 12, u64::MAX];
-            return Mfn(if self.odd(4) { ODD[self.random.next(5) as usize] } else { self.random.next(66) });
+            let mfn = Mfn(if self.odd(4) { ODD[self.random.next(5) as usize] } else { self.random.next(66) });
+            // What is written to a grant table is a grant, which the check would have to know.
+            let mut tables = self.world.fake.domains.iter().flat_map(|domain| [0, 1].map(|n| domain.grants.frame(n)));
+            return if tables.any(|table| table == Some(mfn)) { Mfn(65) } else { mfn };
         }
         Mfn(fitting[self.random.next(fitting.len() as u64) as usize])
     }

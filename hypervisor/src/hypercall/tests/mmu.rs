@@ -197,7 +197,7 @@ fn changes_above_l1_flush_the_domains_cpus_once_at_the_end() {
 }
 
 /// The address of L1 entry `index` in the tables that the domain starts with.
-const fn address(index: u64) -> u64 {
+pub const fn address(index: u64) -> u64 {
     index << 12
 }
 

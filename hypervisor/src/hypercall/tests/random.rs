@@ -16,12 +16,14 @@ use std::vec::Vec;
 enum Kind {
     Call(Subject),
     FillLdt,
+    /// A domain writes in its grant table.
+    WriteGrant,
     Walk,
     Store,
 }
 
 /// How often each kind comes, out of all.
-const WEIGHTS: [(Kind, usize); 15] = [
+const WEIGHTS: [(Kind, usize); 17] = [
     (Kind::Call(Subject::Updates), 24),
     (Kind::Call(Subject::Operations), 24),
     (Kind::Call(Subject::Mapping), 10),
@@ -33,8 +35,10 @@ const WEIGHTS: [(Kind, usize); 15] = [
     (Kind::Call(Subject::Populate), 5),
     (Kind::Call(Subject::Exchange), 6),
     (Kind::Call(Subject::Assist), 1),
+    (Kind::Call(Subject::Grants), 40),
     (Kind::Call(Subject::Multicall), 8),
     (Kind::FillLdt, 4),
+    (Kind::WriteGrant, 20),
     (Kind::Walk, 24),
     (Kind::Store, 8),
 ];
@@ -76,6 +80,7 @@ impl Run {
         let which = random.next(64) as usize;
         match kind {
             Kind::Call(subject) => self.call(world, vcpu, subject, random),
+            Kind::WriteGrant => Guess { world, random }.write_grant(),
             Kind::FillLdt => world.fill_ldt(random.next(2) as usize),
             Kind::Walk => {
                 let index = Guess { world, random }.index();

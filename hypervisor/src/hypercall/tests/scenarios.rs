@@ -7,6 +7,9 @@ use super::*;
 use crate::domain::vcpu::{Gdt, Ldt};
 use crate::mm::operation::PageTableMem;
 use crate::mm::root::Roots;
+use pv_abi::grant::{
+    GNTTABOP_MAP_GRANT_REF, GNTTABOP_UNMAP_GRANT_REF, GTF_PERMIT_ACCESS, GnttabMapGrantRef, GnttabUnmapGrantRef,
+};
 use pv_abi::hypercall::MulticallEntry;
 use pv_abi::memory::{
     MemoryExchange, XENMEM_DECREASE_RESERVATION, XENMEM_EXCHANGE, XENMEM_INCREASE_RESERVATION, XENMEM_POPULATE_PHYSMAP,
@@ -26,7 +29,7 @@ pub struct Scenario {
     pub prepare: fn(&mut World<'_>) -> (u32, Vec<u64>),
 }
 
-pub const SCENARIOS: [Scenario; 12] = [
+pub const SCENARIOS: [Scenario; 14] = [
     Scenario { name: "mmu_update", least: 2, prepare: updates },
     Scenario { name: "mmuext_op", least: 2, prepare: operations },
     Scenario { name: "update_va_mapping", least: 2, prepare: mapping },
@@ -36,6 +39,8 @@ pub const SCENARIOS: [Scenario; 12] = [
     Scenario { name: "increase_reservation", least: 32, prepare: increase },
     Scenario { name: "populate_physmap", least: 32, prepare: populate },
     Scenario { name: "exchange", least: 3, prepare: exchange },
+    Scenario { name: "map_grant_ref", least: 2, prepare: map_grants },
+    Scenario { name: "unmap_grant_ref", least: 2, prepare: unmap_grants },
     Scenario { name: "multicall", least: 32, prepare: multicall },
     Scenario { name: "vcpu initialise", least: 5, prepare: initialise },
     Scenario { name: "register_vcpu_info", least: 2, prepare: register_info },
@@ -129,6 +134,38 @@ fn exchange(world: &mut World<'_>) -> (u32, Vec<u64>) {
     let given: Vec<u64> = (6..12).map(|n| world.mfn(DATA + n).0).collect();
     world.put_exchange(request, &given, &[0x40, 0x50, 0x60]);
     (number::MEMORY_OP, vec![XENMEM_EXCHANGE.into(), REQUEST])
+}
+
+/// Grants of the other domain and of its own, mapped in all ways.
+fn map_grants(world: &mut World<'_>) -> (u32, Vec<u64>) {
+    let other = world.fake.domains[0].first[DATA as usize + 6];
+    let own = world.mfn(OTHER_L1);
+    for (domain, mfn) in [(0, other), (1, own)] {
+        let page = world.fake.domains[domain].grants.frame(0).unwrap();
+        let grant = mfn.0 << 32 | 1 << 16 | u64::from(GTF_PERMIT_ACCESS);
+        world.fake.machine.memory.write(page, 9, grant);
+    }
+    let by_entry = world.at(L1, 3);
+    for (n, (dom, flags, host_addr)) in (0..).zip([(0, 2, 0x1000), (0, 7, 0x2000), (1, 3, 0x3000), (1, 18, by_entry)]) {
+        let request = GnttabMapGrantRef { host_addr, flags, gref: 9, dom, ..Default::default() };
+        world.fake.put(REQUEST + 32 * n, request.as_bytes());
+    }
+    (number::GRANT_TABLE_OP, vec![GNTTABOP_MAP_GRANT_REF.into(), REQUEST, 4])
+}
+
+/// The same mappings end, one in two steps.
+fn unmap_grants(world: &mut World<'_>) -> (u32, Vec<u64>) {
+    let (number, args) = map_grants(world);
+    assert_eq!(world.result(number, &args), 0);
+    let by_entry = world.at(L1, 3);
+    let device = world.fake.domains[0].first[DATA as usize + 6].base().0;
+    let own = world.mfn(OTHER_L1).base().0;
+    let list = [(0, 0x1000, 0), (1, 0x2000, 0), (1, 0, device), (3, by_entry, 0), (2, 0, own)];
+    for (n, (handle, host_addr, dev_bus_addr)) in (0..).zip(list) {
+        let request = GnttabUnmapGrantRef { host_addr, dev_bus_addr, handle, ..Default::default() };
+        world.fake.put(REQUEST + 24 * n, request.as_bytes());
+    }
+    (number::GRANT_TABLE_OP, vec![GNTTABOP_UNMAP_GRANT_REF.into(), REQUEST, 5])
 }
 
 /// A vCPU with two roots and two pages of descriptors.

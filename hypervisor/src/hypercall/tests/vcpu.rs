@@ -172,10 +172,15 @@ fn timers() {
     assert_eq!(world.fake.record.timers.last(), Some(&Some(now + 9)));
     assert_eq!(world.result(number::SET_TIMER_OP, &[0]), 0);
     assert_eq!(world.vcpu().timers.deadline(), None);
-    for (vcpu, code) in [(0, 0), (1, EINVAL), (OTHER, 0)] {
+    for vcpu in [0, 1, OTHER] {
         world.fake.put_words(REQUEST, &[MILLISECOND]);
-        assert_eq!(world.vcpu_op(VCPUOP_SET_PERIODIC_TIMER, vcpu), code);
+        assert_eq!(world.vcpu_op(VCPUOP_SET_PERIODIC_TIMER, vcpu), 0);
     }
+    // One that may be running is asked, and wakes for that.
+    assert!(world.link(1).has_reason_to_wake());
+    assert_eq!((world.link(1).take_period(), world.link(1).take_period()), (Some(Some(MILLISECOND)), None));
+    assert_eq!(world.vcpu_op(VCPUOP_STOP_PERIODIC_TIMER, 1), 0);
+    assert_eq!(world.link(1).take_period(), Some(None));
     assert_eq!(world.vcpu().timers.deadline(), Some(now + MILLISECOND));
     for period in [0, MILLISECOND - 1, 1 << 62, u64::MAX] {
         world.fake.put_words(REQUEST, &[period]);

@@ -4,6 +4,7 @@
 //! vCPUs run on one, the other is linked but not in use, so that its pages have no type yet.
 
 use std::boxed::Box;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -14,7 +15,7 @@ use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::event::Closing;
-use crate::grant::Mapping;
+use crate::grant::{Mapping, Uses};
 use crate::guest::GuestRegisters;
 use crate::hypercall::{BUDGET, Next, Platform, dispatch_within, is_iret};
 use crate::mm::entry::Entry;
@@ -65,6 +66,8 @@ pub struct World<'a> {
     pub vcpus: Vec<Vcpu>,
     /// The vCPU that calls.
     pub current: usize,
+    /// Grants that their domain has changed while they were in use, so that it can't tell any more whether they are.
+    pub tampered: BTreeSet<(usize, u32)>,
 }
 
 impl<'a> World<'a> {
@@ -74,7 +77,12 @@ impl<'a> World<'a> {
             let link = VcpuLink::new(DomainId(domain_of(n) as u16), VcpuId((n % 2) as u32), info);
             Vcpu::new(&link, Arc::default())
         };
-        let mut world = World { fake: Fake::new(machine), vcpus: (0..VCPUS).map(vcpu).collect(), current: FIRST };
+        let mut world = World {
+            fake: Fake::new(machine),
+            vcpus: (0..VCPUS).map(vcpu).collect(),
+            current: FIRST,
+            tampered: BTreeSet::new(),
+        };
         for vcpu in 0..VCPUS {
             world.fake.domain = domain_of(vcpu);
             if vcpu % 2 == 0 {
@@ -305,19 +313,59 @@ impl<'a> World<'a> {
         }
         for domain in &self.fake.domains {
             if domain.shared_mfn != Mfn(0) {
-                model.reference(domain.shared_mfn);
+                model.type_reference(domain.shared_mfn, FrameType::Writable);
             }
             domain.events.held_frames().for_each(|mfn| model.type_reference(mfn, FrameType::Writable));
             let tables = (0..).map_while(|number| domain.grants.frame(number));
-            tables.for_each(|mfn| model.reference(mfn));
+            tables.for_each(|mfn| model.type_reference(mfn, FrameType::Writable));
             domain.grants.held_frames().for_each(|(mfn, writable)| match writable {
                 true => model.type_reference(mfn, FrameType::Writable),
                 false => model.reference(mfn),
             });
         }
         model.check();
+        self.check_grants();
         self.fake.check_cpus();
         self.fake.check_ownership();
+    }
+
+    /// Uses are counted as handles say, and the bits in the tables say so too. A domain without privilege has no more entries
+    /// for another's frames than handles for them.
+    fn check_grants(&self) {
+        let domains = &self.fake.domains;
+        let handles: Vec<_> = domains.iter().map(|domain| domain.grants.handles()).collect();
+        for (n, domain) in domains.iter().enumerate() {
+            for gref in 0..1024 {
+                let here = handles.iter().flatten().filter(|handle| (usize::from(handle.0.0), handle.1) == (n, gref));
+                let count = |uses: Uses| u32::from(uses.host) + u32::from(uses.device);
+                let (reads, writes) = here.fold((0, 0), |(reads, writes), (.., uses)| match uses.writable {
+                    true => (reads, writes + count(*uses)),
+                    false => (reads + count(*uses), writes),
+                });
+                assert_eq!(domain.grants.uses_of(gref), (reads, writes), "grant {gref} of domain {n}");
+                let Some(page) = domain.grants.frame(gref / 512) else { continue };
+                // If the guest has changed the grant in use there is no telling.
+                if !self.tampered.contains(&(n, gref)) {
+                    let entry = self.fake.machine.memory.read(page, gref as usize % 512);
+                    let bits = if reads + writes > 0 { 8 } else { 0 } | if writes > 0 { 16 } else { 0 };
+                    assert_eq!(entry & 0x18, bits, "grant {gref} of domain {n} is {entry:#x}");
+                }
+            }
+        }
+        let machine = self.fake.machine;
+        let tables = (0..)
+            .map(Mfn)
+            .zip(&machine.frames)
+            .filter(|(_, frame)| frame.owner() == Some(DomainId(1)) && frame.state().is_live(FrameType::L1));
+        let entries = tables.flat_map(|(table, _)| (0..512).map(move |index| Entry(machine.memory.read(table, index))));
+        let mut foreign: Vec<Mfn> = entries.filter(|entry| entry.is_present()).map(Entry::frame).collect();
+        foreign.retain(|&mfn| machine.table().get(mfn).is_some_and(|frame| frame.owner() == Some(DomainId(0))));
+        for handle in handles[1].iter().filter(|(granter, .., uses)| granter.0 == 0 && uses.host) {
+            if let Some(index) = foreign.iter().position(|&mfn| mfn == handle.2) {
+                foreign.swap_remove(index);
+            }
+        }
+        assert!(foreign.is_empty(), "domain 1 maps {foreign:?}, which are domain 0's");
     }
 
     /// Both domains die, and every frame comes back.
@@ -351,7 +399,7 @@ impl<'a> World<'a> {
             let grants = self.fake.domains[domain].grants.clone();
             while let Some(mfn) = grants.close_frame() {
                 self.until_done(2 * domain, |op, _, _| {
-                    op.put(mfn);
+                    op.put_writable(mfn);
                     Ok(())
                 });
             }
@@ -365,7 +413,7 @@ impl<'a> World<'a> {
             self.until_done(2 * domain, |op, _, frames| frames.run(|frames| op.tear_down(frames)));
             let shared = core::mem::replace(&mut self.fake.domains[domain].shared_mfn, Mfn(0));
             self.until_done(2 * domain, |op, _, _| {
-                op.put(shared);
+                op.put_writable(shared);
                 Ok(())
             });
             self.let_go(domain);
@@ -383,13 +431,13 @@ impl<'a> World<'a> {
         let (grants, mut from) = (self.fake.domains[domain].grants.clone(), 0);
         while let Some((next, Mapping { granter, gref, mfn, uses, .. })) = grants.end_handle(from) {
             from = next;
+            granter.unpin(&self.fake.machine.memory, gref, uses);
             if uses.device {
                 self.until_done(2 * domain, |op, _, _| {
                     op.let_granted(mfn, uses.writable);
                     Ok(())
                 });
             }
-            granter.unpin(&self.fake.machine.memory, gref, uses);
         }
     }
 

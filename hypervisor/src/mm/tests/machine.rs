@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, Mfn};
+use crate::mm::devices::DeviceFrames;
 use crate::grant::GrantMemory;
 use crate::mm::entry::Entry;
 use crate::mm::flush::{AtomicCpuSet, CpuSet, FlushClock};
@@ -29,6 +30,7 @@ pub struct Machine<const REAL: bool> {
     pub clock: FlushClock,
     pub memory: Memory<REAL>,
     pub translations: [AtomicCpuSet; DOMAINS],
+    pub devices: DeviceFrames,
     pub cpus: u32,
 }
 
@@ -39,6 +41,7 @@ impl<const REAL: bool> Machine<REAL> {
             clock: FlushClock::new(),
             memory: Memory::new(frames),
             translations: [const { AtomicCpuSet::new() }; DOMAINS],
+            devices: DeviceFrames::new(DEVICES.to_vec()),
             cpus,
         };
         machine.table().mark_device(Mfn(DEVICES[0].start), 1);
@@ -59,7 +62,7 @@ impl<const REAL: bool> Machine<REAL> {
     }
 
     pub fn space(&self, domain: usize) -> Space<'_> {
-        let devices: &[Range<u64>] = if domain == 0 { &DEVICES } else { &[] };
+        let devices = if domain == 0 { &self.devices } else { DeviceFrames::none() };
         Space { domain: DomainId(domain as u16), cpus: &self.translations[domain], devices }
     }
 }

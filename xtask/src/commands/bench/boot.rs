@@ -44,6 +44,7 @@ pub fn measure(rows: &mut Vec<Row>) -> Result<bool> {
         memory: Memory::mib(32),
         vcpus: 1,
         scheduling: Scheduling::default(),
+        disks: Vec::new(),
     });
     let (built, imager, archive) = prepare(&machine)?;
 

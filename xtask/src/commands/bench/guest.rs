@@ -74,18 +74,18 @@ impl Subject<'_> {
         code::executable(&file, offset).with_context(|| paths::shown(path))
     }
 
-    /// Boots it with the bench guest under instruction counting. `options` are the guest's, `arguments` more of QEMU's;
+    /// Boots it with the bench guest under instruction counting, for rows of `group`. `options` are the guest's, `arguments` more of QEMU's;
     /// `run` is for the name of the log file.
     ///
     /// # Errors
     /// When the image can't be made or QEMU can't be started.
-    pub fn boot(&self, options: &str, arguments: &[String], run: &str) -> Result<Session> {
+    pub fn boot(&self, group: &str, options: &str, arguments: &[String], run: &str) -> Result<Session> {
         let folder = paths::target().join("bench");
         let name = format!("{}-{run}", self.name());
         let log = folder.join(format!("{name}.log"));
         match self {
             Self::Pavise { built, imager } => {
-                let machine = machine(options);
+                let machine = machine(group, options);
                 let image = folder.join(format!("{name}.img"));
                 imager.make(machine.firmware, &archive::make(&machine, built)?, &image)?;
                 let hardware = Hardware { icount: true, ..Hardware::of(&machine, Accel::Tcg) };
@@ -107,9 +107,15 @@ impl Subject<'_> {
     }
 }
 
+/// The group whose rows the control domain measures.
+const DOMAINS: &str = "domains";
+
+/// Memory of the machine of that group: for 200 domains of 4 MiB.
+const MEMORY_FOR_DOMAINS: Memory = Memory::gib(1);
+
 /// Pavise's machine: one CPU, with as much for the guest as Xen gives it, and another guest that is its partner. That one
-/// sleeps unless it is needed.
-fn machine(options: &str) -> Machine {
+/// sleeps unless it is needed. Where domains are made the guest is the control domain, and alone at first.
+fn machine(group: &str, options: &str) -> Machine {
     let guest = |name: &str, command_line: String| Domain {
         name: name.to_owned(),
         kernel: Kernel::Built(GUEST.to_owned()),
@@ -119,15 +125,20 @@ fn machine(options: &str) -> Machine {
         memory: Memory::mib(64),
         vcpus: VCPUS,
         scheduling: Scheduling::default(),
+        disks: Vec::new(),
     };
-    // Domains have the numbers from 1 up, in this order.
-    let domains = vec![guest(GUEST, format!("{options} partner=2")), guest("partner", "serves=1".to_owned())];
-    Machine {
+    let machine = Machine {
         cpu: COUNTING_CPU.to_owned(),
         when_all_stopped: WhenAllStopped::DebugExit(DEBUG_EXIT_PORT),
-        domains,
         ..Machine::empty()
+    };
+    if group == DOMAINS {
+        let control = Domain { control: true, ..guest(GUEST, options.to_owned()) };
+        return Machine { memory: MEMORY_FOR_DOMAINS, domains: vec![control], ..machine };
     }
+    // Domains have the numbers from 1 up, in this order.
+    let domains = vec![guest(GUEST, format!("{options} partner=2")), guest("partner", "serves=1".to_owned())];
+    Machine { domains, ..machine }
 }
 
 /// What the guest found out about one row.

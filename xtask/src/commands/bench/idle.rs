@@ -80,6 +80,7 @@ fn domain(number: u32, command_line: &str) -> Domain {
         memory: Memory::mib(32),
         vcpus: 1,
         scheduling: Scheduling::default(),
+        disks: Vec::new(),
     }
 }
 

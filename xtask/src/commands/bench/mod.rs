@@ -40,7 +40,7 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// Count the instructions of operations
 #[derive(Args, Debug)]
 pub struct BenchArgs {
-    /// What to count [default: boot, mm and events]
+    /// What to count [default: boot, mm, events and domains]
     group: Option<Group>,
     /// Write the rows to this file too, as a list of JSON objects
     #[arg(long, value_name = "FILE")]
@@ -48,7 +48,7 @@ pub struct BenchArgs {
     /// Run the same on this hypervisor and print the ratio
     #[arg(long)]
     against: Option<Rival>,
-    /// Say instead where the hypervisor's instructions of one operation are: a row of the groups mm and events
+    /// Say instead where the hypervisor's instructions of one operation are: a row of the groups mm, events and domains
     #[arg(long, value_name = "ROW", conflicts_with_all = ["json", "against"])]
     trace: Option<String>,
 }
@@ -62,6 +62,8 @@ pub enum Group {
     Mm,
     /// Event channels, timers, and switches from one vCPU to another
     Events,
+    /// Domains that the control domain creates
+    Domains,
     /// Wake-ups of a machine whose guests sleep
     Idle,
     /// Processes of a Linux guest
@@ -93,8 +95,10 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         ensure!(idle::measure()?, "a bar is broken");
         return Ok(());
     }
-    if args.group == Some(Group::Boot) && args.against.is_some() {
-        bail!("the group `boot` has no counterpart on Xen, so --against has nothing to compare");
+    if let Some(group @ (Group::Boot | Group::Domains)) = args.group
+        && args.against.is_some()
+    {
+        bail!("the group {group:?} has no counterpart on Xen, so --against has nothing to compare");
     }
     if let Some(row) = &args.trace {
         return trace::trace(row);
@@ -116,6 +120,9 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     // It takes minutes, so it must be asked for.
     if args.group == Some(Group::Linux) {
         linux::measure(xen.as_ref(), &mut rows)?;
+    }
+    if wanted(Group::Domains) {
+        held &= operations::measure("domains", bars::DOMAINS, None, &mut rows)?;
     }
     if let Some(file) = &args.json {
         fs::write(file, report::json(&rows)).with_context(|| format!("cannot write {}", file.display()))?;

@@ -1,7 +1,7 @@
 //! Groups of operations that the bench guest measures: on Pavise, beside Xen when it is compared with.
 
 use super::{
-    bars::Bar,
+    bars::{Bar, Most},
     code::Sites,
     guest::{self, Subject},
     report::{Cost, Row, Share, grouped},
@@ -26,10 +26,18 @@ pub fn measure(group: &'static str, bars: &[Bar], xen: Option<&Xen>, rows: &mut 
     );
     print_head(group, theirs.is_some());
     let mut all_held = true;
+    let mut last = None;
     for (bar, measured) in bars.iter().zip(&ours) {
         let xen = theirs.iter().flatten().find(|theirs| theirs.name == bar.name);
-        let verdict = Verdict::of(bar, measured.cost.as_ref().ok(), xen.and_then(|xen| xen.cost.as_ref().ok()));
-        print_row(bar, measured, xen, verdict);
+        let (cost, xen_cost) = (measured.cost.as_ref().ok(), xen.and_then(|xen| xen.cost.as_ref().ok()));
+        let now = match bar.now {
+            Most::Instructions(most) => Some(most),
+            Most::Xen => None,
+            Most::AboveLast(percent) => last.map(|last: u64| last + last * percent / 100),
+        };
+        let verdict = Verdict::of(now, bar.aim, cost, xen_cost);
+        print_row(bar.name, (now, bar.aim), measured, xen, verdict);
+        last = cost.map(|cost| cost.instructions);
         all_held &= verdict != Verdict::Broken;
         let [pavise, xen] = [Some(measured), xen].map(|measured| measured?.cost.clone().ok());
         rows.push(Row { group, name: bar.name.to_owned(), pavise, xen });
@@ -47,10 +55,10 @@ struct Measured {
 /// Measures a group on a hypervisor: counts instructions, then in another run watches for flushes.
 fn run(subject: &Subject, group: &str) -> Result<Vec<Measured>> {
     eprintln!("- measuring {group} on {}", subject.name());
-    let counted = guest::finish(subject.boot(&format!("group={group}"), &[], group)?)?;
+    let counted = guest::finish(subject.boot(group, &format!("group={group}"), &[], group)?)?;
     let sites = Sites::of(&subject.code()?);
     let options = format!("group={group} {WATCHED}");
-    let watched = watch(subject, &options, &sites.ranges(), &format!("{group}-watched"))?;
+    let watched = watch(subject, group, &options, &sites.ranges(), &format!("{group}-watched"))?;
     ensure!(
         counted.iter().map(|line| &line.name).eq(watched.iter().map(|watched| &watched.line.name)),
         "the bench guest did other rows in its second run"
@@ -84,10 +92,11 @@ enum Verdict {
 }
 
 impl Verdict {
-    fn of(bar: &Bar, pavise: Option<&Cost>, xen: Option<&Cost>) -> Verdict {
+    /// By the most instructions that it may take now, Xen's if there is no number, and the aim.
+    fn of(now: Option<u64>, aim: Option<u64>, pavise: Option<&Cost>, xen: Option<&Cost>) -> Verdict {
         let Some(pavise) = pavise else { return Verdict::Broken };
         let held = |most: Option<u64>| most.map(|most| pavise.instructions <= most);
-        match (held(bar.now.or(xen.map(|xen| xen.instructions))), held(bar.aim)) {
+        match (held(now.or(xen.map(|xen| xen.instructions))), held(aim)) {
             (Some(false), _) => Verdict::Broken,
             (_, Some(true)) => Verdict::Reached,
             (Some(true), _) => Verdict::Held,
@@ -108,7 +117,7 @@ impl Verdict {
 fn print_head(group: &str, with_xen: bool) {
     let xen = if with_xen { format!("{:>10}{:>6}{:>6}{:>7}", "Xen", "CR3", "TLB", "ratio") } else { String::new() };
     println!(
-        "\n{:<30}{:>9}{:>6}{:>6}{xen}{:>7}{:>6}",
+        "\n{:<30}{:>9}{:>6}{:>6}{xen}{:>10}{:>6}",
         format!("{group}, per operation"),
         "Pavise",
         "CR3",
@@ -118,8 +127,14 @@ fn print_head(group: &str, with_xen: bool) {
     );
 }
 
-fn print_row(bar: &Bar, pavise: &Measured, xen: Option<&Measured>, verdict: Verdict) {
-    let mut text = format!("  {:<28}{}", bar.name, cost(pavise, 9));
+fn print_row(
+    name: &str,
+    (now, aim): (Option<u64>, Option<u64>),
+    pavise: &Measured,
+    xen: Option<&Measured>,
+    verdict: Verdict,
+) {
+    let mut text = format!("  {name:<28}{}", cost(pavise, 9));
     if let Some(xen) = xen {
         let ratio = pavise.cost.as_ref().ok().zip(xen.cost.as_ref().ok());
         let ratio =
@@ -127,7 +142,7 @@ fn print_row(bar: &Bar, pavise: &Measured, xen: Option<&Measured>, verdict: Verd
         text += &format!("{}{:>7}", cost(xen, 10), ratio.map(|ratio| ratio.to_string()).unwrap_or_default());
     }
     let shown = |value: Option<u64>| value.map(grouped).unwrap_or_default();
-    println!("{text}{:>7}{:>6}  {}", shown(bar.now), shown(bar.aim), verdict.word());
+    println!("{text}{:>10}{:>6}  {}", shown(now), shown(aim), verdict.word());
 }
 
 /// Instructions and flushes, the first `width` wide; or the error.
@@ -147,20 +162,20 @@ mod tests {
 
     #[test]
     fn bars_are_judged() {
-        let bar = Bar { name: "x", now: Some(120), aim: Some(70) };
-        let below_xen = Bar { name: "x", now: None, aim: None };
-        let judge = |bar: &Bar, pavise: Option<u64>, xen: Option<u64>| {
+        let bar = (Some(120), Some(70));
+        let below_xen = (None, None);
+        let judge = |(now, aim): (Option<u64>, Option<u64>), pavise: Option<u64>, xen: Option<u64>| {
             let [pavise, xen] =
                 [pavise, xen].map(|instructions| Some(Cost { instructions: instructions?, flushes: None }));
-            Verdict::of(bar, pavise.as_ref(), xen.as_ref())
+            Verdict::of(now, aim, pavise.as_ref(), xen.as_ref())
         };
-        assert_eq!(judge(&bar, Some(120), None), Verdict::Held);
-        assert_eq!(judge(&bar, Some(120), Some(119)), Verdict::Held);
-        assert_eq!(judge(&bar, Some(70), None), Verdict::Reached);
-        assert_eq!(judge(&bar, Some(121), None), Verdict::Broken);
-        assert_eq!(judge(&bar, None, None), Verdict::Broken);
-        assert_eq!(judge(&below_xen, Some(9), None), Verdict::Free);
-        assert_eq!(judge(&below_xen, Some(9), Some(9)), Verdict::Held);
-        assert_eq!(judge(&below_xen, Some(10), Some(9)), Verdict::Broken);
+        assert_eq!(judge(bar, Some(120), None), Verdict::Held);
+        assert_eq!(judge(bar, Some(120), Some(119)), Verdict::Held);
+        assert_eq!(judge(bar, Some(70), None), Verdict::Reached);
+        assert_eq!(judge(bar, Some(121), None), Verdict::Broken);
+        assert_eq!(judge(bar, None, None), Verdict::Broken);
+        assert_eq!(judge(below_xen, Some(9), None), Verdict::Free);
+        assert_eq!(judge(below_xen, Some(9), Some(9)), Verdict::Held);
+        assert_eq!(judge(below_xen, Some(10), Some(9)), Verdict::Broken);
     }
 }

@@ -9,7 +9,7 @@ use super::{
     watch::watch,
 };
 use crate::paths;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt::Write,
@@ -24,12 +24,14 @@ const ONE: &str = "operations=1 batches=1 tables=8";
 /// # Errors
 /// When there is no such row, Pavise doesn't do the operation, or the run fails.
 pub fn trace(row: &str) -> Result<()> {
-    let known = bars::MM.iter().chain(bars::EVENTS).map(|bar| bar.name).collect::<Vec<_>>();
-    ensure!(known.contains(&row), "no row {row}; there are {}", known.join(", "));
+    let known = bars::GROUPS.iter().flat_map(|(group, bars)| bars.iter().map(move |bar| (*group, bar.name)));
+    let group = known.clone().find(|(_, name)| *name == row).map(|(group, _)| group);
+    let names = || known.map(|(_, name)| name).collect::<Vec<_>>().join(", ");
+    let group = group.with_context(|| format!("no row {row}; there are {}", names()))?;
     let subject = Subject::pavise()?;
     let Subject::Pavise { built, .. } = &subject else { bail!("only Pavise has symbols") };
     let code = subject.code()?.iter().map(Code::range).collect::<Vec<_>>();
-    let watched = watch(&subject, &format!("row={row} {ONE}"), &code, "trace")?;
+    let watched = watch(&subject, group, &format!("row={row} {ONE}"), &code, "trace")?;
     let watched = watched.first().context("the bench guest did nothing")?;
     let figure = watched.line.figure.as_ref();
     let operations = figure.map_err(|error| anyhow::anyhow!("Pavise answers {row} with {error}"))?.operations;

@@ -24,11 +24,17 @@ pub struct Watched {
     pub executed: Vec<u64>,
 }
 
-/// Runs the guest with `options` and watches the instructions at `addresses`.
+/// Runs the guest with `options` for rows of `group` and watches the instructions at `addresses`.
 ///
 /// # Errors
 /// When the run fails or the log isn't what it should be.
-pub fn watch(subject: &Subject, options: &str, addresses: &[Range<u64>], run: &str) -> Result<Vec<Watched>> {
+pub fn watch(
+    subject: &Subject,
+    group: &str,
+    options: &str,
+    addresses: &[Range<u64>],
+    run: &str,
+) -> Result<Vec<Watched>> {
     let symbols = paths::bare_metal().join(GUEST);
     let symbols = fs::read(&symbols).with_context(|| format!("cannot read {}", symbols.display()))?;
     let marks = code::symbol(&symbols, "bench_begin")?..code::symbol(&symbols, "bench_end")?;
@@ -37,7 +43,7 @@ pub fn watch(subject: &Subject, options: &str, addresses: &[Range<u64>], run: &s
 
     let mut arguments = Monitor::arguments(&socket).to_vec();
     arguments.extend(["-D".to_owned(), log.display().to_string(), "-dfilter".to_owned(), filter(addresses, &marks)]);
-    let mut session = subject.boot(&format!("{options} wait=1"), &arguments, run)?;
+    let mut session = subject.boot(group, &format!("{options} wait=1"), &arguments, run)?;
     session.wait_for("bench: ready")?;
     let mut monitor = Monitor::connect(&socket)?;
     monitor.single_instructions()?;

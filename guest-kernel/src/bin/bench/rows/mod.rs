@@ -1,6 +1,7 @@
 //! The rows, one file per subject.
 
 mod calls;
+mod domains;
 mod events;
 mod fork;
 mod instructions;
@@ -58,5 +59,9 @@ rows! {
         "set-timer-op": events::set_timer,
         "vcpu-switch": switch::vcpu_switch,
         "wake-ping-pong": switch::wake_ping_pong,
+    }
+    "domains" {
+        "create-start-8": domains::create_start_8,
+        "create-start-200": domains::create_start_200,
     }
 }

@@ -103,7 +103,7 @@ pub fn interrupt_flag() -> Told {
         trapped("ud2", probe::ud2(), 6, 0)?;
         let mask = probe::last_frame().map(|frame| frame.upcall_mask());
         equal("upcall mask untouched", mask, Some(1))?;
-        equal("privilege given back", hypercall::set_iopl(0), Ok(0))?;
+        equal("privilege given back", hypercall::set_iopl(0), Ok(()))?;
         trapped("cli without privilege", probe::cli(), 13, 0)?;
     }
     Ok(())

@@ -29,6 +29,7 @@ pub mod shutdown;
 pub mod smp;
 pub mod space;
 pub mod start;
+pub mod store;
 pub mod table;
 pub mod task;
 pub mod time;

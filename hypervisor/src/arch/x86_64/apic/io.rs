@@ -72,10 +72,18 @@ unsafe impl Send for IoApic {}
 struct IoApics {
     list: ArrayVec<IoApic, 16>,
     overrides: ArrayVec<Override, 16>,
+    /// What the domain with the hardware said of lines that have no override.
+    told: ArrayVec<(u32, Line), 64>,
+    /// Lines that the hypervisor uses itself.
+    own: ArrayVec<u32, 4>,
 }
 
-static IO_APICS: SpinMutex<IoApics> =
-    SpinMutex::new(IoApics { list: ArrayVec::new_const(), overrides: ArrayVec::new_const() });
+static IO_APICS: SpinMutex<IoApics> = SpinMutex::new(IoApics {
+    list: ArrayVec::new_const(),
+    overrides: ArrayVec::new_const(),
+    told: ArrayVec::new_const(),
+    own: ArrayVec::new_const(),
+});
 
 /// Maps the I/O APICs and masks all their pins.
 pub(super) fn init(entries: &[IoApicEntry], overrides: &[Override]) -> Result<(), MapError> {
@@ -125,7 +133,18 @@ impl IoApics {
     }
 }
 
-pub(super) fn route(gsi: u32, line: Line, vector: u8, to: ApicId) -> Result<(), RouteError> {
+/// Interrupts of ISA devices, where no override says otherwise.
+const ISA_LINES: u32 = 16;
+
+impl Override {
+    fn line(&self) -> Line {
+        let trigger = if self.level { Trigger::Level } else { Trigger::Edge };
+        let polarity = if self.active_low { Polarity::Low } else { Polarity::High };
+        Line { trigger, polarity }
+    }
+}
+
+pub(super) fn route(gsi: u32, line: Line, vector: u8, to: ApicId, masked: bool) -> Result<(), RouteError> {
     if to.0 >= 0xff {
         return Err(RouteError::CpuOutOfReach(to));
     }
@@ -134,7 +153,7 @@ pub(super) fn route(gsi: u32, line: Line, vector: u8, to: ApicId) -> Result<(), 
     // Masked first, so that no interrupt goes to half an address.
     io_apic.write(register, MASKED);
     io_apic.write(register + 1, to.0 << DESTINATION_SHIFT);
-    io_apic.write(register, line.bits() | u32::from(vector));
+    io_apic.write(register, line.bits() | u32::from(vector) | if masked { MASKED } else { 0 });
     Ok(())
 }
 
@@ -146,11 +165,37 @@ pub(super) fn set_masked(gsi: u32, masked: bool) -> Result<(), RouteError> {
     Ok(())
 }
 
-/// Where an ISA interrupt comes in, and how.
-pub(super) fn isa_line(irq: u8) -> (u32, Line) {
-    let found = IO_APICS.lock().overrides.iter().find(|change| change.irq == irq).copied();
-    let Some(change) = found else { return (irq.into(), Line::ISA) };
-    let trigger = if change.level { Trigger::Level } else { Trigger::Edge };
-    let polarity = if change.active_low { Polarity::Low } else { Polarity::High };
-    (change.gsi, Line { trigger, polarity })
+/// Where an ISA interrupt comes in, and how. It is the hypervisor's from now on.
+pub(super) fn take_isa_line(irq: u8) -> (u32, Line) {
+    let mut io_apics = IO_APICS.lock();
+    let found = io_apics.overrides.iter().find(|change| change.irq == irq).copied();
+    let (gsi, line) = found.map_or((irq.into(), Line::ISA), |change| (change.gsi, change.line()));
+    let _ = io_apics.own.try_push(gsi);
+    (gsi, line)
+}
+
+/// Does the hypervisor use this line itself?
+pub(super) fn is_own(gsi: u32) -> bool {
+    IO_APICS.lock().own.contains(&gsi)
+}
+
+/// Lines have numbers below this.
+pub(super) fn lines() -> u32 {
+    IO_APICS.lock().list.iter().map(|io_apic| io_apic.gsi_base + io_apic.pins).max().unwrap_or(0)
+}
+
+/// How a device drives a line: as ACPI says, else as was [told](tell), else as is usual.
+pub(super) fn line(gsi: u32) -> Line {
+    let io_apics = IO_APICS.lock();
+    let by_override = io_apics.overrides.iter().find(|change| change.gsi == gsi).map(Override::line);
+    let by_word = io_apics.told.iter().find(|(of, _)| *of == gsi).map(|(_, line)| *line);
+    by_override.or(by_word).unwrap_or(if gsi < ISA_LINES { Line::ISA } else { Line::PCI })
+}
+
+/// A word about a line, for when it is routed next.
+pub(super) fn tell(gsi: u32, line: Line) -> Result<(), RouteError> {
+    let mut io_apics = IO_APICS.lock();
+    io_apics.find(gsi)?;
+    io_apics.told.retain(|(of, _)| *of != gsi);
+    io_apics.told.try_push((gsi, line)).map_err(|_| RouteError::NoSuchInterrupt(gsi))
 }

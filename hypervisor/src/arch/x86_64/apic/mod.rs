@@ -117,13 +117,38 @@ pub fn take_error() -> u32 {
 
 /// Lets global system interrupt `gsi` raise `vector` on `to`.
 pub fn route(gsi: u32, line: Line, vector: u8, to: ApicId) -> Result<(), RouteError> {
-    io::route(gsi, line, vector, to)
+    io::route(gsi, line, vector, to, false)
+}
+
+/// [`route`], with the interrupt masked yet.
+pub fn route_masked(gsi: u32, line: Line, vector: u8, to: ApicId) -> Result<(), RouteError> {
+    io::route(gsi, line, vector, to, true)
 }
 
 /// Lets ISA interrupt `irq` raise `vector` on `to`, wherever and however the machine delivers it.
 pub fn route_isa(irq: u8, vector: u8, to: ApicId) -> Result<(), RouteError> {
-    let (gsi, line) = io::isa_line(irq);
+    let (gsi, line) = io::take_isa_line(irq);
     route(gsi, line, vector, to)
+}
+
+/// Does the hypervisor use this global system interrupt itself?
+pub fn is_own(gsi: u32) -> bool {
+    io::is_own(gsi)
+}
+
+/// Global system interrupts have numbers below this.
+pub fn lines() -> u32 {
+    io::lines()
+}
+
+/// How a device drives its line: as ACPI says, else as was [told](tell_line), else as is usual for ISA or PCI.
+pub fn line(gsi: u32) -> Line {
+    io::line(gsi)
+}
+
+/// Says how a line is driven of which ACPI says nothing, for when it is routed next.
+pub fn tell_line(gsi: u32, line: Line) -> Result<(), RouteError> {
+    io::tell(gsi, line)
 }
 
 /// Keeps a global system interrupt from arriving.

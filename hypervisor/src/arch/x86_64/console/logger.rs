@@ -60,6 +60,7 @@ struct Lines<'a>(&'a mut Port);
 impl fmt::Write for Lines<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.0.write(text.as_bytes());
+        self.0.log.write(text.as_bytes());
         Ok(())
     }
 }

@@ -14,23 +14,26 @@ use uart_16550::spec::registers::{IER, LSR};
 use uart_16550::{BaudRate, Config, Uart16550};
 
 use super::apic;
+use crate::machine::log_ring::{LOG_SIZE, LogRing};
 
 pub use logger::{init, set_cpu_source, set_level};
 
 /// I/O port of COM1.
-const COM1: u16 = 0x3f8;
+pub const COM1: u16 = 0x3f8;
 /// ISA interrupt of COM1.
 const COM1_IRQ: u8 = 4;
 /// How often a port that takes no bytes is asked again before it counts as dead. At 115200 baud a full FIFO empties
 /// in 1.4 ms; one port read takes about 1 us on real machines.
 const PATIENCE: u32 = 100_000;
 
-static PORT: SpinMutex<Port> = SpinMutex::new(Port { uart: None, last: b'\n' });
+static PORT: SpinMutex<Port> = SpinMutex::new(Port { uart: None, last: b'\n', log: LogRing::new() });
 
 struct Port {
     uart: Option<Uart16550<PioBackend>>,
     /// The last byte that was printed.
     last: u8,
+    /// What was logged, without what guests print.
+    log: LogRing<{ LOG_SIZE as usize }>,
 }
 
 impl Port {
@@ -105,6 +108,16 @@ impl Output {
     pub fn fresh_line(&mut self) {
         self.0.fresh_line();
     }
+}
+
+/// [`LogRing::read`] of the log.
+pub fn read_log(from: Option<u32>, into: &mut [u8]) -> (usize, u32) {
+    PORT.lock().log.read(from, into)
+}
+
+/// [`LogRing::clear`] of the log.
+pub fn clear_log(before: u32) {
+    PORT.lock().log.clear(before);
 }
 
 /// Waits until all that was printed has left the machine. For its last moments: what the port still holds when the

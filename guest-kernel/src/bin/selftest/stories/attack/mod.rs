@@ -4,6 +4,7 @@
 pub mod addresses;
 pub mod counts;
 pub mod debug;
+pub mod devices;
 pub mod foreign;
 pub mod freed;
 pub mod gates;

@@ -2,7 +2,9 @@
 //! too.
 
 pub mod child;
+pub mod endings;
 pub mod foreign;
+pub mod interface;
 pub mod life;
 pub mod many;
 pub mod refusals;

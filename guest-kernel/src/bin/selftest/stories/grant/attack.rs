@@ -219,22 +219,19 @@ fn is_shared(frame: u64) -> bool {
     frame == guest_kernel::start::start_info().shared_info / PAGE_SIZE || listed && frames.contains(&frame)
 }
 
-/// Every operation with odd contents, odd counts and odd places.
+/// Every operation with odd contents, odd counts and odd places. Lists end where the page does: behind it nothing is mapped.
 pub fn arguments() -> Told {
-    let page = Page::new();
+    let page = Tree::hooked()?.data;
     for value in [0, u64::MAX, 0xffff_ffff_0000_0000, 1 << 63, 0x1_0000_0001, 0x0003_0003_0003_0003] {
-        for command in 0..16 {
+        for command in (0..16).filter(|command| *command != GNTTABOP_SET_VERSION.into()) {
             for count in [0, 1, 2, 30, 100, 0x7fff_ffff, 0x8000_0000, u64::MAX] {
-                for address in [page.address, page.address + 4, page.address + 4000].into_iter().chain(BAD_POINTERS) {
+                for address in [WINDOW, WINDOW + 4, WINDOW + 4000].into_iter().chain(BAD_POINTERS) {
                     (0..512).for_each(|word| page.write(word, value));
                     // Any answer will do; what counts is the neighbour, and that this goes on.
-                    if (command, count, address) != (GNTTABOP_SET_VERSION.into(), 1, page.address) {
-                        let _ = call(GRANT_TABLE_OP, [command, address, count]);
-                    }
+                    let _ = call(GRANT_TABLE_OP, [command, address, count]);
                 }
             }
         }
     }
-    let _ = hypercall::grant_set_version(1);
-    super::maps::map()
+    equal("a call that is good", hypercall::grant_set_version(1), Ok(1))
 }

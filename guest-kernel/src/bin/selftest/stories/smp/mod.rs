@@ -9,6 +9,7 @@ pub mod life;
 pub mod lock;
 pub mod nmi;
 pub mod record;
+pub mod threads;
 
 use super::event::start;
 use crate::check::{Ending, fail, skip};

@@ -3,6 +3,7 @@
 use crate::check::{Told, equal, holds, refused, skip};
 use crate::stories::event::{refusal, start};
 use crate::stories::smp::wait_until;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use guest_kernel::{event, hypercall, println, smp, time, timer, vcpu};
 use pv_abi::errno::Errno;
 use pv_abi::vcpu::SingleshotFlags;
@@ -165,5 +166,46 @@ pub fn sleepers() -> Told {
         println!("{late} ns late at most");
         holds("late", late < 2000 * MILLISECOND)?;
     }
+    Ok(())
+}
+
+/// A vCPU sets the periodic timer of another one, while that runs and while it sleeps; and stops it. On Xen it only ticks while
+/// its vCPU runs, so one that slept is woken.
+pub fn periodic_of_another() -> Told {
+    static FIRED: AtomicU32 = AtomicU32::new(0);
+    static BUSY: AtomicBool = AtomicBool::new(false);
+    static STOP: AtomicBool = AtomicBool::new(false);
+    if vcpu::count() < 2 {
+        return skip("one vCPU");
+    }
+    start(2)?;
+    smp::run_on(1, || {
+        let ready = timer::init().is_ok();
+        while ready && !STOP.load(SeqCst) {
+            FIRED.store(timer::fired(), SeqCst);
+            if BUSY.load(SeqCst) {
+                core::hint::spin_loop();
+            } else {
+                event::disable();
+                let _ = hypercall::block();
+            }
+        }
+    });
+    for busy in [false, true, false, true] {
+        BUSY.store(busy, SeqCst);
+        time::sleep(20 * MILLISECOND);
+        let before = FIRED.load(SeqCst);
+        equal("set", hypercall::set_periodic_timer(1, 5 * MILLISECOND), Ok(0))?;
+        BUSY.store(true, SeqCst);
+        smp::run_on(1, || {});
+        wait_until("its ticks", || FIRED.load(SeqCst) >= before + 10)?;
+        equal("stop", hypercall::stop_periodic_timer(1), Ok(0))?;
+        time::sleep(50 * MILLISECOND);
+        let after = FIRED.load(SeqCst);
+        time::sleep(50 * MILLISECOND);
+        equal("ticks after the stop", FIRED.load(SeqCst), after)?;
+    }
+    STOP.store(true, SeqCst);
+    smp::everywhere(2, |_| ());
     Ok(())
 }
