@@ -23,7 +23,8 @@ pub(super) fn create<P: Platform>(call: &mut Call<'_, P>, mut request: Domctl) -
         0 => DEFAULT_MAX_PORTS,
         highest => highest.saturating_add(1),
     };
-    let new = NewDomain { id, vcpus: config.max_vcpus, handle: config.handle, grants: grant_limits(&config)?, max_ports };
+    let new =
+        NewDomain { id, vcpus: config.max_vcpus, handle: config.handle, grants: grant_limits(&config)?, max_ports };
     request.domain = call.platform.create(&new)?.0;
     answer(call, &request)
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use std::vec::Vec;
 
 use crate::addr::{CpuId, DomainId, Mfn};
-use crate::mm::devices::DeviceFrames;
 use crate::grant::GrantMemory;
+use crate::mm::devices::DeviceFrames;
 use crate::mm::entry::Entry;
 use crate::mm::flush::{AtomicCpuSet, CpuSet, FlushClock};
 use crate::mm::frame::{Frame, FrameTable};

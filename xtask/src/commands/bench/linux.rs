@@ -70,6 +70,7 @@ fn on_pavise(extras: &[Extra]) -> Result<Session> {
         memory: MEMORY,
         vcpus: 1,
         scheduling: Scheduling::default(),
+        disks: Vec::new(),
     };
     let machine = Machine {
         firmware: Firmware::Uefi,
