@@ -21,7 +21,13 @@ pub fn tell(xen: &Xen, story: &str, shape: Shape, log: &Path) -> Result<Verdict>
     let cpu = if WITHOUT_SMAP.contains(&story) { "max,-smap" } else { "max" };
     let hardware = Hardware { cpus: shape.cpus, ..hardware(cpu) };
     let kernel = build::guest("selftest");
-    let domain = FirstDomain { kernel, command_line: &format!("story={story}"), vcpus: shape.vcpus };
+    let domain = FirstDomain {
+        kernel,
+        ramdisk: None,
+        command_line: &format!("story={story}"),
+        memory: FirstDomain::MEMORY,
+        vcpus: shape.vcpus,
+    };
     let mut session = xen.boot(&domain, &hardware, &[], log, LIMIT)?;
     let ended = session.wait_exit();
     let verdict = Verdict::find(story, &session.text());

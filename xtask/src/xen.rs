@@ -19,8 +19,8 @@ const FETCH: &str = "scripts/fetch-xen";
 /// How far above the addresses of its file Xen runs, once it has set up its page tables.
 pub const VIRTUAL_OFFSET: u64 = 0xffff_82d0_4000_0000;
 
-/// Xen's command line: everything to the serial line, and a first domain of the size that domains on Pavise have.
-const COMMAND_LINE: &str = "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all dom0_mem=64M";
+/// Xen's command line: everything to the serial line.
+const COMMAND_LINE: &str = "console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all";
 
 /// Xen, ready to boot.
 pub struct Xen {
@@ -31,10 +31,19 @@ pub struct Xen {
 pub struct FirstDomain<'a> {
     /// Its kernel.
     pub kernel: PathBuf,
+    /// Its RAM disk.
+    pub ramdisk: Option<Vec<u8>>,
     /// Its kernel's command line.
     pub command_line: &'a str,
+    /// Its memory.
+    pub memory: Memory,
     /// Its vCPUs.
     pub vcpus: u32,
+}
+
+impl FirstDomain<'_> {
+    /// The memory that domains of our own guest kernels have, on Pavise too.
+    pub const MEMORY: Memory = Memory::mib(64);
 }
 
 impl Xen {
@@ -72,19 +81,25 @@ impl Xen {
         let folder = tempfile::tempdir()?;
         let module = folder.path().join("guest");
         fs::copy(&domain.kernel, &module).with_context(|| format!("cannot copy {}", domain.kernel.display()))?;
-        let module = format!("{} {}", module.display(), domain.command_line);
-        let mut qemu = hardware.boot_kernel(&self.kernel, &options(domain.vcpus), &module)?;
+        let mut modules = format!("{} {}", module.display(), domain.command_line);
+        if let Some(bytes) = &domain.ramdisk {
+            let ramdisk = folder.path().join("ramdisk");
+            fs::write(&ramdisk, bytes).with_context(|| format!("cannot write {}", ramdisk.display()))?;
+            modules = format!("{modules},{}", ramdisk.display());
+        }
+        let mut qemu = hardware.boot_kernel(&self.kernel, &options(domain), &modules)?;
         qemu.args(arguments);
         Ok(Session::start(&qemu, log, limit)?.keeping(folder))
     }
 }
 
-/// Xen's command line for a first domain of so many vCPUs.
-fn options(vcpus: u32) -> String {
-    match vcpus {
-        1 => COMMAND_LINE.to_owned(),
+/// Xen's command line for its first domain.
+fn options(domain: &FirstDomain<'_>) -> String {
+    let memory = format!("{COMMAND_LINE} dom0_mem={}M", domain.memory.as_mib());
+    match domain.vcpus {
+        1 => memory,
         // With its default scheduler, credit2, a vCPU that could run is sometimes left alone for good in QEMU.
-        _ => format!("{COMMAND_LINE} dom0_max_vcpus={vcpus} sched=credit"),
+        vcpus => format!("{memory} dom0_max_vcpus={vcpus} sched=credit"),
     }
 }
 

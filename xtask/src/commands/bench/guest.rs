@@ -94,7 +94,13 @@ impl Subject<'_> {
             }
             Self::Xen(xen) => {
                 let hardware = Hardware { icount: true, ..xen::hardware(COUNTING_CPU) };
-                let domain = FirstDomain { kernel: build::guest(GUEST), command_line: options, vcpus: VCPUS };
+                let domain = FirstDomain {
+                    kernel: build::guest(GUEST),
+                    ramdisk: None,
+                    command_line: options,
+                    memory: FirstDomain::MEMORY,
+                    vcpus: VCPUS,
+                };
                 xen.boot(&domain, &hardware, arguments, &log, LIMIT)
             }
         }

@@ -10,6 +10,7 @@
 //! | `guest` | the bench guest on a hypervisor, and what it says |
 //! | `watch`, `execution_log`, `code` | which of the hypervisor's instructions were executed |
 //! | `trace`, `source` | `--trace`: the functions that they belong to |
+//! | `linux` | the group `linux`: processes of a Linux guest |
 //! | `idle` | the group `idle`: wake-ups of a machine that has nothing to do, in real time |
 //! | `sched` | the group `sched`: the scheduler on the host, in time instead of instructions |
 //! | `report` | numbers as text, rows as JSON |
@@ -20,6 +21,7 @@ mod code;
 mod execution_log;
 mod guest;
 mod idle;
+mod linux;
 mod operations;
 mod report;
 mod sched;
@@ -64,6 +66,8 @@ pub enum Group {
     Domains,
     /// Wake-ups of a machine whose guests sleep
     Idle,
+    /// Processes of a Linux guest
+    Linux,
     /// Shares, latency and moves of simulated vCPUs, on the host
     Sched,
 }
@@ -112,6 +116,10 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     if wanted(Group::Events) {
         held &= operations::measure("events", bars::EVENTS, xen.as_ref(), &mut rows)?;
+    }
+    // It takes minutes, so it must be asked for.
+    if args.group == Some(Group::Linux) {
+        linux::measure(xen.as_ref(), &mut rows)?;
     }
     if wanted(Group::Domains) {
         held &= operations::measure("domains", bars::DOMAINS, None, &mut rows)?;
