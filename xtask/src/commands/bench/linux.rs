@@ -71,6 +71,7 @@ fn on_pavise(extras: &[Extra]) -> Result<Session> {
         vcpus: 1,
         scheduling: Scheduling::default(),
         disks: Vec::new(),
+        networks: Vec::new(),
     };
     let machine = Machine {
         firmware: Firmware::Uefi,
