@@ -12,11 +12,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const SECTOR: u64 = 512;
+const SECTOR: usize = 512;
 /// Entries of a partition table, as everybody makes them.
 const ENTRIES: u32 = 128;
 /// Sectors that they take.
-const ENTRY_SECTORS: u64 = 32;
+const ENTRY_SECTORS: usize = 32;
 
 /// Makes the images that are not there yet, in `folder`, and returns QEMU's arguments for the disks. What is on an image
 /// stays there for the next time.
@@ -60,12 +60,12 @@ fn made(name: &str, size: Memory, partitions: &[Partition], folder: &Path) -> Re
 pub fn make(path: &Path, bytes: u64, partitions: &[Partition]) -> Result<()> {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
     file.set_len(bytes)?;
-    if partitions.is_empty() { Ok(()) } else { write_table(&file, bytes / SECTOR, partitions) }
+    if partitions.is_empty() { Ok(()) } else { write_table(&file, bytes / SECTOR as u64, partitions) }
 }
 
 fn write_table(file: &File, sectors: u64, partitions: &[Partition]) -> Result<()> {
     let mut disk = Blocks::new(BlockIoAdapter::new(file, BlockSize::BS_512))?;
-    let mut storage = vec![0; ENTRY_SECTORS as usize * SECTOR as usize];
+    let mut storage = vec![0; ENTRY_SECTORS * SECTOR];
     let entry_size = GptPartitionEntrySize::new(128).ok().context("the size of an entry")?;
     let layout = GptPartitionEntryArrayLayout { start_lba: Lba(2), entry_size, num_entries: ENTRIES };
     let mut entries = GptPartitionEntryArray::new(layout, BlockSize::BS_512, &mut storage)?;
@@ -85,12 +85,12 @@ fn write_table(file: &File, sectors: u64, partitions: &[Partition]) -> Result<()
     }
     // The tables at the end are a copy, entries first.
     let last = sectors - 1;
-    let copy = last - ENTRY_SECTORS;
+    let copy = last - ENTRY_SECTORS as u64;
     let header = |own: u64, other: u64, table: u64| {
         let mut header = GptHeader {
             my_lba: LbaLe::from_u64(own),
             alternate_lba: LbaLe::from_u64(other),
-            first_usable_lba: LbaLe::from_u64(2 + ENTRY_SECTORS),
+            first_usable_lba: LbaLe::from_u64(2 + ENTRY_SECTORS as u64),
             last_usable_lba: LbaLe::from_u64(copy - 1),
             disk_guid: same_guid(0),
             partition_entry_lba: LbaLe::from_u64(table),
@@ -102,7 +102,7 @@ fn write_table(file: &File, sectors: u64, partitions: &[Partition]) -> Result<()
         header
     };
     let headers = (header(1, last, 2), header(last, 1, copy));
-    let mut block = [0; SECTOR as usize];
+    let mut block = [0; SECTOR];
     disk.write_protective_mbr(&mut block)?;
     disk.write_primary_gpt_header(&headers.0, &mut block)?;
     disk.write_gpt_partition_entry_array(&entries)?;

@@ -20,7 +20,7 @@ mod disk;
 mod hub;
 #[cfg(target_os = "none")]
 mod live;
-mod partitions;
+pub mod partitions;
 mod platform;
 mod queue;
 mod request;

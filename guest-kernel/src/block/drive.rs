@@ -1,7 +1,7 @@
 //! A disk with its buffers: as many as its ring has slots, granted to the backend once and for all, so that a request costs
 //! no change of a grant.
 
-use super::{Broken, Details, Failure, Offer, Operation, Requests, SECTOR_BYTES};
+use super::{Broken, Details, Done, Failure, Offer, Operation, Requests, SECTOR_BYTES};
 use crate::grant::{self, Access, Grant};
 use crate::memory::{self, Run};
 use crate::paging::{PAGE_BYTES, PAGE_SIZE};
@@ -180,7 +180,7 @@ impl Drive {
     ///
     /// # Errors
     /// [`Broken`].
-    pub fn take(&mut self) -> Result<Option<(usize, Result<(), Failure>)>, Broken> {
+    pub fn take(&mut self) -> Result<Option<Done>, Broken> {
         self.requests.take()
     }
 

@@ -19,7 +19,7 @@ mod tests;
 pub use details::{Details, Offer};
 #[cfg(target_os = "none")]
 pub use drive::{BUFFER_BYTES, Drive, Error};
-pub use requests::{Broken, Failure, Operation, Requests};
+pub use requests::{Broken, Done, Failure, Operation, Requests};
 
 /// Bytes in a sector of the protocol.
 pub const SECTOR_BYTES: usize = 512;

@@ -85,6 +85,9 @@ pub enum Failure {
     Failed,
 }
 
+/// A request that is done: its number, and how it went.
+pub type Done = (usize, Result<(), Failure>);
+
 /// The backend doesn't keep to the protocol. Nothing that it says is believed from then on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Broken {
@@ -152,14 +155,14 @@ impl<M: SharedMemory> Requests<M> {
     ///
     /// # Errors
     /// [`Broken`], and from then on always.
-    pub fn take(&mut self) -> Result<Option<(usize, Result<(), Failure>)>, Broken> {
+    pub fn take(&mut self) -> Result<Option<Done>, Broken> {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
         self.take_checked().inspect_err(|broken| self.broken = Some(*broken))
     }
 
-    fn take_checked(&mut self) -> Result<Option<(usize, Result<(), Failure>)>, Broken> {
+    fn take_checked(&mut self) -> Result<Option<Done>, Broken> {
         let Some(response) = self.ring.take().map_err(Broken::Ring)? else { return Ok(None) };
         let number = usize::try_from(response.id).map_err(|_| Broken::Response)?;
         let place = self.under_way.get_mut(number).ok_or(Broken::Response)?;
