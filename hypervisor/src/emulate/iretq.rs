@@ -4,7 +4,7 @@
 //! at the stack pointer that names ring 0. Linux returns to itself by `iretq` when it has patched its own code.
 
 use super::cpu::GuestCpu;
-use super::execute::NOT_ALLOWED;
+use super::execute::{NOT_ALLOWED, low};
 use super::fetch::Code;
 use super::{DEBUG, GENERAL_PROTECTION, Outcome, RFLAGS_TF, debug, is_64_bit};
 use crate::addr::is_canonical;
@@ -28,7 +28,7 @@ pub fn iretq(vcpu: &mut Vcpu, regs: &mut GuestRegisters, cpu: &mut impl GuestCpu
     // The CPU checks what the selectors name when the hypervisor returns by them, and that they are for ring 3 here.
     for selector in [cs, ss] {
         if selector & 3 != 3 {
-            return Some(Outcome::Raise(Exception::with_code(GENERAL_PROTECTION, (selector & !3) as u32)));
+            return Some(Outcome::Raise(Exception::with_code(GENERAL_PROTECTION, low(selector & !3))));
         }
     }
     if !is_canonical(rip) {
