@@ -27,6 +27,9 @@ const MAX_RING_ORDER: u32 = 3;
 /// Queues that a frontend may have.
 const MAX_QUEUES: u32 = 4;
 
+/// A queue that is connected, and the port of its events.
+type Connected<P> = (Queue<<P as Platform>::Ring>, <P as Platform>::Port);
+
 /// A virtual disk, as one domain sees it.
 pub struct Vbd<P: Platform> {
     /// The back end's directory in XenStore.
@@ -36,7 +39,7 @@ pub struct Vbd<P: Platform> {
     domain: u16,
     volume: Volume,
     state: State,
-    queues: Vec<(Queue<P::Ring>, P::Port)>,
+    queues: Vec<Connected<P>>,
 }
 
 /// Where the back end is.
@@ -245,7 +248,7 @@ impl<P: Platform> Vbd<P> {
     }
 
     /// Maps what the frontend wrote down.
-    fn connect(&self, store: &mut impl Store, platform: &mut P) -> Result<Vec<(Queue<P::Ring>, P::Port)>, Fault> {
+    fn connect(&self, store: &mut impl Store, platform: &mut P) -> Result<Vec<Connected<P>>, Fault> {
         let mut node = Nodes { directory: &self.frontend, store };
         // A frontend that doesn't say means its own layout, which is this one: 32-bit guests don't exist here.
         if node.text("protocol").is_some_and(|protocol| protocol != XEN_IO_PROTO_ABI_X86_64) {

@@ -13,20 +13,18 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::rc::{Rc, Weak};
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::fmt;
 use core::sync::atomic::AtomicU32;
 use guest_kernel::grant::{self, Access, End, Mapping};
 use guest_kernel::net::Mac;
-use guest_kernel::paging::PAGE_SIZE;
+use guest_kernel::paging::{PAGE_BYTES, PAGE_SIZE};
 use guest_kernel::time;
 use log::{info, warn};
 use pv_abi::grant::{GNTST_OKAY, GnttabCopy};
 use virtio_drivers::transport::DeviceType;
-
-const PAGE_BYTES: usize = PAGE_SIZE as usize;
 
 /// Bytes of packets that wait for those that they are for, at most.
 const PACKETS: usize = 8 << 20;
@@ -210,7 +208,7 @@ impl Platform for Live {
     }
 
     fn report(&mut self, text: fmt::Arguments<'_>) {
-        warn!("{}", text.to_string());
+        warn!("{text}");
     }
 }
 

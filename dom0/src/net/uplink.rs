@@ -14,7 +14,7 @@ use alloc::vec::Vec;
 use bitflags::bitflags;
 use core::cell::RefCell;
 use guest_kernel::net::Mac;
-use guest_kernel::paging::PAGE_SIZE;
+use guest_kernel::paging::PAGE_BYTES;
 use guest_kernel::time;
 use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::Transport;
@@ -176,8 +176,8 @@ fn parts(data: &[u8]) -> Vec<&[u8]> {
     let mut parts: Vec<&[u8]> = [&NO_HEADER.0[..]].into();
     let mut rest = data;
     while !rest.is_empty() {
-        let room = PAGE_SIZE - rest.as_ptr() as u64 % PAGE_SIZE;
-        let (part, behind) = rest.split_at(rest.len().min(room as usize));
+        let room = PAGE_BYTES - rest.as_ptr().addr() % PAGE_BYTES;
+        let (part, behind) = rest.split_at(rest.len().min(room));
         parts.push(part);
         rest = behind;
     }

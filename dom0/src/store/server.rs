@@ -443,10 +443,10 @@ impl Audience {
         if notice.removed {
             for (id, watch) in self.watches.below(notice.path) {
                 // Only nodes that are there are removed.
-                if let Some(node) = tree.find(watch.path.as_str()) {
-                    if may_know(watch, &[node, tree.parent(node)].map(|node| &tree[node].data.permissions)) {
-                        due.push((watch.connection, id, true));
-                    }
+                if let Some(node) = tree.find(watch.path.as_str())
+                    && may_know(watch, &[node, tree.parent(node)].map(|node| &tree[node].data.permissions))
+                {
+                    due.push((watch.connection, id, true));
                 }
             }
         }

@@ -82,11 +82,13 @@ impl<M: SharedMemory> Requests<M> {
                 self.write(index, SEGMENT, sector);
                 self.write(index, SEGMENT + 2, sectors.into());
                 let segment = Chunk { address: self.address(index, SEGMENT), bytes: 16 };
-                return Ok(self.add(entry, DISCARD, 0, &[segment], 0));
+                self.add(entry, DISCARD, 0, &[segment], 0);
+                return Ok(());
             }
         };
         debug_assert!(chunks.len() <= MAX_CHUNKS);
-        Ok(self.add(entry, kind, sector, chunks, flags))
+        self.add(entry, kind, sector, chunks, flags);
+        Ok(())
     }
 
     /// Asks the device for its serial number, which is in [`identity`](Self::identity) when that has completed.

@@ -24,8 +24,8 @@ pub fn flood() -> Told {
 pub fn scribble() -> Told {
     let info = start_info();
     holds("there is a console ring", info.console_evtchn != 0)?;
-    let page = memory::address_of_frame(info.console_mfn).ok_or(Ending::Fail(format!("it has no address")))?;
-    let indices = (page as usize + CONSOLE_IN_SIZE + CONSOLE_OUT_SIZE) as *const AtomicU32;
+    let page = memory::address_of_frame(info.console_mfn).ok_or(Ending::Fail("it has no address".into()))?;
+    let indices = (page + (CONSOLE_IN_SIZE + CONSOLE_OUT_SIZE) as u64) as *const AtomicU32;
     println!("begins to scribble");
     // The line is to be heard.
     time::sleep(200_000_000);

@@ -17,7 +17,7 @@ const NONE: Tx = Tx::NONE;
 const WATCHED: u64 = 4_000_000_000;
 
 fn open() -> Result<Connection, Ending> {
-    Connection::open(start_info()).ok_or(Ending::Fail(format!("there is no ring to XenStore")))
+    Connection::open(start_info()).ok_or(Ending::Fail("there is no ring to XenStore".into()))
 }
 
 /// Ends the story if a request failed.
@@ -150,13 +150,13 @@ pub fn flood() -> Told {
     for n in 0..100u32 {
         let payload = format!("data/{n}\0y").into_bytes();
         let message = Message { kind: XS_WRITE, request: 1 << 20, transaction: 0, payload };
-        message.encode(&mut bytes).map_err(|_| Ending::Fail(format!("a message too long")))?;
+        message.encode(&mut bytes).map_err(|_| Ending::Fail("a message too long".into()))?;
     }
     let end = within(WATCHED / 2);
     let mut sent = 0;
     while time::now().unwrap_or(u64::MAX) < end {
         let rest = bytes[sent..].iter().copied();
-        sent = (sent + stream.write(page, rest).map_err(|_| Ending::Fail(format!("a bad index")))?) % bytes.len();
+        sent = (sent + stream.write(page, rest).map_err(|_| Ending::Fail("a bad index".into()))?) % bytes.len();
         let _ = hypercall::send(port);
     }
     println!("flood: stops");

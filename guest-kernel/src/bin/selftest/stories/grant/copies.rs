@@ -36,7 +36,7 @@ pub fn copies() -> Told {
         equal(&what, copy(source, dest_end, 64)?, GNTST_OKAY)?;
         for index in 0..512 {
             let inside = (128..136).contains(&index);
-            let want = if inside { 1 << 32 | index as u64 - 126 } else { 2 << 32 | index as u64 };
+            let want = if inside { (1 << 32) | (index as u64 - 126) } else { (2 << 32) | index as u64 };
             equal(&what, dest.read(index), want)?;
         }
         holds("nothing is in use", flags(&from)? & GTF_READING == 0 && flags(&to)? & GTF_READING == 0)?;

@@ -4,25 +4,26 @@ use super::*;
 use crate::check::{fail, holds};
 use alloc::vec::Vec;
 use guest_kernel::grant::{End, Error, copy, map as map_grants, map_list, unmap_list};
+use guest_kernel::paging::PAGE_BYTES;
 
 /// More grants than a frame of the table has, mapped side by side, and copied.
 pub fn uses() -> Told {
-    const COUNT: u64 = 600;
+    const COUNT: usize = 600;
     let own = own_id()?;
     let pages: Vec<Page> = (0..4).map(patterned).collect();
     let mut grants = Vec::new();
     for n in 0..COUNT {
-        grants.push(granted(pages[n as usize % 4], Access::Write)?);
+        grants.push(granted(pages[n % 4], Access::Write)?);
     }
     let references: Vec<u32> = grants.iter().map(Grant::reference).collect();
     let mapping = map_grants(own, &references, Access::Write).map_err(failed)?;
-    equal("pages", mapping.len() as u64, COUNT)?;
+    equal("pages", mapping.len(), COUNT)?;
     for n in 0..COUNT {
         // SAFETY: the page is mapped.
-        let word = unsafe { mapping.address().add((n * PAGE_SIZE + 8) as usize).cast::<u64>().read_volatile() };
-        equal("word", word, (n % 4) << 32 | 1)?;
-        let machine = mapping.machine_address(n as usize);
-        equal("machine address", machine, Some(pages[n as usize % 4].mfn * PAGE_SIZE))?;
+        let word = unsafe { mapping.address().add(n * PAGE_BYTES + 8).cast::<u64>().read_volatile() };
+        equal("word", word, ((n as u64 % 4) << 32) | 1)?;
+        let machine = mapping.machine_address(n);
+        equal("machine address", machine, Some(pages[n % 4].mfn * PAGE_SIZE))?;
     }
     holds("in use", grants.iter().all(Grant::is_used))?;
     drop(mapping);

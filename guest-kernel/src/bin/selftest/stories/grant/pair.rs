@@ -61,7 +61,9 @@ pub fn mapper() -> Told {
     for round in 0..ROUNDS {
         wait(port)?;
         let list = map_grants(peer, &[8], Access::Write).map_err(failed)?;
-        let references: Vec<u32> = (1..=PAGES).map(|n| word(&list, 0, n as usize) as u32).collect();
+        let references = (1..=PAGES).map(|n| u32::try_from(word(&list, 0, n as usize)));
+        let references: Vec<u32> =
+            references.collect::<Result<_, _>>().map_err(|_| Ending::Fail("no references".into()))?;
         equal("round", word(&list, 0, 511), round)?;
         let mapping = map_grants(peer, &references, Access::Write).map_err(failed)?;
         for page in 0..PAGES {
@@ -147,9 +149,10 @@ pub fn holder() -> Told {
     let mapping = map_grants(peer, &references, Access::Write).map_err(failed)?;
     let readers = map_grants(peer, &references, Access::Read).map_err(failed)?;
     let mut request = GnttabMapGrantRef { dom: peer, ..Default::default() };
-    for (n, flags) in [DEVICE, DEVICE | READ_ONLY, HOST, HOST | DEVICE, HOST | BY_ENTRY].into_iter().enumerate() {
-        request.host_addr = if flags & BY_ENTRY == 0 { page_at(n as u64 + 1) } else { tree.l1.slot(n + 1) };
-        (request.flags, request.gref) = (flags, 8 + n as u32);
+    for (n, flags) in (0..).zip([DEVICE, DEVICE | READ_ONLY, HOST, HOST | DEVICE, HOST | BY_ENTRY]) {
+        request.host_addr =
+            if flags & BY_ENTRY == 0 { page_at(u64::from(n) + 1) } else { tree.l1.slot(n as usize + 1) };
+        (request.flags, request.gref) = (flags, 8 + n);
         equal("map", op(GNTTABOP_MAP_GRANT_REF, &mut request), Ok(0))?;
         equal("status", request.status, GNTST_OKAY)?;
     }
