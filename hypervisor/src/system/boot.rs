@@ -9,7 +9,7 @@ use log::{LevelFilter, debug, error, info};
 
 use super::console::Input;
 use super::device::Own;
-use super::{CPUS, MACHINE, Machine, all_stopped, create, machine, memory};
+use super::{CPUS, MACHINE, Machine, all_stopped, create, machine, memory, stock};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, Facts, LoadedArchive, Memory};
 use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
@@ -37,7 +37,8 @@ fn frames() -> &'static Frames {
 
 /// Goes on where `arch` has found out what the machine is.
 pub fn start(memory: Memory) -> ! {
-    let Memory { facts, archive, frames: table, allocator } = memory;
+    let Memory { facts, archive, frames: table, mut allocator } = memory;
+    stock::lay_in(&table, &mut allocator);
     let archive = SpinLock::new(Rank::Domains, Some(archive));
     FRAMES.call_once(|| Frames { table, allocator: SpinLock::new(Rank::Frames, allocator), facts, archive });
     mm::set_frame_source(frame_for_hypervisor);
@@ -47,7 +48,7 @@ pub fn start(memory: Memory) -> ! {
 /// A frame for the hypervisor's own tables and heap.
 fn frame_for_hypervisor() -> Option<Mfn> {
     let frames = frames();
-    Some(frames.allocator.lock().alloc(&frames.table, 0)?.mfn)
+    stock::take(&frames.table, &frames.allocator)
 }
 
 extern "C" fn boot_cpu(cpu: CpuId) -> ! {

@@ -15,10 +15,9 @@ use pv_abi::errno::Errno;
 use pv_abi::event::VIRQ_DOM_EXC;
 
 use super::create::{self, New, Sharing};
-use super::memory::HEAP_RESERVE;
 use super::remove::forget_if_gone;
 use super::runner::{Kicker, Runner};
-use super::{Domain, cpu, flush, machine, park, wake};
+use super::{Domain, cpu, flush, machine, park, stock, wake};
 use crate::addr::{DomainId, VcpuId};
 use crate::arch::time;
 use crate::domain::End;
@@ -125,7 +124,8 @@ fn create_alone(new: &NewDomain) -> Result<DomainId, Errno> {
         None => free_id().ok_or(Errno::ENOMEM)?,
     };
     // The heap fails by a panic; so it is made sure that it has no reason to.
-    if machine().allocator.lock().free_frames() < HEAP_RESERVE / 2 || machine().domains.lock().len() >= MAX_DOMAINS {
+    stock::refill();
+    if stock::len() < stock::FULL / 2 || machine().domains.lock().len() >= MAX_DOMAINS {
         return Err(Errno::ENOMEM);
     }
     let new = New {

@@ -12,7 +12,7 @@ use pv_abi::trap::VMASST_TYPE_RUNSTATE_UPDATE_FLAG;
 
 use super::remove;
 use super::runner::Runner;
-use super::{CPUS, Domain, REMAINS, control, descriptors, flush, machine, nudge, park};
+use super::{CPUS, Domain, REMAINS, control, descriptors, flush, machine, nudge, park, stock};
 use crate::addr::{CpuId, DomainId, VcpuId};
 use crate::arch::descriptors::GuestTables;
 use crate::arch::vcpu::CurrentSpace;
@@ -154,6 +154,7 @@ fn look_around(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters) -> RefM
             cpu.local.attention = true;
         }
         drop(remains);
+        stock::refill();
         let now = time::now();
         drop_current_if_stopped(&mut cpu, regs);
         expire(now);

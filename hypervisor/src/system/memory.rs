@@ -6,7 +6,6 @@ use crate::addr::{DomainId, Mfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::percpu;
-use crate::mm::buddy::FrameAllocator;
 use crate::mm::devices::DeviceFrames;
 use crate::mm::error::Stop;
 use crate::mm::flush::{CpuSet, FlushClock};
@@ -128,13 +127,7 @@ impl Memory<'_> {
             return None;
         }
         let (frames, allocator) = (machine().frames, machine().allocator);
-        let block = {
-            let mut allocator = allocator.lock();
-            if !spares(&allocator, count) {
-                return None;
-            }
-            allocator.alloc(&frames, order)?
-        };
+        let block = allocator.lock().alloc(&frames, order)?;
         flush::flush(clock().stale(block.last_use, mmu().online));
         if block.dirty {
             (0..count).for_each(|n| guest_frames::clear(&frames, block.mfn.offset(n)));
@@ -160,13 +153,7 @@ impl Memory<'_> {
     /// It is full of zeros. `None` if there is none.
     pub fn share(self) -> Option<Mfn> {
         let (frames, allocator) = (machine().frames, machine().allocator);
-        let block = {
-            let mut allocator = allocator.lock();
-            if !spares(&allocator, 1) {
-                return None;
-            }
-            allocator.alloc(&frames, 0)?
-        };
+        let block = allocator.lock().alloc(&frames, 0)?;
         flush::flush(clock().stale(block.last_use, mmu().online));
         guest_frames::clear(&frames, block.mfn);
         self.0.frames.lock().share(&frames, block.mfn);
@@ -181,20 +168,12 @@ impl Memory<'_> {
     }
 }
 
-/// Frames that guests never get, so that the hypervisor's heap can grow: 2 MiB. What guests may make it allocate is limited
-/// where it is allocated; a new domain asks for half of this to be left before it begins ([`control`](super::control)).
-pub const HEAP_RESERVE: u64 = 512;
-
 /// Page-table entries that one step may look at: some ten thousand instructions, the time that interrupts may wait.
 pub const STEP: u32 = 1024;
 
 /// Can so many frames be taken for a guest?
 pub fn can_spare(count: u64) -> bool {
-    spares(&machine().allocator.lock(), count)
-}
-
-fn spares(allocator: &FrameAllocator, count: u64) -> bool {
-    allocator.free_frames() >= count + HEAP_RESERVE
+    machine().allocator.lock().free_frames() >= count
 }
 
 fn find(id: DomainId) -> Option<alloc::sync::Arc<Domain>> {

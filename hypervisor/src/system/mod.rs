@@ -28,6 +28,7 @@ mod memory;
 mod park;
 mod remove;
 mod runner;
+mod stock;
 mod wake;
 
 use core::cell::RefCell;
