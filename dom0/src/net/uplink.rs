@@ -25,9 +25,6 @@ const RX: u16 = 0;
 const TX: u16 = 1;
 /// Packets in a turn.
 const TURN_PACKETS: usize = 64;
-/// How often to look without an interrupt, in nanoseconds. Interrupts by message stay away at times, after some hundred short
-/// connections; where they are lost isn't known yet (docs/architecture.md, open ends).
-const LOOK_INTERVAL: u64 = 20_000_000;
 /// What is before each packet: `struct virtio_net_hdr`, section 5.1.6. Zeros: nothing to be done, nothing known.
 const HEADER: usize = 12;
 static NO_HEADER: Header = Header([0; HEADER]);
@@ -191,6 +188,6 @@ impl Service for Uplink {
         }
         let more = self.receive(now);
         self.transmit();
-        if more { Next::More } else { Next::WaitUntil(now + LOOK_INTERVAL) }
+        if more { Next::More } else { Next::Wait }
     }
 }

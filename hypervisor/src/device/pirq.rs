@@ -6,12 +6,13 @@
 //! # No line stops the machine
 //!
 //! An interrupt is announced to the domain as an event, and the domain says when it has dealt with it (`PHYSDEVOP_eoi`).
-//! Until then, whatever the device does costs the machine at most one more interrupt:
+//! Until then, whatever the device does costs the machine at most two more interrupts:
 //! * A **level** source is masked as it arrives, and unmasked by the domain's word. If the line is still active then, it
 //!   arrives again: so often as the domain asks for it, in the domain's time.
 //! * An **edge** source, or a message, stays open, so that one that comes meanwhile is heard, once: that makes the port
-//!   pending again and masks the source. A device keeps a message that is masked, and sends it later. An edge at a masked pin
-//!   leaves no trace, so that the domain is told once more when the pin is unmasked, to look for itself.
+//!   pending again and masks the source. One more may have been on its way by then, which arrives at the masked source. A
+//!   device keeps a message that is masked, and sends it later. An edge at a masked pin leaves no trace, so that the domain
+//!   is told once more when the pin is unmasked, to look for itself.
 //!
 //! A message without a mask bit can't be stopped. Its device is the domain's to switch off.
 
@@ -204,8 +205,9 @@ impl Pirqs {
     pub fn arrived(&mut self, vector: u8) -> Option<(&Pirq, Arrived)> {
         let pirq = self.list.iter_mut().find(|pirq| pirq.vector == vector)?;
         let Nature { level, .. } = pirq.nature;
-        // One that nobody listens to, a last one from before it was closed, must not come again.
-        let mask = pirq.port.is_none() || level || pirq.progress == Progress::Announced;
+        // One that nobody listens to, a last one from before it was closed, must not come again. One that was on its way when
+        // its source was masked leaves it so: forgotten, the mask would never be lifted.
+        let mask = pirq.port.is_none() || level || pirq.progress != Progress::Idle;
         pirq.progress = if mask { Progress::Masked } else { Progress::Announced };
         let arrived = Arrived { port: pirq.port, mask };
         Some((pirq, arrived))

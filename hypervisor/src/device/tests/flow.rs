@@ -16,8 +16,10 @@ struct World {
     /// The device wants something.
     asking: bool,
     masked: bool,
-    /// An edge or a message is on its way, or kept by the device.
-    sent: bool,
+    /// An edge or a message has reached the local APIC, where no mask stops it any more.
+    accepted: bool,
+    /// The device keeps a message that is masked.
+    kept: bool,
     /// The port is pending.
     pending: bool,
     /// Interrupts since the domain last said that it had dealt with one.
@@ -29,8 +31,8 @@ struct World {
 enum Action {
     /// The device begins to want something.
     Ask,
-    /// The machine delivers what is due.
-    Deliver,
+    /// The machine delivers what is due. Before the hypervisor gets to mask the source, the device asks again, or doesn't.
+    Deliver { asks_again: bool },
     /// The domain takes the event, says so, and does what the device wants.
     Serve,
     /// The domain says that it has dealt with an interrupt, without having looked.
@@ -42,7 +44,17 @@ impl World {
         let mut pirqs = Pirqs::new();
         pirqs.add(NUMBER, SOURCE, VECTOR, nature).unwrap();
         pirqs.bind(NUMBER, PORT).unwrap();
-        World { pirqs, nature, asking: false, masked: false, sent: false, pending: false, since_end: 0, most: 0 }
+        World {
+            pirqs,
+            nature,
+            asking: false,
+            masked: false,
+            accepted: false,
+            kept: false,
+            pending: false,
+            since_end: 0,
+            most: 0,
+        }
     }
 
     fn take(&mut self, action: Action) {
@@ -51,9 +63,10 @@ impl World {
                 // Only the beginning is an edge; at a masked pin it is lost.
                 let is_edge = !self.asking || self.nature.remembers;
                 self.asking = true;
-                self.sent |= is_edge && (!self.masked || self.nature.remembers);
+                self.accepted |= is_edge && !self.masked;
+                self.kept |= self.masked && self.nature.remembers;
             }
-            Action::Deliver => self.deliver(),
+            Action::Deliver { asks_again } => self.deliver(asks_again),
             Action::Serve if self.pending => {
                 self.pending = false;
                 self.end();
@@ -64,12 +77,15 @@ impl World {
         }
     }
 
-    fn deliver(&mut self) {
-        let due = if self.nature.level { self.asking } else { self.sent };
-        if !due || self.masked {
+    fn deliver(&mut self, asks_again: bool) {
+        let due = if self.nature.level { self.asking && !self.masked } else { self.accepted };
+        if !due {
             return;
         }
-        self.sent = false;
+        self.accepted = false;
+        if asks_again {
+            self.take(Action::Ask);
+        }
         let (_, arrived) = self.pirqs.arrived(VECTOR).unwrap();
         self.masked |= arrived.mask;
         self.pending |= arrived.port == Some(PORT);
@@ -80,6 +96,7 @@ impl World {
     fn end(&mut self) {
         let ended = self.pirqs.ended(NUMBER).unwrap();
         self.masked &= !ended.unmask;
+        self.accepted |= !self.masked && core::mem::take(&mut self.kept);
         self.pending |= ended.again == Some(PORT);
         self.since_end = 0;
     }
@@ -94,7 +111,8 @@ fn natures() -> impl Strategy<Value = Nature> {
 }
 
 fn actions() -> impl Strategy<Value = Action> {
-    prop_oneof![Just(Action::Ask), Just(Action::Deliver), Just(Action::Serve), Just(Action::End)]
+    let deliver = any::<bool>().prop_map(|asks_again| Action::Deliver { asks_again });
+    prop_oneof![Just(Action::Ask), deliver, Just(Action::Serve), Just(Action::End)]
 }
 
 proptest! {
@@ -103,12 +121,12 @@ proptest! {
         let mut world = World::new(nature);
         for action in actions {
             world.take(action);
-            let limit = if nature.level { 1 } else { 2 };
+            let limit = if nature.level { 1 } else { 3 };
             prop_assert!(world.most <= limit, "{} interrupts at once", world.most);
         }
         // The device asks no more than it did; the domain serves as long as it is told to.
         for _ in 0..8 {
-            world.take(Action::Deliver);
+            world.take(Action::Deliver { asks_again: false });
             world.take(Action::Serve);
         }
         prop_assert!(!world.asking, "the device waits for ever");
@@ -123,10 +141,22 @@ fn a_stuck_line_interrupts_as_often_as_the_domain_asks() {
     for _ in 0..100 {
         world.asking = true;
         for _ in 0..10 {
-            world.take(Action::Deliver);
+            world.take(Action::Deliver { asks_again: false });
         }
         assert_eq!(world.since_end, 1);
         world.take(Action::End);
+    }
+}
+
+/// A message was on its way when the one before it made the hypervisor mask the source: that stays known.
+#[test]
+fn one_that_comes_behind_the_mask_leaves_it_to_be_lifted() {
+    for remembers in [false, true] {
+        let mut world = World::new(Nature { level: false, remembers });
+        let mut masks = || world.pirqs.arrived(VECTOR).unwrap().1.mask;
+        assert!(!masks() && masks());
+        let _ = masks();
+        assert!(world.pirqs.ended(NUMBER).unwrap().unmask);
     }
 }
 
