@@ -50,15 +50,18 @@ impl Default for Budget {
 mod tests {
     use super::*;
 
+    /// [`BURST`] as a length.
+    const FULL: usize = 32 << 10;
+
     #[test]
     fn a_burst_and_then_the_rate() {
         let mut budget = Budget::new();
         let start = 5_000_000_000;
-        assert_eq!(budget.left(start), BURST as usize);
-        budget.spend(start, BURST as usize);
+        assert_eq!(budget.left(start), FULL);
+        budget.spend(start, FULL);
         assert_eq!(budget.left(start), 0);
         let later = budget.refilled();
-        assert!(budget.left(later) >= BURST as usize / 4 - 1, "{}", budget.left(later));
+        assert!(budget.left(later) >= FULL / 4 - 1, "{}", budget.left(later));
         let mut said = 0;
         let mut now = start;
         while now < start + 10_000_000_000 {
@@ -73,6 +76,6 @@ mod tests {
     #[test]
     fn silence_is_not_saved_up() {
         let budget = Budget::new();
-        assert_eq!(budget.left(u64::MAX), BURST as usize);
+        assert_eq!(budget.left(u64::MAX), FULL);
     }
 }

@@ -179,7 +179,7 @@ mod tests {
             });
             got
         };
-        assert_eq!(fit(&packet, all), [packet.clone()]);
+        assert_eq!(fit(&packet, all), core::slice::from_ref(&packet));
         for less in [
             Abilities { gso_ipv4: false, ..all },
             Abilities { scattered: false, ..all },

@@ -191,7 +191,7 @@ mod tests {
             let (mut input, mut output) = (VecDeque::new(), VecDeque::new());
             let mut next = 0u8;
             for (what, length) in steps {
-                let mut bytes: Vec<u8> = (0..length).map(|i| next.wrapping_add(i as u8)).collect();
+                let mut bytes: Vec<u8> = (0..=u8::MAX).cycle().take(length).map(|i| next.wrapping_add(i)).collect();
                 next = next.wrapping_add(91);
                 match what {
                     0 => {

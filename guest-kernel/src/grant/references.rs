@@ -74,7 +74,7 @@ mod tests {
                             prop_assert!((8..512 * references.frames()).contains(&reference));
                             prop_assert!(used.insert(reference));
                         }
-                        None => prop_assert_eq!(used.len() as u32, (512 * references.frames()).saturating_sub(8)),
+                        None => prop_assert_eq!(used.len() as u64, (512 * u64::from(references.frames())).saturating_sub(8)),
                     },
                     _ => if let Some(&reference) = used.iter().nth(which % used.len().max(1)) {
                         used.remove(&reference);

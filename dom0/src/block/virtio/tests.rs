@@ -76,7 +76,7 @@ impl Device {
         for n in 0..count {
             let (address, _) = self.slot(table + 16 * n);
             let (rest, bytes) = self.slot(table + 16 * n + 8);
-            let (flags, next) = ((rest >> 32) as u16, (rest >> 48) as u64);
+            let (flags, next) = ((rest >> 32) as u16, rest >> 48);
             assert_eq!(flags & 1 != 0, n + 1 < count);
             assert!(flags & 1 == 0 || next == n + 1);
             parts.push((address, bytes, flags & 2 != 0));

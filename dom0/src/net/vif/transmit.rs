@@ -190,7 +190,6 @@ fn finish(mut chain: Chain, total: usize) -> Result<Chain, Fault> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::vec;
 
     fn request(id: u16, offset: u16, size: u16, flags: NetTxFlags) -> TxSlot {
         TxSlot::request(NetifTxRequest { gref: u32::from(id) + 100, offset, flags: flags.bits(), id, size })
@@ -258,7 +257,7 @@ mod tests {
         assert_eq!(one(&with_extra(extra(5, 0, [0; 3]))), Err(Fault::BadExtra));
         assert_eq!(one(&with_extra(extra(XEN_NETIF_EXTRA_TYPE_GSO, 0, [0, 1, 0]))), Err(Fault::BadGso));
         assert_eq!(one(&with_extra(extra(XEN_NETIF_EXTRA_TYPE_GSO, 0, [1000, 3, 0]))), Err(Fault::BadGso));
-        let endless = vec![extra(XEN_NETIF_EXTRA_TYPE_HASH, XEN_NETIF_EXTRA_FLAG_MORE, [0; 3]); 5];
+        let endless = [extra(XEN_NETIF_EXTRA_TYPE_HASH, XEN_NETIF_EXTRA_FLAG_MORE, [0; 3]); 5];
         assert_eq!(one(&[&with_extra(endless[0]), &endless[..]].concat()), Err(Fault::TooManySlots));
         let pieces = |count: u16| {
             (0..count)

@@ -40,7 +40,10 @@ impl<B: Bus> End<B> {
             assert!(self.device.concerns(&event));
             woken = true;
         }
-        while woken {
+        if !woken {
+            return false;
+        }
+        loop {
             let (own, theirs) = (self.state(), self.device.their_state(&mut self.bus).unwrap());
             let write = |device: &Device, bus: &mut B, tx| device.write(bus, tx, "ring-ref", 8);
             match (self.next)(own, theirs) {
@@ -53,7 +56,6 @@ impl<B: Bus> End<B> {
                 Step::Close(state) => self.device.switch(&mut self.bus, state).unwrap(),
             }
         }
-        false
     }
 }
 

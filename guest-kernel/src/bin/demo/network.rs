@@ -164,7 +164,7 @@ impl Network {
 fn report(end: End, total: u64, nanoseconds: u64) {
     match end {
         End::Whole => {
-            let rate = u128::from(total) * 1_000_000_000 / u128::from(nanoseconds.max(1)) >> 10;
+            let rate = (u128::from(total) * 1_000_000_000 / u128::from(nanoseconds.max(1))) >> 10;
             println!("stream: {} MiB came back whole, {rate} KiB/s", total >> 20);
         }
         End::Spoiled(at) => println!("stream: byte {at} came back wrong"),
