@@ -10,6 +10,7 @@ mod differences;
 mod guest;
 mod libtest;
 mod monitor;
+mod outside;
 mod pattern;
 mod report;
 mod running;

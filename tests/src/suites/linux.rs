@@ -3,6 +3,8 @@
 //!
 //! The kernel and busybox come from Debian's packages by apt; where those can't be fetched the tests are skipped.
 
+mod devices;
+
 use super::boot::greeting;
 use crate::{
     context::log_file,
@@ -69,6 +71,7 @@ pub fn tests(full: bool) -> Vec<Test> {
             [shell(guest), hotplug(guest.vcpus), crash()].concat()
         }),
         test("stress", Guest { vcpus: 2, stress: true, ..Guest::SMALL }, |guest| stress(guest, BRIEFLY)),
+        devices::test(),
     ];
     if full {
         tests.push(test("large", Guest { memory: Memory::gib(8), ..Guest::SMALL }, |guest| {
@@ -86,8 +89,8 @@ pub fn tests(full: bool) -> Vec<Test> {
 fn test(name: &str, guest: Guest, steps: fn(Guest) -> Vec<Step>) -> Test {
     let log = log_file(&format!("{SUITE}/{name}"));
     Test::machine(SUITE, name.to_owned(), move |context| {
-        if let Err(reason) = KernelPackage::get(guest.kernel).and_then(|_| debian::busybox()) {
-            return Ok(Ending::Skipped(format!("no package of Debian's: {reason:#}")));
+        if let Some(skipped) = guest.is_missing() {
+            return Ok(skipped);
         }
         let machine = guest.machine()?;
         let archive = archive::make(&machine, &context.pavise()?.built)?;
@@ -98,6 +101,12 @@ fn test(name: &str, guest: Guest, steps: fn(Guest) -> Vec<Step>) -> Test {
 }
 
 impl Guest {
+    /// The end of a test for which Debian's packages can't be fetched.
+    fn is_missing(&self) -> Option<Ending> {
+        let reason = KernelPackage::get(self.kernel).and_then(|_| debian::busybox()).err()?;
+        Some(Ending::Skipped(format!("no package of Debian's: {reason:#}")))
+    }
+
     fn machine(&self) -> Result<Machine> {
         let extras = if self.stress {
             vec![Extra { to: format!("bin/{STRESS}"), from: build::linux_program(STRESS)? }]
@@ -210,7 +219,6 @@ fn crash() -> Vec<Step> {
 
 /// Works it hard. After that and a `poweroff` the machine has as much free memory as without it.
 fn stress(guest: Guest, seconds: u32) -> Vec<Step> {
-    let free = || ask("top", vec![regex(r"^machine: \d+ of \d+ KiB free"), DOM0_PROMPT.into()]);
     let off = |number: u32| ask("poweroff", vec![said_by("dom0", &format!(r"d{number} \({NAME}\) powered off"))]);
     let mut steps = shell(guest);
     let rest = [
@@ -230,6 +238,11 @@ fn stress(guest: Guest, seconds: u32) -> Vec<Step> {
     steps.extend(rest.into_iter().flatten());
     steps.push(Step::Check(as_much_is_free));
     steps
+}
+
+/// Looks at the machine's free memory, at dom0's prompt.
+fn free() -> [Step; 2] {
+    ask("top", vec![regex(r"^machine: \d+ of \d+ KiB free"), DOM0_PROMPT.into()])
 }
 
 /// Both looks at the machine's memory found the same amount free.

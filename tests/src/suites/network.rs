@@ -2,15 +2,14 @@
 //! for each other, through the back end, the bridge and virtio-net of dom0; guests that end in the middle of it.
 
 use crate::{
+    outside,
     pattern::{Pattern, regex, said_by},
     scenario::{Scenario, Step, domain, machine},
     suite::Test,
 };
 use anyhow::{Context, Result, ensure};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::OnceLock;
-use std::time::Duration;
 use xtask::machine::{Dom0, Domain, DomainNetwork, Forward, Machine, Memory, Network};
 
 /// The suite.
@@ -22,8 +21,6 @@ const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(10,
 const STREAM: u64 = 4;
 /// Requests for a page.
 const REQUESTS: u64 = 200;
-/// How long the host waits for a guest.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Moves the keys to the next console (Ctrl-T).
 const NEXT: &str = "\x14";
 
@@ -63,12 +60,12 @@ fn both_at(alpha: &str, beta: &str) -> Step {
     Step::Expect(vec![said_by("dom0", ".*network: .*"), has_address("alpha", alpha), has_address("beta", beta)])
 }
 
-/// Ports of the host that were free a moment ago, for HTTP and the echo of each guest.
+/// Ports of the host, for HTTP and the echo of each guest.
 fn host_ports() -> &'static [[u16; 2]; 2] {
     static PORTS: OnceLock<[[u16; 2]; 2]> = OnceLock::new();
     PORTS.get_or_init(|| {
-        let sockets = [[(); 2]; 2].map(|row| row.map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port")));
-        sockets.each_ref().map(|row| row.each_ref().map(|socket| socket.local_addr().expect("its address").port()))
+        let [alpha, also_alpha, beta, also_beta] = outside::free_ports();
+        [[alpha, also_alpha], [beta, also_beta]]
     })
 }
 
@@ -101,7 +98,7 @@ fn host() -> Test {
             ensure!(pages.iter().all(|page| page.contains(&format!("request {REQUESTS}."))), "{pages:?}");
             Ok(())
         }),
-        Step::Check(|_| [0, 1].into_iter().try_for_each(echo)),
+        Step::Check(|_| host_ports().iter().try_for_each(|[_, echo]| outside::echo(*echo, STREAM))),
         Step::Type("info\r".to_owned()),
         Step::Expect(vec![said_by(
             "alpha",
@@ -111,35 +108,10 @@ fn host() -> Test {
     Scenario::new(machine, steps).test(SUITE, "host")
 }
 
-fn connect(port: u16) -> Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
 /// A guest's page.
 fn page(guest: usize) -> Result<String> {
-    let mut stream = connect(host_ports()[guest][0])?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: guest\r\n\r\n")?;
-    let mut page = String::new();
-    stream.read_to_string(&mut page).context("the page")?;
-    ensure!(page.starts_with("HTTP/1.0 200 OK\r\n"), "{page:?}");
-    Ok(page)
-}
-
-/// Bytes to a guest's echo and back.
-fn echo(guest: usize) -> Result<()> {
-    let stream = connect(host_ports()[guest][1])?;
-    let bytes: Vec<u8> = (0..STREAM << 20).map(|at| (at ^ at >> 8 ^ at >> 16).to_le_bytes()[0]).collect();
-    let mut back = vec![0; bytes.len()];
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| (&stream).write_all(&bytes));
-        (&stream).read_exact(&mut back).context("what came back")?;
-        sender.join().expect("the sender doesn't panic").context("what was sent")
-    })?;
-    ensure!(back == bytes, "other bytes came back");
-    Ok(())
+    let page = outside::page(host_ports()[guest][0], "")?;
+    String::from_utf8(page).context("the page is no text")
 }
 
 /// Types a line, and waits for what follows it.
