@@ -13,6 +13,7 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 use core::cell::RefCell;
+use core::sync::atomic::{Ordering, fence};
 use guest_kernel::net::Mac;
 use guest_kernel::paging::PAGE_BYTES;
 use guest_kernel::time;
@@ -107,6 +108,8 @@ impl Uplink {
     }
 
     fn notify(&mut self, queue: u16) {
+        // The queue has shown the device its entries; the look at whether that sleeps must not come before.
+        fence(Ordering::SeqCst);
         let wants = if queue == RX { self.rx.should_notify() } else { self.tx.should_notify() };
         if wants {
             self.device.transport().notify(queue);

@@ -56,4 +56,4 @@ pub use local::{Connection, Shared};
 pub use quota::Limits;
 #[cfg(target_os = "none")]
 pub use ring::{Ring, Turns};
-pub use server::{ConnectionId, Introduction, Store};
+pub use server::{ConnectionId, Store};

@@ -39,8 +39,8 @@ pub enum Request<'a> {
     DomainPath(u16),
     /// `XS_IS_DOMAIN_INTRODUCED`
     IsIntroduced(u16),
-    /// `XS_INTRODUCE`: domain, machine frame of the ring, port
-    Introduce(u16, u64, u32),
+    /// `XS_INTRODUCE`
+    Introduce,
     /// `XS_RELEASE`
     Release(u16),
 }
@@ -71,7 +71,7 @@ impl<'a> Request<'a> {
             XS_GET_DOMAIN_PATH => Request::DomainPath(numeral(string()?)?),
             XS_IS_DOMAIN_INTRODUCED => Request::IsIntroduced(numeral(string()?)?),
             XS_RELEASE => Request::Release(numeral(string()?)?),
-            XS_INTRODUCE => Request::Introduce(numeral(string()?)?, numeral(string()?)?, numeral(string()?)?),
+            XS_INTRODUCE => return Ok(Request::Introduce),
             // The rest of these payloads is reserved, or a value of any bytes.
             XS_TRANSACTION_START => return Ok(Request::Start),
             XS_RESET_WATCHES => return Ok(Request::ResetWatches),

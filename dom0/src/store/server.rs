@@ -27,17 +27,6 @@ const WATCH_BYTES: usize = 256;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ConnectionId(u64);
 
-/// A domain that a client of domain 0 wants to be introduced: what `XS_INTRODUCE` says.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Introduction {
-    /// The domain.
-    pub domain: u16,
-    /// The machine frame of its ring.
-    pub frame: u64,
-    /// Its port.
-    pub port: u32,
-}
-
 /// A transaction of a client's.
 enum Open {
     Live(Transaction),
@@ -76,7 +65,6 @@ pub struct Store {
     accounts: Accounts,
     lives: Lives,
     introduced: BTreeSet<u16>,
-    introductions: Vec<Introduction>,
     /// Who may see the events of `@introduceDomain` and `@releaseDomain`.
     special: [Permissions; 2],
     last_connection: u64,
@@ -95,7 +83,6 @@ impl Store {
             accounts: Accounts::new(limits),
             lives,
             introduced: BTreeSet::new(),
-            introductions: Vec::new(),
             special: [permissions.clone(), permissions],
             last_connection: 0,
             stamp: 0,
@@ -185,20 +172,9 @@ impl Store {
             self.disconnect(id);
         }
         self.introduced.remove(&domain);
-        self.introductions.retain(|introduction| introduction.domain != domain);
         self.accounts.forget(owner);
         self.lives.end(domain);
         self.announce(RELEASE_DOMAIN);
-    }
-
-    /// A domain has shut down, and is not released yet.
-    pub fn announce_shutdown(&mut self) {
-        self.announce(RELEASE_DOMAIN);
-    }
-
-    /// The domains that clients wanted to be introduced since the last call.
-    pub fn take_introductions(&mut self) -> Vec<Introduction> {
-        core::mem::take(&mut self.introductions)
     }
 
     /// Makes a connection's request: the reply's payload.
@@ -255,13 +231,8 @@ impl Store {
             Request::IsIntroduced(of) => {
                 strings([if of == PRIVILEGED || self.introduced.contains(&of) { "T" } else { "F" }])
             }
-            Request::Introduce(domain, frame, port) => {
-                if self.introduced.contains(&domain) {
-                    return Err(Errno::EEXIST);
-                }
-                self.introductions.push(Introduction { domain, frame, port });
-                OK.to_vec()
-            }
+            // Domains are introduced by their creator, which is a part of this program and calls `introduce`.
+            Request::Introduce => return Err(Errno::ENOSYS),
             Request::Release(domain) if !self.introduced.contains(&domain) => return Err(Errno::ENOENT),
             Request::Release(domain) => {
                 self.release(domain);
@@ -289,7 +260,7 @@ impl Store {
             }
         }
         match request {
-            Request::Introduce(..) | Request::Release(_) if !is_privileged => Err(Errno::EACCES),
+            Request::Introduce | Request::Release(_) if !is_privileged => Err(Errno::EACCES),
             Request::Write(_, value) if !is_privileged && value.len() > limits.value => Err(Errno::ENOSPC),
             Request::SetPermissions(_, all) if !is_privileged && all.len() > limits.permissions => Err(Errno::ENOSPC),
             Request::SetPermissions(_, all) if all.iter().any(|entry| entry.domain >= DOMID_FIRST_RESERVED) => {

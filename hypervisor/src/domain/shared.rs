@@ -60,7 +60,7 @@ impl VcpuInfo {
     /// Is an upcall to be delivered now: pending and not masked?
     #[inline]
     pub fn upcall_due(&self) -> bool {
-        self.upcall_pending.load(Ordering::SeqCst) != 0 && self.upcall_mask.load(Ordering::Relaxed) == 0
+        self.upcall_pending.load(Ordering::SeqCst) != 0 && self.upcall_mask.load(Ordering::SeqCst) == 0
     }
 
     /// Is an upcall pending, masked or not?
@@ -98,8 +98,11 @@ impl VcpuInfo {
     }
 
     /// Masks or unmasks upcalls, as the CPU changes IF at an interrupt and at `iret`.
+    ///
+    /// Who unmasks looks at *pending* next, and a sender sets that and then looks at the mask, to see whether to interrupt the
+    /// vCPU's CPU: one of them has to see the other's, or the upcall would wait for the guest's next entry.
     pub fn set_upcall_mask(&self, masked: bool) {
-        self.upcall_mask.store(masked.into(), Ordering::Release);
+        self.upcall_mask.store(masked.into(), if masked { Ordering::Release } else { Ordering::SeqCst });
     }
 
     /// Leaves the address of a page fault for the guest's handler.
