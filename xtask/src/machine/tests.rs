@@ -292,8 +292,8 @@ fn memory_must_add_up() {
     let found = parse::parse(Path::new("t"), GOOD, Overrides::default()).unwrap_err();
     assert_eq!(
         found.to_string(),
-        "t:7: machine.memory: 512 MiB is too little: the domains have 1056 MiB together, and Pavise needs 52 MiB; \
-         expected at least \"1108 MiB\", or smaller domains (from line 9 on)"
+        "t:7: machine.memory: 512 MiB is too little: the domains have 1056 MiB together, and Pavise needs 53 MiB; \
+         expected at least \"1109 MiB\", or smaller domains (from line 9 on)"
     );
     let small = Overrides { memory: Some(Memory::gib(1)), cpus: Some(3) };
     assert!(parse::parse(Path::new("t"), GOOD, small).is_err());

@@ -77,8 +77,8 @@ disk [sum|fill N|check N|log]        visits the records on its disk; sums it,
                                      fills it with a pattern, checks that; logs
 uptime                               time since it started
 echo TEXT                            says TEXT
-stream ADDRESS [MIB]                 sends MIB to another guest's echo, and checks
-                                     what comes back
+stream ADDRESS [MIB]                 sends MIB to another guest's echo, and
+                                     checks what comes back
 halt                                 powers the domain off
 reboot                               restarts the domain
 crash [null|stack|iret|triple|ud]    kills it: by a null read, on a bad stack,

@@ -174,12 +174,12 @@ fn shared_pages_cannot_be_given_back_or_pinned() {
     let reclaimed = bench.on_frames(UNLIMITED, |op, frames| op.reclaim(frames, block.mfn));
     assert_eq!(why(reclaimed), Refusal::NotAllocated(block.mfn));
     bench.pin(L1, Level::L1).unwrap();
-    assert_eq!(why(bench.pin(block.mfn, Level::L1)), Refusal::NotAllocated(block.mfn));
+    assert_eq!(why(bench.pin(block.mfn, Level::L1)), in_use(block.mfn, FrameType::Writable, FrameType::L1));
     bench.set(L1, 0, entry(block.mfn, P | RW)).unwrap();
     bench.set(L1, 0, 0).unwrap();
     bench
         .once(UNLIMITED, |op| {
-            op.put(block.mfn);
+            op.put_writable(block.mfn);
             Ok(())
         })
         .unwrap();
