@@ -36,14 +36,16 @@ pub fn check(path: &Path) -> Result<(), String> {
     kind(&bytes).map(|_| ()).map_err(|problem| format!("{} {problem}", path.display()))
 }
 
-/// The bytes of the ELF file that is, or is inside, the file at `path`. What is unpacked is kept under `target/kernels`.
+/// The bytes of the ELF file that is inside the bzImage at `path`; those of any other file as they are, which the reader of
+/// the machine file has [checked](check). What is unpacked is kept under `target/kernels`.
 ///
 /// # Errors
-/// When the file is none of a guest kernel, or what is inside it is broken.
+/// When what is inside a bzImage is broken, or no kernel.
 pub fn elf(path: &Path) -> Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let kind = kind(&bytes).map_err(|problem| anyhow::anyhow!("{} {problem}", path.display()))?;
-    let Kind::BzImage(payload) = kind else { return Ok(bytes) };
+    let problem = |problem| anyhow::anyhow!("{} {problem}", path.display());
+    let Some(payload) = bzimage::payload(&bytes).map_err(problem)? else { return Ok(bytes) };
+    let payload = payload::Payload::of(payload).map_err(problem)?;
     let kept = kept(&bytes);
     if let Ok(elf) = fs::read(&kept) {
         return Ok(elf);

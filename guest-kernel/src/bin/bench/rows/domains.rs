@@ -8,7 +8,7 @@ use core::slice;
 use guest_kernel::control::{self, Error, New, calls};
 use guest_kernel::probe::rdtsc;
 use guest_kernel::time;
-use pv_abi::elfnote::{XEN_ELFNOTE_ENTRY, XEN_ELFNOTE_VIRT_BASE};
+use pv_abi::elfnote::{XEN_ELFNOTE_ENTRY, XEN_ELFNOTE_LOADER, XEN_ELFNOTE_VIRT_BASE, XEN_ELFNOTE_XEN_VERSION};
 use pv_abi::errno::Errno;
 use pv_abi::hypercall::SCHED_OP;
 use pv_abi::sched::SCHEDOP_BLOCK;
@@ -44,6 +44,12 @@ global_asm!(
     ".long 4, 8, {base_note}",
     ".asciz \"Xen\"",
     ".quad {base}",
+    ".long 4, 8, {version_note}",
+    ".asciz \"Xen\"",
+    ".asciz \"xen-3.0\"",
+    ".long 4, 8, {loader_note}",
+    ".asciz \"Xen\"",
+    ".asciz \"generic\"",
     "bench_child_code:",
     "rdtsc",
     "shl rdx, 32",
@@ -61,6 +67,8 @@ global_asm!(
     address = const BASE + START,
     entry_note = const XEN_ELFNOTE_ENTRY,
     base_note = const XEN_ELFNOTE_VIRT_BASE,
+    version_note = const XEN_ELFNOTE_XEN_VERSION,
+    loader_note = const XEN_ELFNOTE_LOADER,
     sched_op = const SCHED_OP,
     block = const SCHEDOP_BLOCK,
 );
