@@ -78,6 +78,8 @@ pub unsafe fn copy_bytes(to: *mut u8, bytes: &[u8]) {
 /// Copies bytes from memory that is shared with a guest to other such memory. Where the two overlap, what is copied is
 /// anything that was there.
 ///
+/// By words first: a page is 512 steps instead of 4,096 where the CPU, or QEMU, takes one by one.
+///
 /// # Safety
 /// Both must be valid for `len` bytes, and no Rust object may be in `to`'s.
 #[inline]
@@ -85,8 +87,11 @@ pub unsafe fn copy_between(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: the caller answers for the memory; the direction flag is clear in hypervisor code.
     unsafe {
         asm!(
+            "rep movsq",
+            "mov rcx, {rest}",
             "rep movsb",
-            inout("rcx") len => _,
+            rest = in(reg) len % 8,
+            inout("rcx") len / 8 => _,
             inout("rdi") to => _,
             inout("rsi") from => _,
             options(nostack, preserves_flags),
