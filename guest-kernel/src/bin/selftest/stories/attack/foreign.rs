@@ -6,8 +6,8 @@ use crate::stories::mmu::ground::*;
 use crate::stories::mmu::reservation::give;
 use alloc::collections::BTreeSet;
 use alloc::format;
-use guest_kernel::hypercall::Answer;
 use guest_kernel::hypercall::mmuext::{clear_page, copy_page, new_base, new_user_base, pin, unpin};
+use guest_kernel::hypercall::{self, Answer};
 use guest_kernel::memory;
 use guest_kernel::paging::PAGE_SIZE;
 use guest_kernel::start::start_info;
@@ -16,13 +16,16 @@ use pv_abi::hypercall::{MEMORY_OP, MMU_UPDATE, UPDATE_VA_MAPPING_OTHERDOMAIN};
 use pv_abi::memory::XENMEM_MAXIMUM_RAM_PAGE;
 use pv_abi::mmu::{MMU_MACHPHYS_UPDATE, MmuUpdate, UVMF_INVLPG};
 
-/// Every frame of the machine that isn't the domain's. Xen writes a line for each refusal, so there only some are tried.
+/// Every frame of the machine that isn't the domain's, nor shared with it: the shared info, and the frame with which its grant
+/// table begins. Xen writes a line for each refusal, so there only some are tried.
 fn others() -> impl Iterator<Item = u64> {
     let own: BTreeSet<u64> = (0..start_info().nr_pages).filter_map(memory::machine_frame).collect();
-    let shared = start_info().shared_info / PAGE_SIZE;
+    let mut grants = [0];
+    let table = hypercall::grant_setup_table(DOMID_SELF, &mut grants);
+    let shared = [start_info().shared_info / PAGE_SIZE, table.map_or(u64::MAX, |()| grants[0])];
     let last = call(MEMORY_OP, [u64::from(XENMEM_MAXIMUM_RAM_PAGE), 0]).unwrap_or(0);
     let step = if is_privileged() { 997 } else { 1 };
-    (0..=last).step_by(step).filter(move |mfn| *mfn != shared && !own.contains(mfn))
+    (0..=last).step_by(step).filter(move |mfn| !shared.contains(mfn) && !own.contains(mfn))
 }
 
 /// Numbers where there are devices, or nothing.
