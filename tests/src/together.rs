@@ -85,7 +85,9 @@ fn all_came_back(output: &str, domains: usize) -> Result<()> {
     ensure!(removed.len() == domains, "{} of {domains} domains were removed", removed.len());
     let most = removed.iter().map(|(free, _)| *free).max().unwrap_or(0);
     let missing = removed.first().map_or(0, |(_, total)| *total).saturating_sub(most);
-    ensure!(missing <= KEPT, "{missing} MiB are missing in the end");
+    // The hypervisor's heap keeps what it grew by: up to 16 KiB for each domain that was there at once.
+    let kept = KEPT + domains as u64 / 64;
+    ensure!(missing <= kept, "{missing} MiB are missing in the end");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use log::{Level, debug, error, info, log};
 
 use super::memory::{self, Memory};
 use super::runner::Runner;
-use super::{Domain, all_stopped, console, control, flush, machine, park};
+use super::{Domain, all_stopped, console, control, flush, machine, park, stock};
 use crate::arch::vcpu::CurrentSpace;
 use crate::domain::link::VcpuLink;
 use crate::domain::report::{Registers, Trace};
@@ -261,7 +261,7 @@ pub fn forget_if_gone(domain: &Domain) -> bool {
 fn forgotten(domain: &Domain, left: usize) {
     let (free, total) = {
         let allocator = machine().allocator.lock();
-        (allocator.free_frames(), allocator.total_frames())
+        (allocator.free_frames(), allocator.total_frames() - stock::FULL as u64)
     };
     let level = if domain.supervised { Level::Debug } else { Level::Info };
     log!(level, "{}: removed; {} MiB of {} MiB free", domain.id, free >> 8, total >> 8);
