@@ -1,0 +1,218 @@
+//! Told behind dom0: front ends that write what they like, and a neighbour that measures what that costs it.
+//!
+//! Time is cut into phases: in every other one the attacker attacks, in those between it does nothing but keep its vCPU
+//! busy. So the neighbour compares what it gets beside an attack with what it gets beside an honest guest that takes the
+//! same time of the CPU, a moment before and after. How much time a guest takes is the scheduler's affair, and its weight's;
+//! what is told here is what the back ends do for it beyond that.
+//!
+//! | file | who |
+//! |---|---|
+//! | `block` | writes lies into the ring of a disk |
+//! | `flood` | asks XenStore for more than anybody needs |
+//! | `net` | writes lies into the rings of a network device |
+//! | `nodes` | writes lies into XenStore, as the front end of both |
+//! | `witness` | the neighbour, with a disk and a network that have to work all the time |
+//! | `again` | whose back ends close, and who connects again |
+
+pub mod again;
+pub mod block;
+pub mod flood;
+pub mod net;
+pub mod nodes;
+pub mod witness;
+
+use crate::check::Ending;
+use alloc::format;
+use core::sync::atomic::{AtomicU32, Ordering};
+use guest_kernel::grant::{self, Access};
+use guest_kernel::paging::PAGE_SIZE;
+use guest_kernel::start::{command_line, start_info};
+use guest_kernel::store::{Bus, Connection, Tx};
+use guest_kernel::xenbus::{self, Device, XenbusState};
+use guest_kernel::{cmdline, event, hypercall, memory, time};
+use pv_abi::domid::DOMID_SELF;
+use pv_abi::errno::Errno;
+use pv_abi::event::EVTCHNSTAT_INTERDOMAIN;
+use pv_abi::grant::{GTF_READING, GTF_WRITING};
+
+/// Length of a phase, in nanoseconds.
+const PHASE: u64 = 40_000_000;
+/// Words of a page.
+const WORDS: usize = 1024;
+/// How often an attacker that waits looks into the store, in nanoseconds.
+const LOOK: u64 = 2_000_000;
+
+fn now() -> u64 {
+    time::now().unwrap_or(0)
+}
+
+/// An option in milliseconds of system time, in nanoseconds.
+fn milliseconds(name: &str) -> Result<u64, Ending> {
+    let number = cmdline::option(command_line(), name).and_then(|text| text.parse::<u64>().ok());
+    number.map(|number| number * 1_000_000).ok_or_else(|| Ending::Fail(format!("there is no option {name}")))
+}
+
+/// Ends the story if something failed that must not.
+fn well<T, E: core::fmt::Debug>(what: &str, result: Result<T, E>) -> Result<T, Ending> {
+    result.map_err(|error| Ending::Fail(format!("{what}: {error:?}")))
+}
+
+fn store() -> Result<Connection, Ending> {
+    Connection::open(start_info()).ok_or(Ending::Fail("there is no ring to XenStore".into()))
+}
+
+/// Whether time is in a phase of attack.
+fn is_attack(time: u64) -> bool {
+    time / PHASE % 2 == 1
+}
+
+/// Keeps the vCPU busy until the next phase of attack, or until `end`; whether there is one.
+fn wait_for_attack(end: u64) -> bool {
+    loop {
+        let now = now();
+        if now >= end {
+            return false;
+        }
+        if is_attack(now) {
+            return true;
+        }
+        core::hint::spin_loop();
+    }
+}
+
+/// Random numbers, the same in each run.
+struct Random(u64);
+
+impl Random {
+    const fn new() -> Random {
+        Random(88_172_645_463_325_252)
+    }
+
+    fn next(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        u32::try_from(self.0 >> 32).unwrap_or(0)
+    }
+
+    /// A number below `limit`.
+    fn below(&mut self, limit: u32) -> u32 {
+        self.next() % limit
+    }
+
+    fn short(&mut self) -> u16 {
+        self.next().to_le_bytes()[0].into()
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.next() as usize % from.len()]
+    }
+}
+
+/// A page of this domain's that is granted to domain 0, for good unless the entry is overwritten.
+#[derive(Clone, Copy)]
+struct Page {
+    words: &'static [AtomicU32],
+    gref: u32,
+}
+
+impl Page {
+    fn new(access: Access) -> Result<Page, Ending> {
+        let run = well("a page", memory::lock().and_then(|mut memory| memory.allocate_run(1)))?;
+        let grant = well("a grant", grant::grant(0, run.machine_address() / PAGE_SIZE, access))?;
+        // SAFETY: the page is never given back, and used as atomics only.
+        let words = unsafe { core::slice::from_raw_parts(run.start().as_ptr().cast::<AtomicU32>(), WORDS) };
+        Ok(Page { words, gref: grant.reference() })
+    }
+
+    /// Fills it with noise.
+    fn scribble(&self, random: &mut Random) {
+        self.words.iter().for_each(|word| word.store(random.next(), Ordering::Relaxed));
+    }
+
+    /// Takes the grant away while it may be in use, runs `between`, and gives it again.
+    fn without(&self, between: impl FnOnce()) {
+        let Ok(Some(entry)) = grant::table_entry(self.gref) else { return };
+        let old = entry.swap(0, Ordering::SeqCst);
+        between();
+        // Without the marks of use that it had.
+        entry.store(old & !u64::from(GTF_READING | GTF_WRITING), Ordering::SeqCst);
+    }
+}
+
+/// A device whose front end this domain plays by hand.
+struct Victim {
+    device: Device,
+    port: u32,
+    /// Times that it was connected.
+    connected: u32,
+}
+
+impl Victim {
+    /// The first device of a kind.
+    fn find(store: &mut Connection, kind: &str) -> Result<Victim, Ending> {
+        let all = well("the devices", xenbus::devices(store, kind))?;
+        let first = all.first().ok_or_else(|| Ending::Fail(format!("there is no {kind}")))?;
+        Ok(Victim { device: well("the device", Device::frontend(store, first))?, port: 0, connected: 0 })
+    }
+
+    /// Whether the back end has its end of the event channel, which it gives up when it closes.
+    fn is_open(&self) -> bool {
+        self.port != 0 && hypercall::port_status(self.port).is_ok_and(|is| is.status == EVTCHNSTAT_INTERDOMAIN)
+    }
+
+    /// Does what an honest front end does to be connected, with the ring nodes and details in `nodes`; but waits by
+    /// looking again and again, so that it takes as much time of its CPU as at other times. `false` if that doesn't work
+    /// before `end`.
+    fn connect(&mut self, store: &mut Connection, end: u64, nodes: &[(&str, u32)]) -> Result<bool, Ending> {
+        if self.port != 0 {
+            let _ = event::close(self.port);
+        }
+        self.port = well("a port", hypercall::alloc_unbound(DOMID_SELF, 0))?;
+        event::mask(self.port);
+        well("a state", self.device.switch(store, XenbusState::Initialising))?;
+        if !self.wait(store, end, XenbusState::InitWait)? {
+            return Ok(false);
+        }
+        let port = self.port;
+        let published = self.device.publish(store, XenbusState::Connected, |device, store, tx| {
+            device.write(store, tx, "event-channel", port)?;
+            nodes.iter().try_for_each(|(name, value)| device.write(store, tx, name, value))
+        });
+        well("the nodes", published)?;
+        let done = self.wait(store, end, XenbusState::Connected)?;
+        self.connected += u32::from(done);
+        Ok(done)
+    }
+
+    fn wait(&self, store: &mut Connection, end: u64, state: XenbusState) -> Result<bool, Ending> {
+        while well("the back end's state", self.device.their_state(store))? != state {
+            let next = now() + LOOK;
+            if next >= end {
+                return Ok(false);
+            }
+            while now() < next {
+                core::hint::spin_loop();
+            }
+        }
+        Ok(true)
+    }
+
+    fn ring(&self) {
+        let _ = hypercall::send(self.port);
+    }
+
+    /// Leaves the device as one that an honest front end can connect.
+    fn leave(self, store: &mut Connection) -> Result<(), Ending> {
+        let _ = event::close(self.port);
+        well("the last state", self.device.switch(store, XenbusState::Closed))
+    }
+}
+
+/// Removes a node, if it is there.
+fn forget(store: &mut Connection, path: &str) -> Result<(), Errno> {
+    match store.remove(Tx::NONE, path) {
+        Err(Errno::ENOENT) => Ok(()),
+        removed => removed,
+    }
+}
