@@ -12,7 +12,7 @@ use crate::{
     scenario::{End, domain, machine},
     suite::{Ending, Test},
 };
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, ensure};
 use xtask::{
     archive,
     machine::{
@@ -25,8 +25,8 @@ use xtask::{
 const SUITE: &str = "hostile";
 
 /// The system time in which is attacked and measured, in milliseconds. The neighbour must be at work by the first.
-const FROM: u64 = 2000;
-const TO: u64 = 4000;
+const FROM: u64 = 400;
+const TO: u64 = 1200;
 /// Bytes per second that the attacker may send: that a guest may not flood the others is said in the machine file.
 const RATE: u64 = 1 << 20;
 

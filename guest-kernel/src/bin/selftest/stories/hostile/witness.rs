@@ -26,7 +26,7 @@ const SETTLES: u64 = PHASE / 5;
 /// What must get done in a phase of attack, in percent of what gets done in one without.
 const LEAST: u64 = 90;
 /// How long it may take until a frame arrives, in nanoseconds.
-const PATIENCE: u64 = 20_000_000;
+const PATIENCE: u64 = 500_000_000;
 
 /// What got done, between phases of attack and in them.
 #[derive(Clone, Copy, Default)]
@@ -191,7 +191,7 @@ pub fn works() -> Told {
         if done == 0 && came == 0 && !well("the disk", disk.drive.arm(1))? {
             let ports: Vec<u32> = [disk.drive.port(), wire.from.port(), wire.to.port()].into();
             if !ports.iter().any(|port| event::is_pending(*port)) {
-                let _ = hypercall::poll(&ports, time + PATIENCE);
+                let _ = hypercall::poll(&ports, time + PATIENCE / 10);
             }
         }
     }
