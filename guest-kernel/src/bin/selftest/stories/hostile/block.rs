@@ -1,6 +1,6 @@
 //! The front end of a disk that lies in its ring.
 
-use super::{Page, Random, Victim, milliseconds, store, wait_for_attack, well};
+use super::{Page, Phases, Random, Victim, store, well};
 use crate::check::{Ending, Told, holds};
 use core::sync::atomic::Ordering;
 use guest_kernel::block::{Drive, SECTOR_BYTES};
@@ -119,23 +119,27 @@ impl Attacker {
 /// Lies in the ring of its disk from phase to phase. In the end the disk can be used.
 pub fn attacks() -> Told {
     let mut store = store()?;
-    let end = milliseconds("to")?;
+    let mut phases = Phases::new()?;
     let mut victim = Victim::find(&mut store, "vbd")?;
     let mut attacker = Attacker::new()?;
     let mut ring: Option<Ring> = None;
-    while wait_for_attack(end) {
+    while phases.wait() {
         match &mut ring {
-            Some(ring) if victim.is_open() => attacker.attack(ring, &victim),
+            Some(ring) if victim.is_open() => {
+                attacker.attack(ring, &victim);
+                victim.rest();
+            }
             _ => {
                 ring = Front::new(attacker.page.words).ok();
                 let reference = attacker.page.gref;
-                if !victim.connect(&mut store, end, &[("ring-ref", reference)])? {
+                if !victim.connect(&mut store, phases.to, &[("ring-ref", reference)])? {
                     break;
                 }
             }
         }
     }
     let (connected, Attacker { okay, errors, .. }) = (victim.connected, attacker);
+    phases.report();
     println!("attacker: connected {connected} times, {okay} requests done, {errors} refused");
     victim.leave(&mut store)?;
     holds("it was closed for lies", connected > 1)?;

@@ -1,9 +1,8 @@
 //! Told behind dom0: front ends that write what they like, and a neighbour that measures what that costs it.
 //!
-//! Time is cut into phases: in every other one the attacker attacks, in those between it does nothing but keep its vCPU
-//! busy. So the neighbour compares what it gets beside an attack with what it gets beside an honest guest that takes the
-//! same time of the CPU, a moment before and after. How much time a guest takes is the scheduler's affair, and its weight's;
-//! what is told here is what the back ends do for it beyond that.
+//! Time is cut into phases: in every other one the attacker attacks, in those between it sleeps. So the neighbour compares
+//! what it gets done beside an attack with what it gets done a moment before and after. The attacker says how much time
+//! its own vCPU took: that is the scheduler's to share out, and an honest guest takes it too.
 //!
 //! | file | who |
 //! |---|---|
@@ -29,18 +28,19 @@ use guest_kernel::paging::PAGE_SIZE;
 use guest_kernel::start::{command_line, start_info};
 use guest_kernel::store::{Bus, Connection, Tx};
 use guest_kernel::xenbus::{self, Device, XenbusState};
-use guest_kernel::{cmdline, event, hypercall, memory, time};
+use guest_kernel::{cmdline, event, hypercall, memory, println, time};
 use pv_abi::domid::DOMID_SELF;
 use pv_abi::errno::Errno;
 use pv_abi::event::EVTCHNSTAT_INTERDOMAIN;
 use pv_abi::grant::{GTF_READING, GTF_WRITING};
+use pv_abi::vcpu::RUNSTATE_RUNNING;
 
 /// Length of a phase, in nanoseconds.
-const PHASE: u64 = 40_000_000;
+const PHASE: u64 = 80_000_000;
 /// Words of a page.
 const WORDS: usize = 1024;
-/// How often an attacker that waits looks into the store, in nanoseconds.
-const LOOK: u64 = 2_000_000;
+/// How long an attacker waits for an answer, in nanoseconds.
+const LOOK: u64 = 1_000_000;
 
 fn now() -> u64 {
     time::now().unwrap_or(0)
@@ -66,18 +66,56 @@ fn is_attack(time: u64) -> bool {
     time / PHASE % 2 == 1
 }
 
-/// Keeps the vCPU busy until the next phase of attack, or until `end`; whether there is one.
-fn wait_for_attack(end: u64) -> bool {
-    loop {
-        let now = now();
-        if now >= end {
-            return false;
-        }
-        if is_attack(now) {
-            return true;
-        }
-        core::hint::spin_loop();
+/// An attacker's time.
+struct Phases {
+    from: u64,
+    to: u64,
+    /// The end of the phase of attack that goes on, and how long the vCPU had run when it began.
+    phase: Option<(u64, u64)>,
+    ran: u64,
+    count: u64,
+}
+
+impl Phases {
+    /// As the options `from` and `to` have it; attacks before that are not counted.
+    fn new() -> Result<Phases, Ending> {
+        let (from, to) = (milliseconds("from")?, milliseconds("to")?);
+        Ok(Phases { from, to, phase: None, ran: 0, count: 0 })
     }
+
+    /// Sleeps until time is in a phase of attack; whether there is one more.
+    fn wait(&mut self) -> bool {
+        loop {
+            let now = now();
+            if let Some((end, before)) = self.phase
+                && now >= end
+            {
+                self.phase = None;
+                if end > self.from && end <= self.to {
+                    self.ran += ran() - before;
+                    self.count += 1;
+                }
+            }
+            if now >= self.to {
+                return false;
+            }
+            let next = (now / PHASE + 1) * PHASE;
+            if is_attack(now) {
+                self.phase.get_or_insert((next, ran()));
+                return true;
+            }
+            let _ = hypercall::poll(&[], next);
+        }
+    }
+
+    fn report(&self) {
+        println!("attacker: ran {} of {} us", self.ran / 1000, self.count * PHASE / 1000);
+    }
+}
+
+/// How long the vCPU has run, in nanoseconds.
+fn ran() -> u64 {
+    hypercall::runstate(0).map_or(0, |info| info.time[RUNSTATE_RUNNING as usize])
 }
 
 /// Random numbers, the same in each run.
@@ -161,9 +199,8 @@ impl Victim {
         self.port != 0 && hypercall::port_status(self.port).is_ok_and(|is| is.status == EVTCHNSTAT_INTERDOMAIN)
     }
 
-    /// Does what an honest front end does to be connected, with the ring nodes and details in `nodes`; but waits by
-    /// looking again and again, so that it takes as much time of its CPU as at other times. `false` if that doesn't work
-    /// before `end`.
+    /// Does what an honest front end does to be connected, with the ring nodes and details in `nodes`. `false` if that
+    /// doesn't work before `end`.
     fn connect(&mut self, store: &mut Connection, end: u64, nodes: &[(&str, u32)]) -> Result<bool, Ending> {
         if self.port != 0 {
             let _ = event::close(self.port);
@@ -187,19 +224,22 @@ impl Victim {
 
     fn wait(&self, store: &mut Connection, end: u64, state: XenbusState) -> Result<bool, Ending> {
         while well("the back end's state", self.device.their_state(store))? != state {
-            let next = now() + LOOK;
-            if next >= end {
+            if now() >= end {
                 return Ok(false);
             }
-            while now() < next {
-                core::hint::spin_loop();
-            }
+            store.sleep((now() + LOOK).min(end));
         }
         Ok(true)
     }
 
     fn ring(&self) {
         let _ = hypercall::send(self.port);
+    }
+
+    /// Gives the back end time to answer.
+    fn rest(&self) {
+        event::clear_pending(self.port);
+        let _ = hypercall::poll(&[self.port], now() + LOOK);
     }
 
     /// Leaves the device as one that an honest front end can connect.

@@ -1,6 +1,6 @@
 //! The front end of a network device that lies in its rings, and floods.
 
-use super::{Page, Random, Victim, milliseconds, now, store, wait_for_attack, well};
+use super::{Page, Phases, Random, Victim, store, well};
 use crate::check::{Ending, Told, holds};
 use core::sync::atomic::{AtomicU32, Ordering};
 use guest_kernel::grant::Access;
@@ -149,14 +149,17 @@ impl Attacker {
 /// Lies in the rings of its network device from phase to phase. In the end the device can be used.
 pub fn attacks() -> Told {
     let mut store = store()?;
-    let end = milliseconds("to")?;
+    let mut phases = Phases::new()?;
     let mut victim = Victim::find(&mut store, "vif")?;
     let mac = well("the address", victim.device.own::<Mac>(&mut store, guest_kernel::store::Tx::NONE, "mac"))?;
     let mut attacker = Attacker::new(mac)?;
     let mut rings: Option<(Tx, Rx)> = None;
-    while wait_for_attack(end) {
+    while phases.wait() {
         match &mut rings {
-            Some((tx, rx)) if victim.is_open() => attacker.attack(tx, rx, &victim),
+            Some((tx, rx)) if victim.is_open() => {
+                attacker.attack(tx, rx, &victim);
+                victim.rest();
+            }
             _ => {
                 rings = Front::new(attacker.tx_page.words).ok().zip(Front::new(attacker.rx_page.words).ok());
                 let nodes = [
@@ -168,14 +171,15 @@ pub fn attacks() -> Told {
                     ("feature-gso-tcpv4", attacker.random.below(2)),
                     ("request-multicast-control", attacker.random.below(2)),
                 ];
-                if !victim.connect(&mut store, end, &nodes)? {
+                if !victim.connect(&mut store, phases.to, &nodes)? {
                     break;
                 }
             }
         }
     }
     let (connected, Attacker { sent, errors, .. }) = (victim.connected, attacker);
-    println!("attacker: connected {connected} times, {sent} slots sent, {errors} refused; {} ms", now() / 1_000_000);
+    phases.report();
+    println!("attacker: connected {connected} times, {sent} slots sent, {errors} refused");
     victim.leave(&mut store)?;
     holds("it was closed for lies", connected > 1)?;
     holds("slots were refused", errors > 0)?;

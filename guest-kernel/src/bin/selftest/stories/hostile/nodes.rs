@@ -1,7 +1,7 @@
 //! The front ends of a disk and a network device that lie in XenStore: states in any order, nodes that are missing or make no
 //! sense, rings and event channels that are not theirs.
 
-use super::{Page, Random, Victim, forget, milliseconds, store, wait_for_attack, well};
+use super::{Page, Phases, Random, Victim, forget, store, well};
 use crate::check::Told;
 use alloc::format;
 use guest_kernel::grant::{self, Access};
@@ -33,7 +33,7 @@ const GARBAGE: [&str; 8] = ["", "x", "-1", "4294967296", "1e3", " 1", "\u{1}", "
 /// Lies in the store from phase to phase. In the end both devices can be used.
 pub fn attacks() -> Told {
     let mut store = store()?;
-    let end = milliseconds("to")?;
+    let mut phases = Phases::new()?;
     let mut random = Random::new();
     let ring = Page::new(Access::Write)?;
     // What dom0 has no business with: a page granted to another domain, a port meant for another domain.
@@ -50,7 +50,7 @@ pub fn attacks() -> Told {
     let numbers = [0, 1, 2, 4, 5, 9, 4096, u32::MAX, ring.gref, not_for_dom0.reference()];
     let victims = [Victim::find(&mut store, "vbd")?, Victim::find(&mut store, "vif")?];
     let mut count = 0;
-    while wait_for_attack(end) {
+    while phases.wait() {
         let directory = victims[random.below(2) as usize].device.directory();
         let node = format!("{directory}/{}", random.pick(&NODES));
         let state = format!("{directory}/state");
@@ -68,6 +68,7 @@ pub fn attacks() -> Told {
         well("a write of its own node", done)?;
         count += 1;
     }
+    phases.report();
     println!("attacker: {count} lies");
     for victim in victims {
         for node in NODES {
