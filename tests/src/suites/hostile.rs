@@ -42,7 +42,7 @@ pub fn tests() -> Vec<Test> {
         beside_a_neighbour("net", "hostile-net"),
         beside_a_neighbour("nodes", "hostile-nodes"),
         beside_a_neighbour("store", "hostile-store"),
-        test("again", vec![("attacker", "hostile-again")], |_| Ok(())),
+        test("again", vec![("neighbour", "hostile-survivor"), ("attacker", "hostile-again")], |_| Ok(())),
     ]
 }
 
