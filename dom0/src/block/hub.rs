@@ -1,13 +1,15 @@
 //! All disks and all virtual disks, and what a turn does for them.
 
 use super::disk::Disk;
-use super::platform::{Platform, Store};
+use super::platform::Platform;
 use super::queue::Batch;
 use super::request::Volume;
-use super::vbd::{Fault, State, Vbd};
+use super::vbd::{Fault, Vbd};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use guest_kernel::store::Bus;
+use guest_kernel::xenbus::XenbusState;
 
 /// Most completions of a disk that are taken in a turn.
 const MAX_COMPLETIONS: usize = 256;
@@ -70,7 +72,7 @@ impl<P: Platform> Hub<P> {
         frontend: &str,
         domain: u16,
         (disk, volume): (usize, Volume),
-        store: &mut impl Store,
+        store: &mut impl Bus,
     ) {
         let vbd = Vbd::new(directory, frontend, domain, volume, store);
         let member = Some(Member { vbd, disk, more: false, leaves: false });
@@ -102,7 +104,7 @@ impl<P: Platform> Hub<P> {
     }
 
     /// Looks at the state of the frontend with this directory, which may have changed.
-    pub fn frontend_changed(&mut self, frontend: &str, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) {
+    pub fn frontend_changed(&mut self, frontend: &str, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) {
         let members = self.vbds.iter_mut().flatten().filter(|member| !member.leaves);
         for member in members.filter(|member| member.vbd.frontend() == frontend) {
             member.follow(store, &mut self.platform, report);
@@ -110,7 +112,7 @@ impl<P: Platform> Hub<P> {
     }
 
     /// One turn: what the disks have completed, what the frontends ask for. Whether there is more to do at once.
-    pub fn turn(&mut self, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) -> bool {
+    pub fn turn(&mut self, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) -> bool {
         let mut more = self.take_completions();
         for member in self.vbds.iter_mut().flatten() {
             let taken = member.vbd.take(member.more, store, &mut self.platform, &mut self.batch);
@@ -173,11 +175,11 @@ impl<P: Platform> Hub<P> {
 }
 
 impl<P: Platform> Member<P> {
-    fn follow(&mut self, store: &mut impl Store, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
+    fn follow(&mut self, store: &mut impl Bus, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
         if let Err(fault) = self.vbd.follow(store, platform) {
             report(self.vbd.directory(), &fault);
         }
         // A new ring may have requests in it, which no event will tell of.
-        self.more = self.vbd.state() == State::Connected;
+        self.more = self.vbd.state() == XenbusState::Connected;
     }
 }
