@@ -32,9 +32,12 @@ impl<M: PageTableMem> Operation<'_, M> {
         self.walk(root, address, |_| true)
     }
 
-    /// The entry of an L1 table that lies at `address`, where the guest has mapped the table's own page. Finishes earlier
-    /// work first.
-    pub fn find_table_mapped_at(&mut self, root: Mfn, address: GuestVa) -> Result<Slot, Stop> {
+    /// The entry of an L1 table that lies at `address`, where the guest has mapped the table's own page, and what the entry
+    /// was. Finishes earlier work first.
+    ///
+    /// The table is read as those on the way to it are: another vCPU may take it apart, but then it keeps its type and its
+    /// owner until this CPU has flushed.
+    pub fn find_table_mapped_at(&mut self, root: Mfn, address: GuestVa) -> Result<(Slot, u64), Stop> {
         self.begin()?;
         let at = self.find_l1(root, address)?;
         let mapping = Entry(self.mmu.memory.read(at.page, at.index));
@@ -46,7 +49,8 @@ impl<M: PageTableMem> Operation<'_, M> {
         if !mapping.is_present() || !self.mmu.frames.get(page).is_some_and(is_l1) {
             return Err(Stop::refuse(Refusal::NotMapped));
         }
-        Ok(Slot { page, index: (address.get() & 0xfff) as usize / size_of::<Entry>() })
+        let slot = Slot { page, index: (address.get() & 0xfff) as usize / size_of::<Entry>() };
+        Ok((slot, self.mmu.memory.read(slot.page, slot.index)))
     }
 
     /// Whether the tables let a guest make this access, in kernel or user mode: `root` says which.

@@ -17,7 +17,6 @@ use crate::emulate::Outcome;
 use crate::emulate::iretq::iretq;
 use crate::emulate::table_store::{self, NotExchanged, TableEntry};
 use crate::guest::GuestRegisters;
-use crate::mm::operation::PageTableMem;
 use crate::mm::perform::{Effects, Unfinished};
 use crate::mm::update::{Change, Changed, Slot};
 use crate::mm::validate::Pending;
@@ -75,7 +74,9 @@ fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
     let memory = Memory(world.domain);
     let found = memory.step(&mut vcpu.pending, |op, _| op.find_table_mapped_at(root, va));
     match found {
-        Ok(slot) => table_store::store_to_table(vcpu, regs, world, address, &mut Entry { memory, slot }),
+        Ok((slot, found)) => {
+            table_store::store_to_table(vcpu, regs, world, address, &mut Entry { memory, slot, found })
+        }
         Err(Unfinished::Again) => Some(Outcome::Resume),
         Err(Unfinished::Refused(_)) => None,
     }
@@ -85,21 +86,14 @@ fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
 struct Entry<'a> {
     memory: Memory<'a>,
     slot: Slot,
+    /// What it was when it was found.
+    found: u64,
 }
 
 impl TableEntry for Entry<'_> {
+    #[inline]
     fn read(&mut self) -> u64 {
-        let (slot, owner) = (self.slot, self.memory.space().domain);
-        // Another vCPU may have given the page away since it was found, so it is read with a reference. What is read of a
-        // page that is not the domain's any more is nothing.
-        let mut pending = Pending::new();
-        let value = self.memory.step(&mut pending, |op, _| {
-            op.reference(slot.page, owner)?;
-            let value = op.memory().read(slot.page, slot.index);
-            op.put(slot.page);
-            Ok(value)
-        });
-        value.unwrap_or(0)
+        self.found
     }
 
     fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged> {

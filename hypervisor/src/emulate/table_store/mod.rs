@@ -4,7 +4,7 @@
 //! `xchg`, `lock and`, `cmpxchg` and the like, where a hypercall could not tell them what was there. So the instruction
 //! is carried out here, as a checked update of the one entry that it means (ABI: `VMASST_TYPE_writable_pagetables`).
 //!
-//! * `decode`: bytes to a `Store`;
+//! * `decode`: bytes to a `Store`; [`known`]: those that were decoded before;
 //! * `arithmetic`: values and flags.
 //!
 //! Invariants:
@@ -17,6 +17,7 @@
 
 mod arithmetic;
 pub(super) mod decode;
+pub mod known;
 
 use super::cpu::{GuestCpu, Progress};
 use super::encoding::{Base, Memory};
@@ -31,7 +32,7 @@ use decode::{Action, Register, Source, Store};
 
 /// The page-table entry that a fault address names: the eight bytes around it, in an L1 table of the guest's domain.
 pub trait TableEntry {
-    /// Its value now.
+    /// Its value now, or a moment ago.
     fn read(&mut self) -> u64;
 
     /// Puts `new` in the place of `old`, by the rules for page tables and at once.
@@ -77,7 +78,7 @@ pub fn store_to_table(
     if !may_be_table_store(vcpu, regs) || !is_64_bit(regs, cpu) {
         return None;
     }
-    let store = decode::decode(Code::fetch(cpu, regs.rip).bytes()).ok()?;
+    let store = vcpu.stores.decode(regs.rip, &Code::fetch(cpu, regs.rip))?;
     let next = next_rip(regs.rip, store.length)?;
     let mut context = Context { vcpu, regs, cpu };
     if context.destination(&store, next) != fault_address {
@@ -86,7 +87,7 @@ pub fn store_to_table(
     let operand = Operand::at(fault_address, store.size)?;
     let source = context.source(&store, next)?;
     match exchange(&store, operand, source, context.regs, entry) {
-        Ok(after) => *context.regs = after,
+        Ok(made) => made.take_effect(store.size, context.regs),
         Err(NotExchanged::Refused) => return None,
         Err(NotExchanged::Again | NotExchanged::Changed(_)) => return Some(Outcome::Resume),
     }
@@ -96,20 +97,44 @@ pub fn store_to_table(
     })
 }
 
-/// Stores, and returns the registers as the instruction leaves them.
+/// What an instruction makes of its operands.
+struct Made {
+    /// The new value of the operand in memory; `None` if it stays as it is.
+    value: Option<u64>,
+    rflags: u64,
+    /// A register, and what is loaded into it.
+    loaded: Option<(Register, u64)>,
+}
+
+impl Made {
+    fn new(Computed { value, rflags }: Computed) -> Made {
+        Made { value: Some(value), rflags, loaded: None }
+    }
+
+    /// Changes the registers.
+    #[inline]
+    fn take_effect(self, size: OperandSize, regs: &mut GuestRegisters) {
+        regs.rflags = self.rflags;
+        if let Some((register, value)) = self.loaded {
+            register.write(regs, size, value);
+        }
+    }
+}
+
+/// Stores, and returns what is to become of the registers.
 fn exchange(
     store: &Store,
     operand: Operand,
     source: u64,
-    before: &GuestRegisters,
+    regs: &GuestRegisters,
     entry: &mut impl TableEntry,
-) -> Result<GuestRegisters, NotExchanged> {
+) -> Result<Made, NotExchanged> {
     let mut old = entry.read();
     for _ in 0..ATTEMPTS {
-        let mut after = *before;
-        let Some(value) = execute(store, operand.value(old), source, &mut after) else { return Ok(after) };
+        let made = execute(store, operand.value(old), source, regs);
+        let Some(value) = made.value else { return Ok(made) };
         match entry.compare_exchange(old, operand.merge(old, value)) {
-            Ok(()) => return Ok(after),
+            Ok(()) => return Ok(made),
             Err(NotExchanged::Changed(now)) => old = now,
             Err(other) => return Err(other),
         }
@@ -117,37 +142,31 @@ fn exchange(
     Err(NotExchanged::Again)
 }
 
-/// What becomes of the operand in memory, whose value is `old`, and of the registers. `None` if it stays as it is.
-fn execute(store: &Store, old: u64, source: u64, regs: &mut GuestRegisters) -> Option<u64> {
-    let size = store.size;
-    let rflags = regs.rflags;
-    let Computed { value, rflags } = match store.action {
-        Action::Mov(_) | Action::Movs { .. } | Action::Stos { .. } => Computed { value: source, rflags },
-        Action::Xchg(register) => {
-            register.write(regs, size, old);
-            Computed { value: source, rflags }
-        }
+/// What becomes of the operand in memory, whose value is `old`, and of the registers.
+#[inline]
+fn execute(store: &Store, old: u64, source: u64, regs: &GuestRegisters) -> Made {
+    let (size, rflags) = (store.size, regs.rflags);
+    let moved = Made { value: Some(source), rflags, loaded: None };
+    match store.action {
+        Action::Mov(_) | Action::Movs { .. } | Action::Stos { .. } => moved,
+        Action::Xchg(register) => Made { loaded: Some((register, old)), ..moved },
         Action::Cmpxchg(_) => {
             let accumulator = Register { gpr: Gpr::Rax, high_byte: false };
             let difference = arithmetic::subtract(size, accumulator.read(regs, size), old, 0, rflags);
-            regs.rflags = difference.rflags;
-            if difference.rflags & ZF == 0 {
-                // A CPU would write the old value back; that it was read at once is all that can be seen of it.
-                accumulator.write(regs, size, old);
-                return None;
+            let moved = Made { rflags: difference.rflags, ..moved };
+            if difference.rflags & ZF != 0 {
+                return moved;
             }
-            Computed { value: source, ..difference }
+            // A CPU would write the old value back; that it was read at once is all that can be seen of it.
+            Made { value: None, loaded: Some((accumulator, old)), ..moved }
         }
         Action::Xadd(register) => {
-            register.write(regs, size, old);
-            arithmetic::add(size, old, source, 0, rflags)
+            Made { loaded: Some((register, old)), ..Made::new(arithmetic::add(size, old, source, 0, rflags)) }
         }
-        Action::Binary(operation, _) => arithmetic::binary(operation, size, old, source, rflags),
-        Action::Unary(operation) => arithmetic::unary(operation, size, old, rflags),
-        Action::Bit(operation, _) => arithmetic::bit(operation, size, old, source, rflags),
-    };
-    regs.rflags = rflags;
-    Some(value)
+        Action::Binary(operation, _) => Made::new(arithmetic::binary(operation, size, old, source, rflags)),
+        Action::Unary(operation) => Made::new(arithmetic::unary(operation, size, old, rflags)),
+        Action::Bit(operation, _) => Made::new(arithmetic::bit(operation, size, old, source, rflags)),
+    }
 }
 
 impl<C: GuestCpu> Context<'_, C> {

@@ -264,6 +264,43 @@ fn any_failure() -> impl Strategy<Value = NotExchanged> {
     prop_oneof![any::<u64>().prop_map(NotExchanged::Changed), Just(NotExchanged::Refused), Just(NotExchanged::Again)]
 }
 
+/// Stores, an instruction that is none, and the same bytes with a prefix before them.
+const CODES: [&[u8]; 8] = [
+    &XCHG,
+    &LOCK_CMPXCHG,
+    &LOCK_ADD_8,
+    &REP_STOSQ,
+    &[0x87, 0x07, 0x48],
+    &[0x48, 0x8b, 0x07],
+    &[0xf0, 0x80, 0x27, 0xfd],
+    &[0xf0, 0x80, 0x27, 0xfb],
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// A vCPU that stored from there before does what another one does.
+    #[test]
+    fn code_that_was_rewritten_is_decoded_anew(
+        codes in prop::collection::vec((prop::sample::select(&CODES[..]), 0u64..12), 1..30),
+        noise: [u64; 4],
+    ) {
+        let mut guest = Guest::storing(&[]);
+        for (code, offset) in codes {
+            let mut other = Guest::at(CODE + offset, code);
+            let [rax, rcx, rdx, rsi] = noise;
+            let rdi = ENTRY;
+            other.regs = GuestRegisters { rax, rcx, rdx, rsi, rdi, error_code: WRITE_TO_PRESENT, ..other.regs };
+            guest.regs = other.regs;
+            guest.machine.bytes.clone_from(&other.machine.bytes);
+            let [mut entry, mut others] = [(); 2].map(|()| Entry::new(OLD, &[]));
+            prop_assert_eq!(guest.store(ENTRY, &mut entry), other.store(ENTRY, &mut others));
+            prop_assert_eq!(guest.regs, other.regs);
+            prop_assert_eq!(entry.stored, others.stored);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
