@@ -8,11 +8,10 @@
 //! * `arithmetic`: values and flags.
 //!
 //! Invariants:
-//! * The only effect on memory is one [`TableEntry::compare_exchange`] that succeeds, of the entry that faulted. What
-//!   may be in a page table is decided behind it, never here.
-//! * All or nothing: registers change after the exchange, if it succeeds; after it nothing can fail.
-//! * The work is bounded: a repeated string instruction makes one step, and an entry that others keep changing is
-//!   tried a few times.
+//! * The only effect on memory is one [`TableEntry::change`] that succeeds, of the entry that faulted. What may be in a page
+//!   table is decided behind it, never here.
+//! * All or nothing: registers change after the entry, if that succeeds; after it nothing can fail.
+//! * The work is bounded: a repeated string instruction makes one step.
 //! * Whatever is not known to be such a store is none, and the guest's own page fault.
 
 mod arithmetic;
@@ -32,22 +31,18 @@ use decode::{Action, Register, Source, Store};
 
 /// The page-table entry that a fault address names: the eight bytes around it, in an L1 table of the guest's domain.
 pub trait TableEntry {
-    /// Its value now, or a moment ago.
-    fn read(&mut self) -> u64;
-
-    /// Puts `new` in the place of `old`, by the rules for page tables and at once.
+    /// Puts what `make` makes of its value in the place of that, by the rules for page tables and at once; if that is `None`,
+    /// it stays. `make` is asked again if others change the entry meanwhile, and what it said last counts.
     ///
     /// # Errors
-    /// See [`NotExchanged`]; nothing has changed then.
-    fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged>;
+    /// See [`NotChanged`]; nothing has changed then.
+    fn change(&mut self, make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged>;
 }
 
-/// Why an entry was not exchanged.
+/// Why an entry was not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotExchanged {
-    /// It was this, not what it was expected to be.
-    Changed(u64),
-    /// The new value is not allowed, or the page is no L1 table any more: the guest gets its page fault.
+pub enum NotChanged {
+    /// The new value is not allowed, or no L1 table is there: the guest gets its page fault.
     Refused,
     /// Not now: the guest is to execute the instruction again.
     Again,
@@ -55,10 +50,6 @@ pub enum NotExchanged {
 
 /// The error code (SDM volume 3, 4.7) of a write from ring 3 to a page that is present.
 const WRITE_TO_PRESENT: u32 = 0b111;
-
-/// How often an entry is tried that others change meanwhile. Then the guest tries for itself, and interrupts and
-/// other vCPUs have had their turn.
-const ATTEMPTS: usize = 8;
 
 /// Can a page fault be a store to a page table at all? To be asked before looking for the entry, which costs more.
 /// `regs` are those of the fault, with the CPU's error code.
@@ -86,10 +77,15 @@ pub fn store_to_table(
     }
     let operand = Operand::at(fault_address, store.size)?;
     let source = context.source(&store, next)?;
-    match exchange(&store, operand, source, context.regs, entry) {
-        Ok(made) => made.take_effect(store.size, context.regs),
-        Err(NotExchanged::Refused) => return None,
-        Err(NotExchanged::Again | NotExchanged::Changed(_)) => return Some(Outcome::Resume),
+    let mut made = Made { value: None, rflags: 0, loaded: None };
+    let changed = entry.change(|old| {
+        made = execute(&store, operand.value(old), source, context.regs);
+        made.value.map(|value| operand.merge(old, value))
+    });
+    match changed {
+        Ok(()) => made.take_effect(store.size, context.regs),
+        Err(NotChanged::Refused) => return None,
+        Err(NotChanged::Again) => return Some(Outcome::Resume),
     }
     Some(match context.end_of_step(&store) {
         Progress::Done => complete(vcpu, regs, next),
@@ -119,27 +115,6 @@ impl Made {
             register.write(regs, size, value);
         }
     }
-}
-
-/// Stores, and returns what is to become of the registers.
-fn exchange(
-    store: &Store,
-    operand: Operand,
-    source: u64,
-    regs: &GuestRegisters,
-    entry: &mut impl TableEntry,
-) -> Result<Made, NotExchanged> {
-    let mut old = entry.read();
-    for _ in 0..ATTEMPTS {
-        let made = execute(store, operand.value(old), source, regs);
-        let Some(value) = made.value else { return Ok(made) };
-        match entry.compare_exchange(old, operand.merge(old, value)) {
-            Ok(()) => return Ok(made),
-            Err(NotExchanged::Changed(now)) => old = now,
-            Err(other) => return Err(other),
-        }
-    }
-    Err(NotExchanged::Again)
 }
 
 /// What becomes of the operand in memory, whose value is `old`, and of the registers.
