@@ -5,6 +5,9 @@
 //! operation: program, kernel and hypervisor. One line for each row: `linux-bench: NAME INSTRUCTIONS`, the median of
 //! some rounds, which leaves out those in which a timer tick fell. The last line is `linux-bench: done`.
 //!
+//! As the first program of a guest (`rdinit=/bin/linux-bench`) it is alone with the kernel: no shell, no other process that
+//! does something now and then.
+//!
 //! `linux-bench exit` ends at once, with code 0: what the rows about `exec` execute.
 
 mod memory;
@@ -13,8 +16,10 @@ mod processes;
 mod rounds;
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction};
-use nix::unistd::getppid;
-use rounds::{Row, now};
+use nix::mount::{MsFlags, mount};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::unistd::{Pid, getpid, getppid};
+use rounds::Row;
 use std::hint::black_box;
 
 /// The rows in the order in which they are told.
@@ -39,8 +44,10 @@ fn main() {
     if std::env::args().nth(1).as_deref() == Some(processes::EXIT) {
         return;
     }
-    // What the machine has executed since its reset, firmware and boot loader included.
-    println!("linux-bench: since reset {}", now());
+    let is_first = getpid() == Pid::from_raw(1);
+    if is_first && let Err(error) = mount_all() {
+        println!("linux-bench: mount failed: {error}");
+    }
     for row in &ROWS {
         match rounds::median(row) {
             Ok(count) => println!("linux-bench: {} {count}", row.name),
@@ -48,6 +55,17 @@ fn main() {
         }
     }
     println!("linux-bench: done");
+    if is_first {
+        // It returns an error or not at all, and the first program must not end.
+        let error = reboot(RebootMode::RB_POWER_OFF);
+        panic!("no power off: {error:?}");
+    }
+}
+
+/// What the kernel leaves to its first program, and the rows need.
+fn mount_all() -> nix::Result<()> {
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)?;
+    mount(Some("tmp"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>)
 }
 
 /// The cheapest system call that the C library doesn't answer itself.
