@@ -13,14 +13,16 @@ use crate::{
     scenario::{End, Step, domain, machine},
     suite::{Ending, Test},
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use regex::Regex;
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 use xtask::{
     archive, build,
+    commands::bench::linux,
     debian::{self, KernelPackage},
     initramfs::Extra,
     machine::{Dom0, Domain, Firmware, Kernel, Machine, Memory, Ramdisk},
+    step,
 };
 
 /// The suite.
@@ -72,6 +74,7 @@ pub fn tests(full: bool) -> Vec<Test> {
         }),
         test("stress", Guest { vcpus: 2, stress: true, ..Guest::SMALL }, |guest| stress(guest, BRIEFLY)),
         devices::test(),
+        Test::host(SUITE, "bench-program", |_| bench_program()),
     ];
     if full {
         tests.push(test("large", Guest { memory: Memory::gib(8), ..Guest::SMALL }, |guest| {
@@ -84,6 +87,14 @@ pub fn tests(full: bool) -> Vec<Test> {
         }));
     }
     tests
+}
+
+/// The program of `./x bench linux` runs on the host's own Linux too, and has the rows that there are bars for.
+fn bench_program() -> Result<Ending> {
+    let mut command = Command::new(build::linux_program(linux::PROGRAM)?);
+    let output = command.output().with_context(|| format!("cannot run {}", step::shown(&command)))?;
+    linux::counts(&String::from_utf8_lossy(&output.stdout))?;
+    Ok(Ending::Passed)
 }
 
 fn test(name: &str, guest: Guest, steps: fn(Guest) -> Vec<Step>) -> Test {
