@@ -4,6 +4,7 @@
 //! The kernel and busybox come from Debian's packages by apt; where those can't be fetched the tests are skipped.
 
 mod devices;
+mod four;
 
 use super::boot::greeting;
 use crate::{
@@ -72,6 +73,7 @@ pub fn tests(full: bool) -> Vec<Test> {
         }),
         test("stress", Guest { vcpus: 2, stress: true, ..Guest::SMALL }, |guest| stress(guest, BRIEFLY)),
         devices::test(),
+        four::test(),
     ];
     if full {
         tests.push(test("large", Guest { memory: Memory::gib(8), ..Guest::SMALL }, |guest| {
@@ -139,7 +141,12 @@ fn ask(line: &str, answers: Vec<Pattern>) -> [Step; 2] {
 
 /// Asks Linux for something, which it says in a line of its own before it asks again.
 fn told(line: &str, expression: &str) -> [Step; 2] {
-    ask(line, vec![said_by(NAME, expression), PROMPT.into()])
+    told_by(NAME, line, expression)
+}
+
+/// Asks the Linux guest with this host name.
+fn told_by(name: &str, line: &str, expression: &str) -> [Step; 2] {
+    ask(line, vec![said_by(name, expression), format!("{name}:/root# ").into()])
 }
 
 /// Moves the keys on.
