@@ -243,7 +243,7 @@ fn stress(guest: Guest, seconds: u32) -> Vec<Step> {
         free(),
     ];
     steps.extend(rest.into_iter().flatten());
-    steps.push(Step::Check(as_much_is_free));
+    steps.push(Step::check(as_much_is_free));
     steps
 }
 

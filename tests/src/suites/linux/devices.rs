@@ -165,5 +165,5 @@ fn destroyed_and_created() -> Vec<Step> {
         told("ping -c 2 10.0.2.2", "2 packets transmitted, 2 packets received, 0% packet loss"),
     ];
     let create = create.into_iter().flatten();
-    destroy(1).chain(create).chain(destroy(3)).chain([Step::Check(as_much_is_free)]).collect()
+    destroy(1).chain(create).chain(destroy(3)).chain([Step::check(as_much_is_free)]).collect()
 }
