@@ -13,11 +13,11 @@ use crate::{
 use anyhow::{Result, bail, ensure};
 use boot_archive::WhenAllStopped;
 use regex::Regex;
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 use xtask::{
     archive,
     initramfs::Extra,
-    machine::{DOM0, Machine, Overrides, Ramdisk},
+    machine::{DOM0, Domain, Machine, Overrides, Ramdisk},
     paths,
     qemu::DEBUG_EXIT_PORT,
 };
@@ -25,15 +25,18 @@ use xtask::{
 /// The machine file.
 const FILE: &str = "machines/four.toml";
 /// Its guests.
-const LINUX: [&str; 2] = ["apple", "birch"];
+pub const LINUX: [&str; 2] = ["apple", "birch"];
 const RUST: [&str; 2] = ["copper", "dune"];
 /// What a Debian guest has, in KiB, and what is left when it was asked to give some back.
 const WHOLE: u64 = 160 << 10;
 const LITTLE: u64 = 96 << 10;
 /// The test's program for disks and networks.
-const TRAFFIC: &str = "traffic";
+pub const TRAFFIC: &str = "traffic";
 /// How long it goes on, in seconds: one round of it at least.
 const SECONDS: u32 = 1;
+
+/// Says where the other Debian guest is: they have the first two addresses that DHCP gives.
+pub const PEER: &str = r"10.0.2.$((31 - $(ip addr show eth0 | sed -n 's/.*inet 10\.0\.2\.\([0-9]*\).*/\1/p')))";
 
 /// All four have a prompt, a page and a disk, all at the same time.
 pub fn test() -> Test {
@@ -42,50 +45,65 @@ pub fn test() -> Test {
         if let Some(skipped) = Guest::SMALL.is_missing() {
             return Ok(skipped);
         }
-        play(context, &log)?;
+        let (machine, ports) = machine()?;
+        play(context, &machine, &log, LIMIT, |take| {
+            take(start())?;
+            take(work())?;
+            pages(ports)?;
+            take(results())?;
+            take(balloon())?;
+            take(suspend())?;
+            take(end())
+        })?;
         Ok(Ending::Passed)
     })
 }
 
-fn play(context: &Context, log: &Path) -> Result<()> {
-    let (machine, ports) = machine()?;
+/// Boots the machine, and has the story taken step by step.
+pub fn play(
+    context: &Context,
+    machine: &Machine,
+    log: &Path,
+    limit: Duration,
+    story: impl FnOnce(&mut dyn FnMut(Vec<Step>) -> Result<()>) -> Result<()>,
+) -> Result<()> {
     // Disks of a run before would have its data.
     let disks = log.with_extension("disks");
     if disks.exists() {
         fs::remove_dir_all(&disks)?;
     }
-    let archive = archive::make(&machine, &context.pavise()?.built)?;
-    let mut running = Running::boot(context, &machine, &archive, log, LIMIT)?;
-    let mut take = |steps: Vec<Step>| steps.iter().try_for_each(|step| step.take(&mut running));
-    take(start())?;
-    take(work())?;
-    pages(ports)?;
-    take(results())?;
-    take(balloon())?;
-    take(end())?;
+    let archive = archive::make(machine, &context.pavise()?.built)?;
+    let mut running = Running::boot(context, machine, &archive, log, limit)?;
+    story(&mut |steps| steps.iter().try_for_each(|step| step.take(&mut running)))?;
     fs::remove_dir_all(&disks)?;
     Ok(())
 }
 
-/// The machine of the file, with other ports of the host, and the test's program in its RAM disks.
-fn machine() -> Result<(Machine, [u16; 4])> {
+/// The machine of the file, with other ports of the host, which are returned, and the test's program in its RAM disks.
+pub fn machine() -> Result<(Machine, [u16; 4])> {
     let mut machine = Machine::load(&paths::root().join(FILE), Overrides::default())?;
     machine.when_all_stopped = WhenAllStopped::DebugExit(DEBUG_EXIT_PORT);
     let ports = outside::free_ports();
     let forwards = machine.network.as_mut().map(|network| &mut network.forwards[..]).unwrap_or_default();
     ensure!(forwards.len() == ports.len(), "{FILE} has another number of forwards");
     forwards.iter_mut().zip(ports).for_each(|(forward, port)| forward.host = port);
-    for domain in &mut machine.domains {
-        if let Some(Ramdisk::Busybox(extras)) = &mut domain.ramdisk {
-            let from = paths::root().join("tests/linux").join(TRAFFIC);
-            extras.push(Extra { to: format!("bin/{TRAFFIC}"), from });
-        }
+    for domain in machine.domains.iter_mut().filter(|domain| LINUX.contains(&domain.name.as_str())) {
+        let from = paths::root().join("tests/linux").join(TRAFFIC);
+        extras(domain)?.push(Extra { to: format!("bin/{TRAFFIC}"), from });
     }
     Ok((machine, ports))
 }
 
+/// What is in a Debian guest's RAM disk beside what is in all of them.
+pub fn extras(domain: &mut Domain) -> Result<&mut Vec<Extra>> {
+    match &mut domain.ramdisk {
+        Some(Ramdisk::Busybox(extras)) => Ok(extras),
+        other => bail!("{FILE} has {other:?} for a Debian guest"),
+    }
+}
+
 /// Moves the keys from one guest, or dom0, to another. Each has them once on the way.
-fn keys(from: &str, to: &str) -> Vec<Step> {
+pub fn keys(from: &str, to: &str) -> Vec<Step> {
     let [apple, birch] = LINUX;
     let [copper, dune] = RUST;
     let ring = [apple, birch, copper, dune, DOM0].into_iter().cycle();
@@ -100,7 +118,7 @@ fn keys(from: &str, to: &str) -> Vec<Step> {
 }
 
 /// All have started, and have found their devices. The first has the keys.
-fn start() -> Vec<Step> {
+pub fn start() -> Vec<Step> {
     let [apple, birch] = LINUX;
     let mut ready = Vec::new();
     for name in LINUX {
@@ -120,9 +138,8 @@ fn start() -> Vec<Step> {
 fn work() -> Vec<Step> {
     let [apple, birch] = LINUX;
     let [copper, dune] = RUST;
-    let address = r"ip addr show eth0 | sed -n 's/.*inet 10\.0\.2\.\([0-9]*\).*/\1/p'";
     let line = |line: &str| vec![Step::Type(format!("{line}\r"))];
-    let traffic = || line(&format!("{TRAFFIC} {SECONDS} 10.0.2.$((31 - $({address})))"));
+    let traffic = || line(&format!("{TRAFFIC} {SECONDS} {PEER}"));
     let steps = [
         traffic(),
         keys(apple, birch),
@@ -170,28 +187,49 @@ fn results() -> Vec<Step> {
     steps.concat()
 }
 
-/// A guest gives memory back, which the hypervisor has at once, works with what is left, and gets all of it again.
+/// dom0 has a guest have so many KiB, and waits for it. dom0 has the keys.
+pub fn resize(name: &str, kib: u64) -> Vec<Step> {
+    let current = "/sys/devices/system/xen_memory/xen_memory0/info/current_kb";
+    let line = format!("until grep -qx {kib} {current}; do sleep 1; done; echo has {kib}");
+    let steps = [
+        ask(&format!("mem {name} {} MiB", kib >> 10), vec![DOM0_PROMPT.into()]).to_vec(),
+        keys(DOM0, name),
+        told_by(name, &line, &format!("has {kib}")).to_vec(),
+        keys(name, DOM0),
+    ];
+    steps.concat()
+}
+
+/// A guest gives memory back, which the hypervisor has at once, works with what is left, and gets all of it again. dom0 has
+/// the keys.
 fn balloon() -> Vec<Step> {
     let name = LINUX[0];
-    let mem = |kib: u64| ask(&format!("mem {name} {} MiB", kib >> 10), vec![DOM0_PROMPT.into()]).to_vec();
-    let has = |kib: u64| {
-        let current = "/sys/devices/system/xen_memory/xen_memory0/info/current_kb";
-        let line = format!("until grep -qx {kib} {current}; do sleep 1; done; echo has {kib}");
-        [keys(DOM0, name), told_by(name, &line, &format!("has {kib}")).to_vec()].concat()
-    };
     let fill = told_by(name, "dd if=/dev/zero of=/dev/null bs=60M count=1", r"1\+0 records out");
     let steps = [
         free().to_vec(),
-        mem(LITTLE),
-        has(LITTLE),
-        keys(name, DOM0),
+        resize(name, LITTLE),
         free().to_vec(),
-        mem(WHOLE),
-        has(WHOLE),
+        resize(name, WHOLE),
+        keys(DOM0, name),
         fill.to_vec(),
         keys(name, DOM0),
         free().to_vec(),
-        vec![Step::Check(memory_moved)],
+        vec![Step::check(memory_moved)],
+    ];
+    steps.concat()
+}
+
+/// A guest that is asked to suspend itself, which nobody could wake it from, is refused that and goes on. dom0 has the keys.
+fn suspend() -> Vec<Step> {
+    let name = LINUX[1];
+    let refused = vec![said_by(name, r"\[ .*Restarting tasks .*")];
+    let steps = [
+        ask("store write /local/domain/2/control/shutdown suspend", refused).to_vec(),
+        keys(DOM0, name),
+        told_by(name, "dd if=/dev/xvda of=/dev/null bs=1M count=2", r"2\+0 records out").to_vec(),
+        told_by(name, "ping -c 1 10.0.2.2", "1 packets transmitted, 1 packets received, 0% packet loss").to_vec(),
+        told_by(name, &format!("dmesg | grep -cE '{COMPLAINTS}'"), "0").to_vec(),
+        keys(name, DOM0),
     ];
     steps.concat()
 }
