@@ -27,7 +27,7 @@ mod store;
 use crate::suite::Test;
 use anyhow::Result;
 
-/// All tests; with `full`, the matrices of machines have no holes.
+/// All tests; with `full`, the matrices of machines have no holes, and the tests that take minutes are there.
 ///
 /// # Errors
 /// When a file that names tests can't be read.
@@ -48,7 +48,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
-    tests.extend(network::tests());
+    tests.extend(network::tests(full));
     tests.extend(events::tests()?);
     tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);
