@@ -5,6 +5,7 @@ use super::platform::Platform;
 use super::queue::Batch;
 use super::request::Volume;
 use super::vbd::{Fault, Vbd};
+use crate::service::Allowance;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,6 +14,8 @@ use guest_kernel::xenbus::XenbusState;
 
 /// Most completions of a disk that are taken in a turn.
 const MAX_COMPLETIONS: usize = 256;
+/// What a look at a frontend's state costs its domain, in nanoseconds: as much as to connect.
+const LOOK_COST: u64 = 1_000_000;
 
 /// The back end.
 pub struct Hub<P: Platform> {
@@ -32,6 +35,9 @@ struct Member<P: Platform> {
     more: bool,
     /// It is to go when the disk is done with it.
     leaves: bool,
+    /// The frontend's state may have changed, and was not looked at.
+    changed: bool,
+    allowance: Allowance,
 }
 
 /// Where an operation belongs, as 64 bits.
@@ -75,7 +81,8 @@ impl<P: Platform> Hub<P> {
         store: &mut impl Bus,
     ) {
         let vbd = Vbd::new(directory, frontend, domain, volume, store);
-        let member = Some(Member { vbd, disk, more: false, leaves: false });
+        let member =
+            Some(Member { vbd, disk, more: false, leaves: false, changed: false, allowance: Allowance::default() });
         match self.vbds.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = member,
             None => self.vbds.push(member),
@@ -103,12 +110,27 @@ impl<P: Platform> Hub<P> {
         Some(member.vbd.frontend().into())
     }
 
-    /// Looks at the state of the frontend with this directory, which may have changed.
-    pub fn frontend_changed(&mut self, frontend: &str, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) {
+    /// The state of the frontend with this directory may have changed: the next turn looks at it.
+    pub fn frontend_changed(&mut self, frontend: &str) {
         let members = self.vbds.iter_mut().flatten().filter(|member| !member.leaves);
-        for member in members.filter(|member| member.vbd.frontend() == frontend) {
-            member.follow(store, &mut self.platform, report);
+        members.filter(|member| member.vbd.frontend() == frontend).for_each(|member| member.changed = true);
+    }
+
+    /// Looks at the states of frontends that may have changed, at system time `now`. When those can be looked at whose
+    /// domains have no time left.
+    pub fn follow(&mut self, now: u64, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) -> Option<u64> {
+        let mut later = None;
+        for member in self.vbds.iter_mut().flatten().filter(|member| member.changed && !member.leaves) {
+            match member.allowance.ready(now) {
+                Ok(()) => {
+                    member.changed = false;
+                    member.allowance.spend(now, LOOK_COST);
+                    member.follow(store, &mut self.platform, report);
+                }
+                Err(at) => later = later.into_iter().chain([at]).min(),
+            }
         }
+        later
     }
 
     /// One turn: what the disks have completed, what the frontends ask for. Whether there is more to do at once.

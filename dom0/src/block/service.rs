@@ -134,15 +134,20 @@ fn table(disk: &mut VirtioDisk) -> Result<Vec<Partition>, String> {
 }
 
 impl Service for Backend {
-    fn work(&mut self, _now: u64) -> Next {
+    fn work(&mut self, now: u64) -> Next {
         while let Some(event) = self.bus.event() {
             if event.token == BACKENDS {
                 self.directory_changed(&event.path);
             } else {
-                self.hub.frontend_changed(&event.token, &mut self.bus, &mut report);
+                self.hub.frontend_changed(&event.token);
             }
         }
-        if self.hub.turn(&mut self.bus, &mut report) { Next::More } else { Next::Wait }
+        let later = self.hub.follow(now, &mut self.bus, &mut report);
+        match later {
+            _ if self.hub.turn(&mut self.bus, &mut report) => Next::More,
+            Some(later) => Next::WaitUntil(later),
+            None => Next::Wait,
+        }
     }
 }
 

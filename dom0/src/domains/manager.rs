@@ -265,7 +265,7 @@ impl Domains {
         let added = self.services.add(|waker| {
             let ring = store::Ring::connect(&self.store, created.id, created.store, waker).map_err(Unconnected)?;
             let ring = Rc::new(RefCell::new(ring));
-            Ok((store::Turns(Rc::downgrade(&ring)), ring))
+            Ok((store::Turns::new(Rc::downgrade(&ring)), ring))
         });
         added.map_err(|Unconnected(errno)| errno)
     }

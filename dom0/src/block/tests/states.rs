@@ -200,3 +200,33 @@ fn requests_that_were_in_the_ring_before_it_was_mapped_are_served() {
     setup.settle();
     assert!(ring.take().unwrap().is_some());
 }
+
+#[test]
+fn a_frontend_that_changes_its_state_all_the_time_is_looked_at_now_and_then_and_its_neighbour_at_once() {
+    let mut setup = setup();
+    setup.add(2, 64..128, false);
+    let state = format!("{}/state", Setup::front(1));
+    let mut looks = 0;
+    let later = loop {
+        setup.store.set(&state, 1 + looks % 2 * 4);
+        match setup.look_now(1) {
+            None => looks += 1,
+            Some(later) => break later,
+        }
+        assert!(looks < 10_000, "no end");
+    };
+    assert!(looks >= 100 && later > setup.now, "{looks} looks");
+    setup.store.set(&format!("{}/state", Setup::front(2)), 5);
+    assert_eq!((setup.look_now(2), setup.state(2)), (Some(later), 5));
+    // It is not forgotten.
+    let last = setup.state(1);
+    setup.store.set(&state, if last == 2 { 6 } else { 1 });
+    setup.now = later;
+    assert_eq!(setup.look_now(2), None);
+    assert_ne!(setup.state(1), last);
+    setup.now += 60_000_000_000;
+    setup.look(1);
+    setup.set_state(1, 6);
+    setup.set_state(1, 1);
+    setup.connect(1);
+}

@@ -345,6 +345,8 @@ pub struct Setup {
     pub hub: Hub<Calls>,
     pub store: Nodes,
     pub faults: Vec<String>,
+    /// System time.
+    pub now: u64,
 }
 
 /// Grant reference of a frontend's first ring page.
@@ -356,7 +358,7 @@ impl Setup {
         let disk = TestDisk::new(&world, room);
         let mut hub = Hub::new(Calls { world: world.clone(), copied: Vec::new() });
         hub.add_disk(Box::new(disk.clone()));
-        Setup { world, disk, hub, store: Nodes::new(), faults: Vec::new() }
+        Setup { world, disk, hub, store: Nodes::new(), faults: Vec::new(), now: 0 }
     }
 
     pub fn back(domain: u16) -> String {
@@ -384,11 +386,17 @@ impl Setup {
         self.look(domain);
     }
 
-    /// The back end looks at a frontend's state.
+    /// The back end looks at a frontend's state, in good time.
     pub fn look(&mut self, domain: u16) {
+        self.now += 1_000_000_000;
+        assert_eq!(self.look_now(domain), None);
+    }
+
+    /// The back end hears that a frontend's state has changed. When it looks, if not now.
+    pub fn look_now(&mut self, domain: u16) -> Option<u64> {
+        self.hub.frontend_changed(&Setup::front(domain));
         let faults = &mut self.faults;
-        let mut report = |_: &str, fault: &Fault| faults.push(fault.to_string());
-        self.hub.frontend_changed(&Setup::front(domain), &mut self.store.0, &mut report);
+        self.hub.follow(self.now, &mut self.store.0, &mut |_, fault| faults.push(fault.to_string()))
     }
 
     /// The back end's state; 0 if there is none.

@@ -10,7 +10,7 @@ use super::{Fault, Refusal};
 use crate::net::bridge::{LEARNED_BY_GUEST, PortId, Rate, Settings};
 use crate::net::{Switch, Taste};
 use crate::nodes::{Nodes, Unclear};
-use crate::service::Next;
+use crate::service::{Allowance, Next};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -25,6 +25,8 @@ use guest_kernel::xenbus::{Step, XenbusState, next_of_backend};
 const TOKEN: &str = "vif";
 /// How often to look for requests of a frontend that doesn't tell of them, in nanoseconds.
 const LOOK_INTERVAL: u64 = 30_000_000;
+/// What a look at the frontend's nodes costs its domain, in nanoseconds: as much as to connect.
+const LOOK_COST: u64 = 1_000_000;
 
 /// A device.
 pub struct Vif<P: Platform, B: Bus> {
@@ -38,6 +40,9 @@ pub struct Vif<P: Platform, B: Bus> {
     groups: Groups,
     tells_of_requests: bool,
     chooses_groups: bool,
+    /// Something in the store has changed that was not looked at.
+    changed: bool,
+    allowance: Allowance,
     platform: P,
     bus: B,
     switch: Rc<RefCell<Switch>>,
@@ -86,6 +91,8 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             groups: Groups::default(),
             tells_of_requests: true,
             chooses_groups: false,
+            changed: false,
+            allowance: Allowance::default(),
             platform,
             bus,
             switch,
@@ -110,22 +117,25 @@ impl<P: Platform, B: Bus> Vif<P, B> {
 
     /// One turn, at system time `now` in nanoseconds.
     pub fn work(&mut self, now: u64) -> Next {
-        let mut changed = false;
         while self.bus.event().is_some() {
-            changed = true;
+            self.changed = true;
         }
-        if changed && !self.follow() {
-            return Next::End;
-        }
-        match self.turn(now) {
-            Ok(Turn { more: true, .. }) => Next::More,
-            Ok(Turn { later: Some(later), .. }) => Next::WaitUntil(later),
-            Ok(_) => Next::Wait,
-            Err(fault) => {
-                self.platform.report(format_args!("{}: {fault}; closed", self.directory));
-                self.close();
-                Next::Wait
+        let look = if self.changed { self.allowance.ready(now) } else { Ok(()) };
+        if look.is_ok() && core::mem::take(&mut self.changed) {
+            self.allowance.spend(now, LOOK_COST);
+            if !self.follow() {
+                return Next::End;
             }
+        }
+        let turn = self.turn(now).unwrap_or_else(|fault| {
+            self.platform.report(format_args!("{}: {fault}; closed", self.directory));
+            self.close();
+            Turn::default()
+        });
+        match look.err().into_iter().chain(turn.later).min() {
+            _ if turn.more => Next::More,
+            Some(later) => Next::WaitUntil(later),
+            None => Next::Wait,
         }
     }
 
