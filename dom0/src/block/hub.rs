@@ -1,14 +1,16 @@
 //! All disks and all virtual disks, and what a turn does for them.
 
 use super::disk::Disk;
-use super::platform::{Platform, Store};
+use super::platform::Platform;
 use super::queue::{Batch, Queue};
 use super::request::Volume;
-use super::vbd::{Fault, State, Vbd};
+use super::vbd::{Fault, Vbd};
 use crate::service::Allowance;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use guest_kernel::store::Bus;
+use guest_kernel::xenbus::XenbusState;
 
 /// Most completions of a disk that are taken in a turn.
 const MAX_COMPLETIONS: usize = 256;
@@ -81,7 +83,7 @@ impl<P: Platform> Hub<P> {
         frontend: &str,
         domain: u16,
         (disk, volume): (usize, Volume),
-        store: &mut impl Store,
+        store: &mut impl Bus,
     ) {
         let vbd = Vbd::new(directory, frontend, domain, volume, store);
         let member = Some(Member {
@@ -128,7 +130,7 @@ impl<P: Platform> Hub<P> {
 
     /// Looks at the states of frontends that may have changed, at system time `now`. When those can be looked at whose
     /// domains have no time left.
-    pub fn follow(&mut self, now: u64, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) -> Option<u64> {
+    pub fn follow(&mut self, now: u64, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) -> Option<u64> {
         let mut later = None;
         for member in self.vbds.iter_mut().flatten().filter(|member| member.changed && !member.leaves) {
             match member.allowance.ready(now) {
@@ -148,7 +150,7 @@ impl<P: Platform> Hub<P> {
     pub fn turn(
         &mut self,
         now: u64,
-        store: &mut impl Store,
+        store: &mut impl Bus,
         report: &mut impl FnMut(&str, &Fault),
     ) -> (bool, Option<u64>) {
         let mut more = self.take_completions();
@@ -224,11 +226,11 @@ impl<P: Platform> Hub<P> {
 }
 
 impl<P: Platform> Member<P> {
-    fn follow(&mut self, store: &mut impl Store, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
+    fn follow(&mut self, store: &mut impl Bus, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
         if let Err(fault) = self.vbd.follow(store, platform) {
             report(self.vbd.directory(), &fault);
         }
         // A new ring may have requests in it, which no event will tell of.
-        self.more = self.vbd.state() == State::Connected;
+        self.more = self.vbd.state() == XenbusState::Connected;
     }
 }

@@ -12,6 +12,7 @@ use alloc::rc::Rc;
 use core::cell::RefCell;
 use guest_kernel::net::rings::Rings;
 use guest_kernel::store::{Bus, Tx};
+use guest_kernel::xenbus::XenbusState;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::string::{String, ToString};
@@ -131,7 +132,7 @@ fn a_frontend_connects_leaves_and_comes_again() {
         assert_eq!((vif.work(0), world.state()), (Next::Wait, 2), "it isn't ready");
         world.write(&[("state", "4")]);
         vif.work(0);
-        assert_eq!((world.state(), vif.state()), (4, State::Connected));
+        assert_eq!((world.state(), vif.state()), (4, XenbusState::Connected));
         assert_eq!(*world.guest.ports.borrow(), [11, 12]);
         world.write(&[("state", "5")]);
         vif.work(0);
@@ -322,7 +323,7 @@ proptest! {
             }
             now += 1_000_000_000;
             prop_assert!(vif.work(now) != Next::End);
-            prop_assert!(world.guest.ports.borrow().is_empty() || vif.state() == State::Connected);
+            prop_assert!(world.guest.ports.borrow().is_empty() || vif.state() == XenbusState::Connected);
         }
         for state in ["6", "1"] {
             world.write(&[("state", state)]);
