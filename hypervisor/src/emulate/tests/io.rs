@@ -1,6 +1,6 @@
 use super::*;
-use crate::emulate::io::nobodys_port;
 use crate::domain::vcpu::IoBitmap;
+use crate::emulate::io::nobodys_port;
 
 const IN_DX: [(u8, &[u8], Width); 3] =
     [(1, &[0xec], Width::Byte), (2, &[0x66, 0xed], Width::Word), (1, &[0xed], Width::Dword)];
