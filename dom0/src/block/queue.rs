@@ -50,6 +50,8 @@ pub struct Queue<R> {
     held: usize,
     /// Requests were left in the ring because too many pages are held.
     stalled: bool,
+    /// Requests that made no sense.
+    refused: u64,
 }
 
 /// How much was taken from a ring.
@@ -101,7 +103,17 @@ impl<R: SharedMemory> Queue<R> {
         let count = u16::try_from(ring.slots()).map_err(|_| Error::TooSmall)?;
         let jobs = (0..count).map(|_| Job::default()).collect();
         let free = (0..count).rev().collect();
-        Ok(Queue { ring, domain, jobs, free, waiting: VecDeque::new(), over: Vec::new(), held: 0, stalled: false })
+        Ok(Queue {
+            ring,
+            domain,
+            jobs,
+            free,
+            waiting: VecDeque::new(),
+            over: Vec::new(),
+            held: 0,
+            stalled: false,
+            refused: 0,
+        })
     }
 
     /// Takes requests, holds their pages, and lets them wait for the disk. Whether there may be more; if not, an event or
@@ -147,7 +159,10 @@ impl<R: SharedMemory> Queue<R> {
                     segments += job.segments.len();
                     batch.taken.push((index, command));
                 }
-                Err(refused) => self.over.push((index, refused.status())),
+                Err(refused) => {
+                    self.refused += 1;
+                    self.over.push((index, refused.status()));
+                }
             }
         }
         Ok(Taken::Some)
@@ -159,14 +174,18 @@ impl<R: SharedMemory> Queue<R> {
             platform.copy(self.domain, &batch.pieces);
             batch.pieces.clear();
         }
-        let (jobs, over, mut piece) = (&mut self.jobs, &mut self.over, 0);
+        let (jobs, over, refusals, mut piece) = (&mut self.jobs, &mut self.over, &mut self.refused, 0);
         batch.taken.retain(|&(index, command)| {
             let job = &mut jobs[usize::from(index)];
             if matches!(command, Command::Indirect { .. }) {
                 piece += 1;
             }
             let result = job.prepare(command, volume, || platform.piece(piece - 1));
-            result.inspect_err(|refused| over.push((index, refused.status()))).is_ok()
+            let refuse = |refused: &Refused| {
+                *refusals += 1;
+                over.push((index, refused.status()));
+            };
+            result.inspect_err(refuse).is_ok()
         });
     }
 
@@ -188,9 +207,15 @@ impl<R: SharedMemory> Queue<R> {
             if all {
                 self.waiting.push_back(index);
             } else {
+                self.refused += 1;
                 self.over.push((index, BLKIF_RSP_ERROR));
             }
         }
+    }
+
+    /// How many requests were refused since this was last asked.
+    pub fn take_refused(&mut self) -> u64 {
+        core::mem::take(&mut self.refused)
     }
 
     /// Gives the disk what waits for it. An operation's token is `token` and the job's number.

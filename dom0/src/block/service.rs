@@ -143,8 +143,9 @@ impl Service for Backend {
             }
         }
         let later = self.hub.follow(now, &mut self.bus, &mut report);
-        match later {
-            _ if self.hub.turn(&mut self.bus, &mut report) => Next::More,
+        let (more, also_later) = self.hub.turn(now, &mut self.bus, &mut report);
+        match later.into_iter().chain(also_later).min() {
+            _ if more => Next::More,
             Some(later) => Next::WaitUntil(later),
             None => Next::Wait,
         }
