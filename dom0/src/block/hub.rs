@@ -5,6 +5,7 @@ use super::platform::{Platform, Store};
 use super::queue::Batch;
 use super::request::Volume;
 use super::vbd::{Fault, State, Vbd};
+use crate::domains::traffic::Traffic;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -89,6 +90,12 @@ impl<P: Platform> Hub<P> {
     pub fn directories(&self) -> Vec<String> {
         let members = self.vbds.iter().flatten().filter(|member| !member.leaves);
         members.map(|member| member.vbd.directory().into()).collect()
+    }
+
+    /// What was read from and written to the virtual disks of a domain.
+    pub fn traffic(&self, domain: u16) -> Traffic {
+        let members = self.vbds.iter().flatten().filter(|member| member.vbd.domain() == domain);
+        members.fold(Traffic::default(), |all, member| all + member.vbd.traffic())
     }
 
     /// Removes a virtual disk whose directory is gone, as soon as the disk is done with it. Returns its frontend's

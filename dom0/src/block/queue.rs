@@ -9,6 +9,7 @@
 
 use super::disk::{Chunk, Disk, Full, Operation};
 use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
+use crate::domains::traffic::Traffic;
 use super::request::{Command, Refused, Segment, Volume, check_transfer, decode, decode_segments, response_operation};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -50,6 +51,8 @@ pub struct Queue<R> {
     held: usize,
     /// Requests were left in the ring because too many pages are held.
     stalled: bool,
+    /// What was read and written.
+    traffic: Traffic,
 }
 
 /// How much was taken from a ring.
@@ -101,7 +104,17 @@ impl<R: SharedMemory> Queue<R> {
         let count = u16::try_from(ring.slots()).map_err(|_| Error::TooSmall)?;
         let jobs = (0..count).map(|_| Job::default()).collect();
         let free = (0..count).rev().collect();
-        Ok(Queue { ring, domain, jobs, free, waiting: VecDeque::new(), over: Vec::new(), held: 0, stalled: false })
+        Ok(Queue {
+            ring,
+            domain,
+            jobs,
+            free,
+            waiting: VecDeque::new(),
+            over: Vec::new(),
+            held: 0,
+            stalled: false,
+            traffic: Traffic::default(),
+        })
     }
 
     /// Takes requests, holds their pages, and lets them wait for the disk. Whether there may be more; if not, an event or
@@ -207,6 +220,11 @@ impl<R: SharedMemory> Queue<R> {
 
     /// The disk has completed an operation of the job `index`.
     pub fn complete(&mut self, index: u16, done: bool) {
+        let job = &self.jobs[usize::from(index)];
+        if done && job.step == Step::Transfer {
+            let bytes: u64 = job.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+            *if job.write { &mut self.traffic.written } else { &mut self.traffic.read } += bytes;
+        }
         if !done {
             self.over.push((index, BLKIF_RSP_ERROR));
         } else if self.jobs[usize::from(index)].advance() {
@@ -235,6 +253,11 @@ impl<R: SharedMemory> Queue<R> {
             self.free.push(index);
         }
         self.ring.publish()
+    }
+
+    /// What was read and written.
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// Takes nothing more to the disk: what waits is over. What the disk has already is waited for.

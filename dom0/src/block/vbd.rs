@@ -15,6 +15,7 @@
 use super::platform::{Platform, Store};
 use super::queue::{Batch, Queue};
 use super::request::Volume;
+use crate::domains::traffic::Traffic;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -40,6 +41,8 @@ pub struct Vbd<P: Platform> {
     volume: Volume,
     state: State,
     queues: Vec<Connected<P>>,
+    /// Of queues that are gone.
+    earlier: Traffic,
 }
 
 /// Where the back end is.
@@ -100,6 +103,7 @@ impl<P: Platform> Vbd<P> {
             volume,
             state: State::Closed,
             queues: Vec::new(),
+            earlier: Traffic::default(),
         };
         vbd.offer(store);
         vbd
@@ -108,6 +112,16 @@ impl<P: Platform> Vbd<P> {
     /// Where it is.
     pub const fn state(&self) -> State {
         self.state
+    }
+
+    /// Whose it is.
+    pub const fn domain(&self) -> u16 {
+        self.domain
+    }
+
+    /// What was read and written.
+    pub fn traffic(&self) -> Traffic {
+        self.queues.iter().fold(self.earlier, |all, (queue, _)| all + queue.traffic())
     }
 
     /// The frontend's directory.
@@ -137,6 +151,7 @@ impl<P: Platform> Vbd<P> {
             State::Closing | State::Closed => {}
         }
         if self.state == State::Closing && self.is_idle() {
+            self.earlier = self.traffic();
             self.queues.clear();
             match frontend {
                 XENBUS_STATE_CLOSED | XENBUS_STATE_UNKNOWN | XENBUS_STATE_INITIALISING => {
