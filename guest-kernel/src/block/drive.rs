@@ -103,8 +103,11 @@ impl Drive {
     pub fn open(store: &mut Connection, directory: &str, pages: usize) -> Result<Drive, Error> {
         let device = Device::frontend(store, directory).map_err(Error::Store)?;
         device.watch(store).map_err(Error::Store)?;
+        // After a device that was closed, the back end offers itself again when it sees this.
+        device.switch(store, XenbusState::Initialising).map_err(Error::Store)?;
         let deadline = time::now().unwrap_or(0) + PATIENCE;
-        wait_for(&device, store, XenbusState::InitWait, deadline)?;
+        // It may be closed still.
+        wait_until(&device, store, deadline, |state| state == XenbusState::InitWait)?;
         let domain = device.other_domain();
 
         let most = Offer::most_pages(&device, store).map_err(Error::Store)?;
