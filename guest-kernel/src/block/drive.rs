@@ -1,7 +1,7 @@
-//! A disk with its buffers: as many as its ring has slots, granted to the backend once and for all, so that a request costs
+//! A disk with its buffers: as many as its rings have slots, granted to the backend once and for all, so that a request costs
 //! no change of a grant.
 
-use super::{Broken, Details, Done, Failure, Offer, Operation, Requests, SECTOR_BYTES};
+use super::{Broken, Details, Done, Failure, Offer, Operation, QueueOffer, Requests, SECTOR_BYTES};
 use crate::grant::{self, Access, Grant};
 use crate::memory::{self, Run};
 use crate::paging::{PAGE_BYTES, PAGE_SIZE};
@@ -75,13 +75,20 @@ struct Pages {
     grants: Vec<Grant>,
 }
 
+/// A ring with its event channel.
+struct Queue {
+    requests: Requests<&'static [AtomicU32]>,
+    port: u32,
+    ring: Pages,
+}
+
 /// A disk.
 pub struct Drive {
     device: Device,
     details: Details,
-    requests: Requests<&'static [AtomicU32]>,
-    port: u32,
-    ring: Pages,
+    /// One or more, all of the same size.
+    queues: Vec<Queue>,
+    /// Of all queues, those of the first one first.
     buffers: Vec<Pages>,
     /// For each buffer, the page that lists its segments. They never change but for the length that is used.
     lists: Vec<Pages>,
@@ -96,11 +103,11 @@ impl Drive {
         xenbus::devices(store, "vbd").map_err(Error::Store)
     }
 
-    /// Connects the disk with this directory, with a ring of up to `pages` pages.
+    /// Connects the disk with this directory, with up to `queues` rings of up to `pages` pages.
     ///
     /// # Errors
     /// [`Error`].
-    pub fn open(store: &mut Connection, directory: &str, pages: usize) -> Result<Drive, Error> {
+    pub fn open(store: &mut Connection, directory: &str, pages: usize, queues: usize) -> Result<Drive, Error> {
         let device = Device::frontend(store, directory).map_err(Error::Store)?;
         device.watch(store).map_err(Error::Store)?;
         // After a device that was closed, the back end offers itself again when it sees this.
@@ -110,22 +117,19 @@ impl Drive {
         wait_until(&device, store, deadline, |state| state == XenbusState::InitWait)?;
         let domain = device.other_domain();
 
-        let most = Offer::most_pages(&device, store).map_err(Error::Store)?;
-        let ring = Pages::new(domain, 1 << pages.clamp(1, most).ilog2(), Access::Write)?;
-        let requests = Requests::new(ring.words()).map_err(|error| Error::Broken(Broken::Ring(error)))?;
-        let slots = requests.slots();
+        let pages = 1 << pages.clamp(1, Offer::most_pages(&device, store).map_err(Error::Store)?).ilog2();
+        let most = Offer::most_queues(&device, store).map_err(Error::Store)?;
+        let queues: Vec<Queue> =
+            (0..queues.clamp(1, most)).map(|_| Queue::new(domain, pages)).collect::<Result<_, _>>()?;
+        let slots: usize = queues.iter().map(|queue| queue.requests.slots()).sum();
         let buffers: Vec<Pages> =
             (0..slots).map(|_| Pages::new(domain, PAGES, Access::Write)).collect::<Result<_, _>>()?;
         let lists = buffers.iter().map(|buffer| buffer.listed(domain)).collect::<Result<_, _>>()?;
-        let port = hypercall::alloc_unbound(pv_abi::domid::DOMID_SELF, domain).map_err(Error::Refused)?;
-        event::mask(port);
-
-        let offer = Offer { ring: ring.grants.iter().map(Grant::reference).collect(), port };
-        offer.write(&device, store).map_err(Error::Store)?;
+        Offer(queues.iter().map(Queue::offer).collect()).write(&device, store).map_err(Error::Store)?;
         wait_for(&device, store, XenbusState::Connected, deadline)?;
         let details = Details::read(&device, store).map_err(Error::Store)?;
         device.switch(store, XenbusState::Connected).map_err(Error::Store)?;
-        Ok(Drive { device, details, requests, port, ring, buffers, lists })
+        Ok(Drive { device, details, queues, buffers, lists })
     }
 
     /// What the backend says of the disk.
@@ -148,7 +152,7 @@ impl Drive {
 
     /// A buffer. `None` while its request is under way: it is the disk's then.
     pub fn buffer(&mut self, slot: usize) -> Option<&mut [u8]> {
-        if self.requests.is_under_way(slot) {
+        if self.is_under_way(slot) {
             return None;
         }
         let start = self.buffers.get(slot)?.run.start();
@@ -169,13 +173,15 @@ impl Drive {
 
     /// Begins to make durable all that was written; whether it could. It takes a slot like other requests.
     pub fn flush(&mut self, slot: usize) -> bool {
-        self.requests.submit(slot, Operation::Flush)
+        self.submit(slot, Operation::Flush)
     }
 
     /// Tells the backend of what was begun.
     pub fn kick(&mut self) {
-        if self.requests.publish() {
-            let _ = hypercall::send(self.port);
+        for queue in &mut self.queues {
+            if queue.requests.publish() {
+                let _ = hypercall::send(queue.port);
+            }
         }
     }
 
@@ -184,17 +190,31 @@ impl Drive {
     /// # Errors
     /// [`Broken`].
     pub fn take(&mut self) -> Result<Option<Done>, Broken> {
-        self.requests.take()
+        let mut first = 0;
+        for queue in &mut self.queues {
+            if let Some((number, outcome)) = queue.requests.take()? {
+                return Ok(Some((first + number, outcome)));
+            }
+            first += queue.requests.slots();
+        }
+        Ok(None)
     }
 
-    /// Sleeps until `count` more requests are done, or all that are under way.
+    /// Sleeps until `count` more requests of a queue are done, or all of it that are under way.
     ///
     /// # Errors
     /// [`Broken`].
     pub fn sleep(&mut self, count: u32) -> Result<(), Broken> {
-        event::clear_pending(self.port);
-        if !self.requests.arm(count)? {
-            let _ = hypercall::poll(&[self.port], 0);
+        let mut ports = Vec::with_capacity(self.queues.len());
+        for queue in self.queues.iter_mut().filter(|queue| queue.requests.any_under_way()) {
+            event::clear_pending(queue.port);
+            if queue.requests.arm(count)? {
+                return Ok(());
+            }
+            ports.push(queue.port);
+        }
+        if !ports.is_empty() {
+            let _ = hypercall::poll(&ports, 0);
         }
         Ok(())
     }
@@ -227,17 +247,35 @@ impl Drive {
             !matches!(state, XenbusState::Closing | XenbusState::Connected)
         })?;
         let _ = self.device.unwatch(store);
-        let _ = event::close(self.port);
-        let all = core::iter::once(self.ring).chain(self.buffers).chain(self.lists);
-        all.for_each(Pages::release);
+        for queue in self.queues {
+            let _ = event::close(queue.port);
+            queue.ring.release();
+        }
+        self.buffers.into_iter().chain(self.lists).for_each(Pages::release);
         Ok(())
+    }
+
+    /// The queue of a slot, and the slot's number there.
+    fn place(&self, slot: usize) -> (usize, usize) {
+        let each = self.slots() / self.queues.len();
+        (slot / each, slot % each)
+    }
+
+    fn is_under_way(&self, slot: usize) -> bool {
+        let (queue, number) = self.place(slot);
+        self.queues.get(queue).is_some_and(|queue| queue.requests.is_under_way(number))
+    }
+
+    fn submit(&mut self, slot: usize, operation: Operation<'_>) -> bool {
+        let (queue, number) = self.place(slot);
+        self.queues.get_mut(queue).is_some_and(|queue| queue.requests.submit(number, operation))
     }
 
     fn transfer(&mut self, write: bool, slot: usize, sector: u64, bytes: usize) -> bool {
         let Some(buffer) = self.buffers.get(slot) else { return false };
         let count = bytes.div_ceil(PAGE_BYTES);
         let whole = bytes > 0 && bytes <= self.request_bytes() && bytes.is_multiple_of(SECTOR_BYTES);
-        if !whole || self.requests.is_under_way(slot) {
+        if !whole || self.is_under_way(slot) {
             return false;
         }
         let last = bytes - (count - 1) * PAGE_BYTES;
@@ -245,14 +283,29 @@ impl Drive {
         if count <= BLKIF_MAX_SEGMENTS_PER_REQUEST {
             let operation =
                 if write { Operation::Write(sector, &segments) } else { Operation::Read(sector, &segments) };
-            return self.requests.submit(slot, operation);
+            return self.submit(slot, operation);
         }
         let list = &self.lists[slot];
         let bytes = segments.as_slice().as_bytes();
         // SAFETY: the page is this drive's, and no request uses it now.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), list.run.start().as_ptr(), bytes.len()) };
         let count = u16::try_from(count).unwrap_or(0);
-        self.requests.submit(slot, Operation::Indirect(write, sector, count, list.grants[0].reference()))
+        let list = list.grants[0].reference();
+        self.submit(slot, Operation::Indirect(write, sector, count, list))
+    }
+}
+
+impl Queue {
+    fn new(domain: u16, pages: usize) -> Result<Queue, Error> {
+        let ring = Pages::new(domain, pages, Access::Write)?;
+        let requests = Requests::new(ring.words()).map_err(|error| Error::Broken(Broken::Ring(error)))?;
+        let port = hypercall::alloc_unbound(pv_abi::domid::DOMID_SELF, domain).map_err(Error::Refused)?;
+        event::mask(port);
+        Ok(Queue { requests, port, ring })
+    }
+
+    fn offer(&self) -> QueueOffer {
+        QueueOffer { ring: self.ring.grants.iter().map(Grant::reference).collect(), port: self.port }
     }
 }
 

@@ -16,7 +16,7 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-pub use details::{Details, Offer};
+pub use details::{Details, Offer, QueueOffer};
 #[cfg(target_os = "none")]
 pub use drive::{BUFFER_BYTES, Drive, Error};
 pub use requests::{Broken, Done, Failure, Operation, Requests};

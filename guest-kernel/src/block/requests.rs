@@ -136,6 +136,11 @@ impl<M: SharedMemory> Requests<M> {
         self.under_way.get(number).is_some_and(Option::is_some)
     }
 
+    /// Whether any request is under way.
+    pub fn any_under_way(&self) -> bool {
+        self.under_way.iter().any(Option::is_some)
+    }
+
     /// Adds a request with a number below [`slots`](Self::slots) that isn't under way; whether it was. The backend sees it
     /// when it is [published](Self::publish).
     pub fn submit(&mut self, number: usize, operation: Operation<'_>) -> bool {

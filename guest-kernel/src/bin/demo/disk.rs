@@ -14,7 +14,8 @@ use guest_kernel::{println, time};
 const RECORDS: u64 = 64;
 /// What a record begins with: "PaviseRc".
 const MAGIC: u64 = u64::from_le_bytes(*b"PaviseRc");
-/// Pages of the ring.
+/// Queues, and pages of the ring of each.
+const QUEUES: usize = 2;
 const RING_PAGES: usize = 1;
 
 /// The first disk, once it is opened.
@@ -25,7 +26,7 @@ pub fn greet() {
     if let Some(mut store) = Connection::open(start_info())
         && let Ok(Some(directory)) = Drive::all(&mut store).map(|all| all.into_iter().next())
     {
-        match Drive::open(&mut store, &directory, RING_PAGES) {
+        match Drive::open(&mut store, &directory, RING_PAGES, QUEUES) {
             Ok(drive) => {
                 *DISK.lock() = Some(drive);
                 run(DiskTask::Visit);

@@ -9,7 +9,8 @@ use guest_kernel::start::start_info;
 use guest_kernel::store::Connection;
 use pv_abi::errno::Errno;
 
-/// Pages of the ring: 32 requests.
+/// Queues, and pages of the ring of each: 32 requests.
+const QUEUES: usize = 1;
 const RING_PAGES: usize = 1;
 
 /// One request of 4 KiB at a time.
@@ -53,7 +54,7 @@ pub fn connect(effort: Effort) -> Measured {
 
 fn open(store: &mut Connection) -> Result<Drive, Error> {
     let directory = Drive::all(store)?.into_iter().next().ok_or(Error::Store(Errno::ENODEV))?;
-    Drive::open(store, &directory, RING_PAGES)
+    Drive::open(store, &directory, RING_PAGES, QUEUES)
 }
 
 /// Reads one piece after the other, `depth` of them at a time.

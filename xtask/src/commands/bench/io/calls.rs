@@ -18,11 +18,12 @@ const MARK: u64 = u64::from_be_bytes(*b"PvsBench");
 /// Numbers of hypercalls, and of a command (`pv_abi::hypercall`, `pv_abi::grant`).
 const GRANT_TABLE_OP: u64 = 20;
 const GNTTABOP_COPY: u64 = 5;
-const NAMES: [(u64, &str); 8] = [
+const NAMES: [(u64, &str); 9] = [
     (12, "memory_op"),
     (17, "xen_version"),
     (18, "console_io"),
     (20, "grant_table_op"),
+    (23, "iret"),
     (24, "vcpu_op"),
     (29, "sched_op"),
     (32, "event_channel_op"),
@@ -102,12 +103,22 @@ pub struct Calls {
     pub grant_copies: u64,
     /// Bytes that hypervisor and control domain copied.
     pub copied: u64,
+    /// Where they did: in the control domain or the hypervisor, by address.
+    places: BTreeMap<(bool, u64), u64>,
 }
 
 impl Calls {
     /// All hypercalls.
     pub fn hypercalls(&self) -> u64 {
         self.calls.values().sum()
+    }
+
+    /// Where most was copied: in the control domain or the hypervisor, address, bytes.
+    pub fn places(&self) -> Vec<(bool, u64, u64)> {
+        let mut places: Vec<_> = self.places.iter().map(|((dom0, address), bytes)| (*dom0, *address, *bytes)).collect();
+        places.sort_by_key(|(.., bytes)| u64::MAX - bytes);
+        places.truncate(4);
+        places
     }
 
     /// Which hypercalls, and how many of each.
@@ -158,6 +169,7 @@ pub fn read(sites: &Sites, log: impl Read) -> Result<Vec<Calls>> {
                 // The first step is part of the block before; one more block finds that nothing is left.
                 if last != (address, rcx + 1, cr3) {
                     calls.copied += (rcx + 1) * bytes;
+                    *calls.places.entry((dom0.is_some(), address)).or_default() += (rcx + 1) * bytes;
                 }
                 last = (address, rcx, cr3);
             }
@@ -229,7 +241,7 @@ mod tests {
         ];
         let seen = read(&SITES, log.concat().as_bytes()).unwrap();
         let calls = BTreeMap::from([((true, 32, 4), 1), ((false, 20, 5), 1)]);
-        assert_eq!(seen, [Calls { calls, grant_copies: 9, copied: 0 }]);
+        assert_eq!(seen, [Calls { calls, grant_copies: 9, ..Calls::default() }]);
         assert_eq!(seen[0].hypercalls(), 2);
         assert!(read(&SITES, log[..4].concat().as_bytes()).is_err());
     }
