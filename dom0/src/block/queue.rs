@@ -9,8 +9,8 @@
 
 use super::disk::{Chunk, Disk, Full, Operation};
 use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
-use crate::domains::traffic::Traffic;
 use super::request::{Command, Refused, Segment, Volume, check_transfer, decode, decode_segments, response_operation};
+use crate::domains::traffic::Traffic;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use guest_kernel::ring::{Back, Error, SharedMemory};

@@ -68,7 +68,15 @@ impl Test {
         setup.add(1, FIRST as u64..(FIRST + SIZE) as u64, false);
         let ring = setup.connect(1);
         let model = setup.disk.platter.borrow().bytes[FIRST * 512..(FIRST + SIZE) * 512].to_vec();
-        Test { setup, ring, model, flights: BTreeMap::new(), next_gref: 2000, next_id: 1 << 40, traffic: Traffic::default() }
+        Test {
+            setup,
+            ring,
+            model,
+            flights: BTreeMap::new(),
+            next_gref: 2000,
+            next_id: 1 << 40,
+            traffic: Traffic::default(),
+        }
     }
 
     fn is_free(&self, range: &core::ops::Range<usize>) -> bool {

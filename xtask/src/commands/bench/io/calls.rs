@@ -71,9 +71,8 @@ fn entry(hypervisor: &[u8]) -> Result<u64> {
     let elf = ElfBytes::<LittleEndian>::minimal_parse(hypervisor)?;
     let (symbols, names) = elf.symbol_table()?.context("no symbol table")?;
     let is_entry = |name: &str| format!("{:#}", rustc_demangle::demangle(name)).ends_with("arch::entry::syscall");
-    let found = symbols.iter().find(|symbol| {
-        usize::try_from(symbol.st_name).is_ok_and(|at| names.get(at).is_ok_and(is_entry))
-    });
+    let found =
+        symbols.iter().find(|symbol| usize::try_from(symbol.st_name).is_ok_and(|at| names.get(at).is_ok_and(is_entry)));
     Ok(found.context("the hypervisor has no entry for hypercalls")?.st_value)
 }
 
@@ -249,7 +248,9 @@ mod tests {
     #[test]
     fn each_step_of_a_copy_is_a_block() {
         let sites = Sites { hypervisor: BTreeMap::from([(0x40, 8)]), dom0: BTreeMap::from([(0x50, 1)]), ..SITES };
-        let copy = |address, steps: u64, cr3| (0..steps).rev().map(|left| block(address, [0, left, 0, 0, cr3])).collect::<String>();
+        let copy = |address, steps: u64, cr3| {
+            (0..steps).rev().map(|left| block(address, [0, left, 0, 0, cr3])).collect::<String>()
+        };
         let log = [
             block(0x10, [0, 0, 0, MARK, 7]),
             copy(0x40, 4, 7),
