@@ -17,7 +17,8 @@ const DISCARD: u64 = 1 << 2;
 /// # Errors
 /// When the log makes no sense.
 pub fn replay(log: &[u8], disk: &mut [u8]) -> Result<usize> {
-    let head = log.get(..32).context("no log")?;
+    // QEMU writes the head with the first flush.
+    let Some(head) = log.get(..32).filter(|head| head.iter().any(|byte| *byte != 0)) else { return Ok(0) };
     ensure!((word(head, 0), word(head, 1)) == (MAGIC, VERSION), "not a log of writes");
     let sector = usize::try_from(word(head, 3) & 0xffff_ffff)?;
     ensure!(sector >= 512 && sector.is_power_of_two(), "sectors of {sector} bytes");
@@ -82,18 +83,19 @@ mod tests {
 
     #[test]
     fn what_was_written_before_a_flush_is_kept() {
+        assert_eq!(replay(&[], &mut []).unwrap(), 0);
+        assert_eq!(replay(&[[0; 512].to_vec(), write(0, 1)].concat(), &mut []).unwrap(), 0);
         assert_eq!(kept(&[]), (0, vec![0; 4]));
         assert_eq!(kept(&[write(0, 1), write(2, 2)]), (0, vec![0; 4]));
         let entries = [write(0, 1), write(2, 2), write(2, 3), flush(), write(1, 4)];
         assert_eq!(kept(&entries), (1, vec![1, 0, 3, 0]));
-        assert_eq!(kept(&[entries.concat(), flush()]), (1, vec![1, 0, 3, 0]), "as many entries as the head says");
+        assert_eq!(kept(&[entries.concat(), flush()]), (0, vec![0; 4]), "no more entries than the head says");
     }
 
     #[test]
     fn nonsense_is_an_error() {
         let mut disk = [0; 512];
-        assert!(replay(&[], &mut disk).is_err());
-        assert!(replay(&[0; 4096], &mut disk).is_err());
+        assert!(replay(&[1; 4096], &mut disk).is_err());
         let log = log(&[write(1, 1), flush()]);
         assert!(replay(&log, &mut disk).is_err(), "beyond the disk");
         assert!(replay(&log[..log.len() - 600], &mut [0; 2048]).is_err());
