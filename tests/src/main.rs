@@ -36,7 +36,7 @@ struct Cli {
     /// Suites to run [default: all]
     #[arg(value_name = "SUITE")]
     suites: Vec<String>,
-    /// Try all machines of the suites that have many, instead of a sensible part of them
+    /// Also what takes minutes: all machines of the suites that have many, and the long tests
     #[arg(long)]
     full: bool,
     /// List the names of the tests, and run nothing

@@ -1,6 +1,6 @@
 //! A machine that runs: a QEMU session, and how much of its output has been answered.
 
-use crate::{context::Context, monitor::Monitor, pattern::Pattern};
+use crate::{context::Context, monitor::Monitor, pattern::Pattern, scenario::LIMIT};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     fs,
@@ -47,10 +47,29 @@ impl Running {
     /// # Errors
     /// When the image can't be made or QEMU can't be started.
     pub fn boot(context: &Context, machine: &Machine, archive: &[u8], log: &Path, limit: Duration) -> Result<Running> {
+        // In software on every host, so that a test means the same everywhere.
+        Running::boot_on(Hardware::of(machine, Accel::Tcg), context, machine, archive, log, limit)
+    }
+
+    /// The same, but time passes by instructions, one in a nanosecond: a busy host can't take time from the machine.
+    ///
+    /// # Errors
+    /// As [`boot`](Self::boot).
+    pub fn boot_counting(context: &Context, machine: &Machine, archive: &[u8], log: &Path) -> Result<Running> {
+        let hardware = Hardware { icount: true, ..Hardware::of(machine, Accel::Tcg) };
+        Running::boot_on(hardware, context, machine, archive, log, LIMIT)
+    }
+
+    fn boot_on(
+        mut hardware: Hardware,
+        context: &Context,
+        machine: &Machine,
+        archive: &[u8],
+        log: &Path,
+        limit: Duration,
+    ) -> Result<Running> {
         let disk = Disk { image: log.with_extension("img") };
         context.pavise()?.imager.make(machine.firmware, archive, &disk.image)?;
-        // In software on every host, so that a test means the same everywhere.
-        let mut hardware = Hardware::of(machine, Accel::Tcg);
         hardware.devices.extend(disk::attach(&machine.disks, &log.with_extension("disks"))?);
         let mut qemu = hardware.boot_image(&disk.image)?;
         let monitor = Monitor::new()?;

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use boot_archive::{Scheduling, WhenAllStopped};
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 use xtask::{
     archive,
     machine::{Domain, Kernel, Machine, Memory},
@@ -43,7 +43,7 @@ pub enum Step {
     /// This must not have been said so far.
     Absent(Pattern),
     /// Look at everything said so far.
-    Check(fn(&str) -> Result<()>),
+    Check(Arc<Check>),
     /// Do this on QEMU's monitor, which has nothing to answer.
     Monitor(&'static str),
     /// All CPUs come to a halt for good.
@@ -51,6 +51,9 @@ pub enum Step {
     /// The machine ends by itself, like this.
     End(End),
 }
+
+/// A look at everything said so far.
+pub type Check = dyn Fn(&str) -> Result<()> + Send + Sync;
 
 /// A machine and its story.
 pub struct Scenario {
@@ -60,12 +63,14 @@ pub struct Scenario {
     pub damage: Option<Damage>,
     /// What happens in it, in this order. A machine that runs on at the end is switched off.
     pub steps: Vec<Step>,
+    /// The time that it has.
+    pub limit: Duration,
 }
 
 impl Scenario {
-    /// A scenario with an unspoilt archive.
+    /// A scenario with an unspoilt archive and the usual time.
     pub fn new(machine: Machine, steps: Vec<Step>) -> Scenario {
-        Scenario { machine, damage: None, steps }
+        Scenario { machine, damage: None, steps, limit: LIMIT }
     }
 
     /// Makes it a test.
@@ -84,13 +89,18 @@ impl Scenario {
         if let Some(damage) = self.damage {
             damage.apply(&mut archive).context("spoiling the archive")?;
         }
-        let mut running = Running::boot(context, &self.machine, &archive, log, LIMIT)?;
+        let mut running = Running::boot(context, &self.machine, &archive, log, self.limit)?;
         self.steps.iter().try_for_each(|step| step.take(&mut running))?;
         Ok(Ending::Passed)
     }
 }
 
 impl Step {
+    /// A look at everything said so far.
+    pub fn check(check: impl Fn(&str) -> Result<()> + Send + Sync + 'static) -> Step {
+        Step::Check(Arc::new(check))
+    }
+
     /// Takes the step.
     ///
     /// # Errors

@@ -12,8 +12,13 @@ use std::{
 /// Fetches a package where it isn't there yet, and prints the folder with its files.
 const FETCH: &str = "scripts/fetch-debian";
 
-/// The kernels that machine files can name as `debian:NAME`: Debian's package for the newest one is `linux-image-NAME`.
-pub const KERNELS: [&str; 3] = ["amd64", "cloud-amd64", "rt-amd64"];
+/// The kernels that machine files can name as `debian:NAME`: Debian's package for the newest one is `linux-image-NAME`, for
+/// those that begin with [`BACKPORTS`] that of the suite with newer ones than Debian's release has.
+pub const KERNELS: [&str; 4] = ["amd64", "cloud-amd64", "rt-amd64", "backports-amd64"];
+
+/// What the names of backported kernels begin with, and the suite with their packages.
+const BACKPORTS: &str = "backports-";
+const BACKPORTS_SUITE: &str = "bookworm-backports";
 
 /// What is unpacked of a kernel's package: the kernel, its symbols and configuration, and modules for a guest's devices
 /// and file systems.
@@ -32,7 +37,11 @@ impl KernelPackage {
     /// # Errors
     /// When it can't be fetched, with the reason in one line.
     pub fn get(name: &str) -> Result<Self> {
-        Ok(Self { folder: fetch(&format!("linux-image-{name}"), &KERNEL_FILES)? })
+        let package = match name.strip_prefix(BACKPORTS) {
+            Some(name) => format!("linux-image-{name}@{BACKPORTS_SUITE}"),
+            None => format!("linux-image-{name}"),
+        };
+        Ok(Self { folder: fetch(&package, &KERNEL_FILES)? })
     }
 
     /// The kernel, a bzImage.
@@ -76,7 +85,7 @@ pub fn busybox() -> Result<PathBuf> {
     found.with_context(|| format!("no busybox in {}", folder.display()))
 }
 
-/// The folder with the files of a package that match the patterns.
+/// The folder with the files of a package that match the patterns. `package` may name a suite of Debian's: `NAME@SUITE`.
 fn fetch(package: &str, patterns: &[&str]) -> Result<PathBuf> {
     let folder = paths::target().join("debian").join(package);
     if !folder.exists() {

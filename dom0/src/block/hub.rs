@@ -1,17 +1,22 @@
 //! All disks and all virtual disks, and what a turn does for them.
 
 use super::disk::Disk;
-use super::platform::{Platform, Store};
+use super::platform::Platform;
 use super::queue::Batch;
 use super::request::Volume;
-use super::vbd::{Fault, State, Vbd};
+use super::vbd::{Fault, Vbd};
 use crate::domains::traffic::Traffic;
+use crate::service::Allowance;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use guest_kernel::store::Bus;
+use guest_kernel::xenbus::XenbusState;
 
 /// Most completions of a disk that are taken in a turn.
 const MAX_COMPLETIONS: usize = 256;
+/// What a look at a frontend's state costs its domain, in nanoseconds: as much as to connect.
+const LOOK_COST: u64 = 1_000_000;
 
 /// The back end.
 pub struct Hub<P: Platform> {
@@ -31,6 +36,9 @@ struct Member<P: Platform> {
     more: bool,
     /// It is to go when the disk is done with it.
     leaves: bool,
+    /// The frontend's state may have changed, and was not looked at.
+    changed: bool,
+    allowance: Allowance,
 }
 
 /// Where an operation belongs, as 64 bits.
@@ -71,10 +79,11 @@ impl<P: Platform> Hub<P> {
         frontend: &str,
         domain: u16,
         (disk, volume): (usize, Volume),
-        store: &mut impl Store,
+        store: &mut impl Bus,
     ) {
         let vbd = Vbd::new(directory, frontend, domain, volume, store);
-        let member = Some(Member { vbd, disk, more: false, leaves: false });
+        let member =
+            Some(Member { vbd, disk, more: false, leaves: false, changed: false, allowance: Allowance::default() });
         match self.vbds.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = member,
             None => self.vbds.push(member),
@@ -108,16 +117,31 @@ impl<P: Platform> Hub<P> {
         Some(member.vbd.frontend().into())
     }
 
-    /// Looks at the state of the frontend with this directory, which may have changed.
-    pub fn frontend_changed(&mut self, frontend: &str, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) {
+    /// The state of the frontend with this directory may have changed: the next turn looks at it.
+    pub fn frontend_changed(&mut self, frontend: &str) {
         let members = self.vbds.iter_mut().flatten().filter(|member| !member.leaves);
-        for member in members.filter(|member| member.vbd.frontend() == frontend) {
-            member.follow(store, &mut self.platform, report);
+        members.filter(|member| member.vbd.frontend() == frontend).for_each(|member| member.changed = true);
+    }
+
+    /// Looks at the states of frontends that may have changed, at system time `now`. When those can be looked at whose
+    /// domains have no time left.
+    pub fn follow(&mut self, now: u64, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) -> Option<u64> {
+        let mut later = None;
+        for member in self.vbds.iter_mut().flatten().filter(|member| member.changed && !member.leaves) {
+            match member.allowance.ready(now) {
+                Ok(()) => {
+                    member.changed = false;
+                    member.allowance.spend(now, LOOK_COST);
+                    member.follow(store, &mut self.platform, report);
+                }
+                Err(at) => later = later.into_iter().chain([at]).min(),
+            }
         }
+        later
     }
 
     /// One turn: what the disks have completed, what the frontends ask for. Whether there is more to do at once.
-    pub fn turn(&mut self, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) -> bool {
+    pub fn turn(&mut self, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) -> bool {
         let mut more = self.take_completions();
         for member in self.vbds.iter_mut().flatten() {
             let taken = member.vbd.take(member.more, store, &mut self.platform, &mut self.batch);
@@ -180,11 +204,11 @@ impl<P: Platform> Hub<P> {
 }
 
 impl<P: Platform> Member<P> {
-    fn follow(&mut self, store: &mut impl Store, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
+    fn follow(&mut self, store: &mut impl Bus, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
         if let Err(fault) = self.vbd.follow(store, platform) {
             report(self.vbd.directory(), &fault);
         }
         // A new ring may have requests in it, which no event will tell of.
-        self.more = self.vbd.state() == State::Connected;
+        self.more = self.vbd.state() == XenbusState::Connected;
     }
 }

@@ -10,6 +10,7 @@ use super::virtio::{self, VirtioDisk};
 use super::volumes::Volumes;
 use crate::domains::traffic::Traffic;
 use crate::domains::{Attendant, Newcomer};
+use crate::nodes::Nodes;
 use crate::service::{Full, Next, Service, Services, Waker};
 use crate::store::{Connection, Shared};
 use alloc::boxed::Box;
@@ -138,15 +139,21 @@ fn table(disk: &mut VirtioDisk) -> Result<Vec<Partition>, String> {
 }
 
 impl Service for Backend {
-    fn work(&mut self, _now: u64) -> Next {
+    fn work(&mut self, now: u64) -> Next {
         while let Some(event) = self.bus.event() {
             if event.token == BACKENDS {
                 self.directory_changed(&event.path);
             } else {
-                self.hub.borrow_mut().frontend_changed(&event.token, &mut self.bus, &mut report);
+                self.hub.borrow_mut().frontend_changed(&event.token);
             }
         }
-        if self.hub.borrow_mut().turn(&mut self.bus, &mut report) { Next::More } else { Next::Wait }
+        let mut hub = self.hub.borrow_mut();
+        let later = hub.follow(now, &mut self.bus, &mut report);
+        match later {
+            _ if hub.turn(&mut self.bus, &mut report) => Next::More,
+            Some(later) => Next::WaitUntil(later),
+            None => Next::Wait,
+        }
     }
 }
 
@@ -195,13 +202,11 @@ impl Backend {
     }
 
     fn adopt(&mut self, directory: &str, frontend: &str) -> Result<(), String> {
-        let text = |bus: &mut Connection, name: &str| {
-            bus.read_text(Tx::NONE, &format!("{directory}/{name}")).map_err(|errno| format!("{name}: {errno:?}"))
-        };
-        let domain =
-            text(&mut self.bus, "frontend-id")?.parse().map_err(|_| String::from("frontend-id is no number"))?;
-        let params = text(&mut self.bus, "params")?;
-        let read_only = text(&mut self.bus, "mode")? != "w";
+        let mut nodes = Nodes { directory, bus: &mut self.bus };
+        let told =
+            nodes.parsed("frontend-id").and_then(|domain| Ok((domain, nodes.parsed("params")?, nodes.parsed("mode")?)));
+        let (domain, params, mode): (u16, String, String) = told.map_err(|unclear| format!("{unclear}"))?;
+        let read_only = mode != "w";
         let place = self.volumes.find(&params, read_only).ok_or_else(|| format!("there is no {params}"))?;
         self.hub.borrow_mut().add(directory, frontend, domain, place, &mut self.bus);
         // The first event comes at once.

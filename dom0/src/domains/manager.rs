@@ -11,8 +11,9 @@ use crate::service::{Full, Services};
 use crate::store::home::{self, Home};
 use crate::store::{self, Connection, Shared};
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use boot_archive::{Archive, BlobError, DomainConfig, WhenAllStopped};
 use core::cell::RefCell;
@@ -274,7 +275,7 @@ impl Domains {
         let added = self.services.add(|waker| {
             let ring = store::Ring::connect(&self.store, created.id, created.store, waker).map_err(Unconnected)?;
             let ring = Rc::new(RefCell::new(ring));
-            Ok((store::Turns(Rc::downgrade(&ring)), ring))
+            Ok((store::Turns::new(Rc::downgrade(&ring)), ring))
         });
         added.map_err(|Unconnected(errno)| errno)
     }
@@ -301,6 +302,25 @@ impl Domains {
     /// The hypervisor's; `EINVAL` for a domain that isn't paused.
     pub fn unpause(&self, index: usize) -> Result<(), Errno> {
         calls::unpause_domain(self.id(index).ok_or(Errno::ESRCH)?).map(drop)
+    }
+
+    /// Asks a domain to have so much memory, up to what the machine file gives it. It gives back what it has more, or takes
+    /// what it lacks, by itself and in its own time, if it knows how to. From now on it can't have more.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn set_memory(&mut self, index: usize, mebibytes: u64) -> Result<(), String> {
+        /// Nobody can do with less than this, in MiB.
+        const LEAST: u64 = 4;
+        let config = self.config(index);
+        let id = self.id(index).ok_or_else(|| format!("{} is not there", config.name))?;
+        let most = config.memory_pages >> 8;
+        if !(LEAST..=most).contains(&mebibytes) {
+            return Err(format!("{} can have {LEAST} MiB to {most} MiB", config.name));
+        }
+        calls::set_max_pages(id, mebibytes << 8).map_err(|errno| format!("refused: {errno:?}"))?;
+        let target = home::set_memory_target(&mut self.nodes, id, mebibytes << 10);
+        target.map_err(|errno| Error::Store(errno).to_string())
     }
 
     /// How a domain that is there has ended, if it has.

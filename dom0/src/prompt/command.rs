@@ -13,6 +13,8 @@ pub enum Command<'a> {
     Top,
     /// Something with the domain of this name.
     Domain(Action, &'a str),
+    /// The domain of this name is to have so many MiB of memory.
+    Memory(&'a str, u64),
     /// The names and values below a node of XenStore.
     StoreList(&'a str),
     /// A node's value.
@@ -23,6 +25,8 @@ pub enum Command<'a> {
     Shutdown,
     /// This command needs the name of a domain.
     NoName(&'a str),
+    /// What should be an amount of memory and is none.
+    NoAmount(&'a str),
     /// There is something behind a command that takes no more; the first word of it.
     TooMuch(&'a str),
     /// No command; the first word.
@@ -55,6 +59,7 @@ create NAME        creates a domain of the machine file, and starts it
 destroy NAME       ends a domain at once
 pause NAME         lets a domain run no more for now
 unpause NAME       lets it run again
+mem NAME AMOUNT    has a domain give back memory, or take it again: 128 MiB
 console NAME       sends the keys to a domain; Ctrl-T does so with the next
 log NAME           the last that a domain said
 store ls PATH      the nodes of XenStore below one
@@ -83,6 +88,7 @@ impl<'a> Command<'a> {
             "top" => Command::Top,
             "shutdown" => Command::Shutdown,
             "store" => return Command::store(line.trim_ascii()["store".len()..].trim_ascii_start()),
+            "mem" => return Command::memory(line.trim_ascii()["mem".len()..].trim_ascii_start()),
             _ => {
                 let Some((_, action)) = ACTIONS.iter().find(|(name, _)| *name == word) else {
                     return Command::Unknown(word);
@@ -94,6 +100,17 @@ impl<'a> Command<'a> {
             }
         };
         words.next().map_or(command, Command::TooMuch)
+    }
+
+    /// Reads what follows `mem`.
+    fn memory(line: &'a str) -> Command<'a> {
+        let (name, amount) = line.split_once(' ').unwrap_or((line, ""));
+        let amount = amount.trim_ascii();
+        match mebibytes(amount) {
+            _ if name.is_empty() => Command::NoName("mem"),
+            Some(mebibytes) => Command::Memory(name, mebibytes),
+            None => Command::NoAmount(amount),
+        }
     }
 
     /// Reads what follows `store`.
@@ -110,9 +127,19 @@ impl<'a> Command<'a> {
     }
 }
 
+/// Reads an amount of memory, as machine files have it.
+fn mebibytes(amount: &str) -> Option<u64> {
+    let (number, factor) = match amount.strip_suffix("GiB") {
+        Some(number) => (number, 1 << 10),
+        None => (amount.strip_suffix("MiB")?, 1),
+    };
+    number.trim_ascii_end().parse::<u64>().ok()?.checked_mul(factor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
 
     #[test]
     fn commands() {
@@ -122,6 +149,8 @@ mod tests {
         assert_eq!(Command::parse(" top "), Command::Top);
         assert_eq!(Command::parse("create  alpha"), Command::Domain(Action::Create, "alpha"));
         assert_eq!(Command::parse("log beta"), Command::Domain(Action::Log, "beta"));
+        assert_eq!(Command::parse("mem beta 16 MiB"), Command::Memory("beta", 16));
+        assert_eq!(Command::parse(" mem  beta  2GiB "), Command::Memory("beta", 2048));
         assert_eq!(Command::parse(" store ls"), Command::StoreList("/"));
         assert_eq!(Command::parse("store ls /a"), Command::StoreList("/a"));
         assert_eq!(Command::parse("store  read  /a"), Command::StoreRead("/a"));
@@ -132,6 +161,11 @@ mod tests {
     #[test]
     fn mistakes() {
         assert_eq!(Command::parse("destroy"), Command::NoName("destroy"));
+        assert_eq!(Command::parse("mem"), Command::NoName("mem"));
+        for amount in ["", "16", "MiB", "-1 MiB", "1 MiB more", "99999999999999999999 MiB", "18446744073709551615 GiB"]
+        {
+            assert_eq!(Command::parse(&format!("mem beta {amount}")), Command::NoAmount(amount));
+        }
         assert_eq!(Command::parse("store read"), Command::Unknown("store"));
         assert_eq!(Command::parse("store"), Command::Unknown("store"));
         assert_eq!(Command::parse("shutdown now"), Command::TooMuch("now"));

@@ -72,12 +72,9 @@ impl Prompt {
             Command::Help => HELP.into(),
             Command::List => self.table(false),
             Command::Top => format!("{}\n{}", self.table(true), machine()),
-            Command::Domain(action, name) => {
-                let found = self.domains.borrow().find(name);
-                found.map_or_else(
-                    || format!("there is no domain {name} in the machine file; try list"),
-                    |index| self.act(action, index, name),
-                )
+            Command::Domain(action, name) => self.with(name, |index| self.act(action, index, name)),
+            Command::Memory(name, mebibytes) => {
+                self.with(name, |index| said(self.domains.borrow_mut().set_memory(index, mebibytes)))
             }
             Command::StoreList(path) => self.list(path).unwrap_or_else(|errno| format!("{path}: {errno:?}")),
             Command::StoreRead(path) => {
@@ -90,9 +87,17 @@ impl Prompt {
             }
             Command::Shutdown => exit::shutdown(SHUTDOWN_POWEROFF),
             Command::NoName(command) => format!("{command}: of which domain? Try list"),
+            Command::NoAmount("") => "mem: how much? As in mem NAME 128 MiB".into(),
+            Command::NoAmount(amount) => format!("{amount}: no amount of memory, as 128 MiB or 1 GiB are"),
             Command::TooMuch(word) => format!("{word}: too much for this command; try help"),
             Command::Unknown(word) => format!("{word}: no such command; try help"),
         }
+    }
+
+    /// What `then` says of the domain `name`.
+    fn with(&self, name: &str, then: impl FnOnce(usize) -> String) -> String {
+        let found = self.domains.borrow().find(name);
+        found.map_or_else(|| format!("there is no domain {name} in the machine file; try list"), then)
     }
 
     /// A node's children with their values; those that have children themselves with a `/`.

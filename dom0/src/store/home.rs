@@ -24,6 +24,9 @@ pub struct Home<'a> {
     pub console: (u64, u32),
 }
 
+/// How much memory a domain is to have, in KiB.
+const MEMORY_TARGET: &str = "memory/target";
+
 /// Directories in which a guest may write what it likes.
 const OWN: [&str; 6] = ["attr", "control", "data", "device", "error", "feature"];
 
@@ -62,7 +65,7 @@ impl Home<'_> {
             ("name", self.name.into()),
             ("domid", number(self.domain.into())),
             ("memory/static-max", number(self.memory)),
-            ("memory/target", number(self.memory)),
+            (MEMORY_TARGET, number(self.memory)),
             ("store/ring-ref", number(self.store.0)),
             ("store/port", number(self.store.1.into())),
             ("console/ring-ref", number(self.console.0)),
@@ -71,6 +74,14 @@ impl Home<'_> {
             ("console/limit", number(1 << 20)),
         ]
     }
+}
+
+/// Asks a domain to have so much memory, in KiB: its balloon driver watches this node.
+///
+/// # Errors
+/// The store's.
+pub fn set_memory_target(bus: &mut impl Bus, domain: u16, memory: u64) -> Result<(), Errno> {
+    bus.write(Tx::NONE, &format!("{}/{MEMORY_TARGET}", home(domain)), format!("{memory}").as_bytes())
 }
 
 /// Removes all nodes of a domain's home.
@@ -102,6 +113,9 @@ mod tests {
         assert_eq!(ask(XS_READ, b"name\0").unwrap(), b"gamma");
         assert_eq!(ask(XS_READ, b"cpu/1/availability\0").unwrap(), b"online");
         assert_eq!(ask(XS_READ, b"store/port\0").unwrap(), b"1");
+        set_memory_target(&mut control, 3, 2048).unwrap();
+        assert_eq!(ask(XS_READ, b"memory/target\0").unwrap(), b"2048");
+        assert_eq!(ask(XS_READ, b"memory/static-max\0").unwrap(), b"4096");
         assert_eq!(ask(XS_DIRECTORY, b"data\0").unwrap(), b"");
         assert_eq!(ask(XS_WRITE, b"name\0x"), Err(Errno::EACCES));
         assert_eq!(ask(XS_WRITE, b"new\0x"), Err(Errno::EACCES));

@@ -3,7 +3,6 @@
 use crate::store::{Bus, Tx};
 use crate::xenbus::{Device, XenbusState};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use pv_abi::errno::Errno;
 use pv_abi::io::block::{BLKIF_MAX_SEGMENTS_PER_REQUEST, VdiskFlags};
@@ -51,14 +50,10 @@ impl Details {
     }
 }
 
-/// What the frontend offers: its queues, one or more.
+/// What the frontend offers: one ring, and its port.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Offer(pub Vec<QueueOffer>);
-
-/// A ring, and its port.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct QueueOffer {
-    /// Grant references of the ring's pages, a power of two of them, and as many as for the other queues.
+pub struct Offer {
+    /// Grant references of the ring's pages, a power of two of them.
     pub ring: Vec<u32>,
     /// The event channel.
     pub port: u32,
@@ -74,37 +69,21 @@ impl Offer {
         Ok(1 << order.min(8))
     }
 
-    /// How many queues this backend takes.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn most_queues(device: &Device, bus: &mut impl Bus) -> Result<usize, Errno> {
-        let queues: usize = device.theirs_or(bus, Tx::NONE, "multi-queue-max-queues", 1)?;
-        Ok(queues.max(1))
-    }
-
     /// Writes it, and says that it is there.
     ///
     /// # Errors
     /// The store's.
     pub fn write(&self, device: &Device, bus: &mut impl Bus) -> Result<(), Errno> {
-        let Self(queues) = self;
         device.publish(bus, XenbusState::Initialised, |device, bus, tx| {
-            let pages = queues.first().map_or(1, |queue| queue.ring.len());
-            if pages > 1 {
-                device.write(bus, tx, "ring-page-order", pages.ilog2())?;
-            }
-            if queues.len() > 1 {
-                device.write(bus, tx, "multi-queue-num-queues", queues.len())?;
-            }
-            for (number, queue) in queues.iter().enumerate() {
-                let place = if queues.len() > 1 { format!("queue-{number}/") } else { String::new() };
-                for (index, page) in queue.ring.iter().enumerate() {
-                    let index = if pages > 1 { format!("{index}") } else { String::new() };
-                    device.write(bus, tx, &format!("{place}ring-ref{index}"), page)?;
+            if let [page] = self.ring[..] {
+                device.write(bus, tx, "ring-ref", page)?;
+            } else {
+                device.write(bus, tx, "ring-page-order", self.ring.len().ilog2())?;
+                for (index, page) in self.ring.iter().enumerate() {
+                    device.write(bus, tx, &format!("ring-ref{index}"), page)?;
                 }
-                device.write(bus, tx, &format!("{place}event-channel"), queue.port)?;
             }
+            device.write(bus, tx, "event-channel", self.port)?;
             device.write(bus, tx, "protocol", XEN_IO_PROTO_ABI_X86_64)?;
             device.write(bus, tx, "feature-persistent", 0)
         })

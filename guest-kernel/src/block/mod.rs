@@ -16,7 +16,7 @@ mod requests;
 #[cfg(test)]
 mod tests;
 
-pub use details::{Details, Offer, QueueOffer};
+pub use details::{Details, Offer};
 #[cfg(target_os = "none")]
 pub use drive::{BUFFER_BYTES, Drive, Error};
 pub use requests::{Broken, Done, Failure, Operation, Requests};

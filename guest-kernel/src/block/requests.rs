@@ -95,6 +95,8 @@ pub enum Broken {
     Ring(ring::Error),
     /// A response to no request, or to one of another kind.
     Response,
+    /// The backend has closed.
+    Gone,
 }
 
 impl fmt::Display for Broken {
@@ -102,6 +104,7 @@ impl fmt::Display for Broken {
         match self {
             Broken::Ring(error) => error.fmt(f),
             Broken::Response => f.write_str("a response without its request"),
+            Broken::Gone => f.write_str("it is gone"),
         }
     }
 }
@@ -134,11 +137,6 @@ impl<M: SharedMemory> Requests<M> {
     /// Whether the request with this number is under way.
     pub fn is_under_way(&self, number: usize) -> bool {
         self.under_way.get(number).is_some_and(Option::is_some)
-    }
-
-    /// Whether any request is under way.
-    pub fn any_under_way(&self) -> bool {
-        self.under_way.iter().any(Option::is_some)
     }
 
     /// Adds a request with a number below [`slots`](Self::slots) that isn't under way; whether it was. The backend sees it

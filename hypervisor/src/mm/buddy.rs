@@ -100,6 +100,17 @@ impl FrameAllocator {
         Some(self.hand_out(table, found, order))
     }
 
+    /// Takes a frame of which no CPU can have a translation; `None` if the one that [`alloc`](Self::alloc) would give isn't
+    /// of that kind.
+    pub fn alloc_untouched(&mut self, table: &FrameTable<'_>) -> Option<Mfn> {
+        let block = self.alloc(table, 0)?;
+        if block.last_use == Stamp::NEVER {
+            return Some(block.mfn);
+        }
+        self.free(table, block.mfn, 0, block.dirty);
+        None
+    }
+
     /// Gives back a block, or any aligned part of one, that nobody refers to any more.
     ///
     /// `dirty` says that it holds a domain's data; only memory that was scrubbed and never shown to a domain is clean.

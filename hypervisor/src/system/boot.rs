@@ -39,6 +39,7 @@ fn frames() -> &'static Frames {
 pub fn start(memory: Memory) -> ! {
     let Memory { facts, archive, frames: table, mut allocator } = memory;
     stock::lay_in(&table, &mut allocator);
+    info!("memory: {} MiB for domains", allocator.free_frames() >> 8);
     let archive = SpinLock::new(Rank::Domains, Some(archive));
     FRAMES.call_once(|| Frames { table, allocator: SpinLock::new(Rank::Frames, allocator), facts, archive });
     mm::set_frame_source(frame_for_hypervisor);

@@ -39,14 +39,9 @@ pub fn lay_in(table: &FrameTable<'_>, allocator: &mut FrameAllocator) {
 
 /// A frame of which no CPU has a translation; `None` if there is none. May be called with locks held, up to the heap's.
 pub fn take(table: &FrameTable<'_>, allocator: &SpinLock<FrameAllocator>) -> Option<Mfn> {
-    let mut allocator = allocator.lock();
-    if let Some(block) = allocator.alloc(table, 0) {
-        if block.last_use == Stamp::NEVER {
-            return Some(block.mfn);
-        }
-        allocator.free(table, block.mfn, 0, block.dirty);
+    if let Some(mfn) = allocator.lock().alloc_untouched(table) {
+        return Some(mfn);
     }
-    drop(allocator);
     IS_SHORT.store(true, Ordering::Relaxed);
     STOCK.lock().pop()
 }

@@ -14,7 +14,7 @@ pub struct Row {
 }
 
 /// The TSC: the instructions that the machine has executed.
-pub fn now() -> u64 {
+fn now() -> u64 {
     // SAFETY: every x86-64 CPU has the instruction, and it does nothing but read a counter.
     unsafe { _rdtsc() }
 }

@@ -74,7 +74,7 @@ fn test(story: &str) -> Result<Test> {
     let steps = vec![
         Step::Expect(expected),
         Step::Absent("VERDICT".into()),
-        Step::Check(memory_came_back),
+        Step::check(memory_came_back),
         Step::Type("echo still here\r".to_owned()),
         Step::Expect(vec![said_by("neighbour", "still here")]),
         Step::Type("halt\r".to_owned()),

@@ -196,7 +196,7 @@ fn memory() -> Vec<Step> {
     steps.extend(look());
     (0..ROUNDS).for_each(|_| steps.extend(round().into_iter().flatten()));
     steps.extend(look());
-    steps.push(Step::Check(as_much_is_free));
+    steps.push(Step::check(as_much_is_free));
     steps.extend(shut_down());
     steps
 }
@@ -218,7 +218,7 @@ fn scribbled() -> Vec<Step> {
                 said_by("teller", "begins to scribble"),
                 said_by("dom0", "WARN: teller: the indices of its console ring are wrong; .*"),
             ]),
-            Step::Check(|output| {
+            Step::check(|output| {
                 let warnings = output.matches("its console ring are wrong").count();
                 ensure!(warnings == 1, "{warnings} warnings");
                 Ok(())
@@ -239,7 +239,7 @@ fn flooded() -> Vec<Step> {
     let steps = [
         [Step::Expect(vec![said_by("teller", "flood 500 .*")]), Step::Expect(vec!["alpha> ".into()])],
         ask("echo in between", vec![said_by("alpha", "in between")]),
-        [Step::Expect(vec![said_by("dom0", r"d2 \(teller\) powered off")]), Step::Check(every_line_once)],
+        [Step::Expect(vec![said_by("dom0", r"d2 \(teller\) powered off")]), Step::check(every_line_once)],
     ];
     steps.into_iter().flatten().collect()
 }

@@ -4,6 +4,8 @@
 //! The kernel and busybox come from Debian's packages by apt; where those can't be fetched the tests are skipped.
 
 mod devices;
+mod four;
+mod full;
 
 use super::boot::greeting;
 use crate::{
@@ -13,14 +15,16 @@ use crate::{
     scenario::{End, Step, domain, machine},
     suite::{Ending, Test},
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use regex::Regex;
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 use xtask::{
     archive, build,
+    commands::bench::linux,
     debian::{self, KernelPackage},
     initramfs::Extra,
     machine::{Dom0, Domain, Firmware, Kernel, Machine, Memory, Ramdisk},
+    step,
 };
 
 /// The suite.
@@ -41,13 +45,18 @@ const NEXT: &str = "\x14";
 /// What dom0 asks with.
 const DOM0_PROMPT: &str = "dom0> ";
 
-/// The program that works a guest hard, and how long: in every run, and in a full one.
+/// The program that works a guest hard, and how long, in seconds: in every run, and in a full one.
 const STRESS: &str = "linux-stress";
-const BRIEFLY: u32 = 20;
-const LONG: u32 = 180;
+const SECONDS: u32 = 20;
+const SECONDS_LONG: u32 = 180;
 
 /// Everything that a kernel says when it has found a mistake of its own, or of the machine's.
 const COMPLAINTS: &str = "WARNING:|BUG:|Oops|lockup|Call Trace|rcu_.*stall|hung_task|Spurious|error code";
+
+/// Counts the CPUs whose timer has interrupted them and no other.
+const TICKING: &str = "awk '/timer[0-9]/ { own = substr($NF, 6) + 2; for (c = 2; c < NF - 2; c++) all += $c; \
+                       sum += $own; n += $own > 0 } END { print \"ticking\", all == sum ? n : \"astray\" }' \
+                       /proc/interrupts";
 
 /// A Linux guest and its machine.
 #[derive(Clone, Copy)]
@@ -65,28 +74,35 @@ impl Guest {
 /// All tests; with `full`, those that take minutes too.
 pub fn tests(full: bool) -> Vec<Test> {
     let mut tests = vec![
-        test("shell-1", Guest { memory: Memory::mib(96), ..Guest::SMALL }, |guest| [shell(guest), poweroff()].concat()),
-        test("shell-2", Guest { vcpus: 2, ..Guest::SMALL }, |guest| [shell(guest), reboot(guest)].concat()),
-        test("shell-4", Guest { vcpus: 4, ..Guest::SMALL }, |guest| {
+        test("shell-1", LIMIT, Guest { memory: Memory::mib(96), ..Guest::SMALL }, |guest| {
+            [shell(guest), poweroff()].concat()
+        }),
+        test("shell-2", LIMIT, Guest { vcpus: 2, ..Guest::SMALL }, |guest| {
+            [shell(guest), modules(), reboot(guest, 1, 3)].concat()
+        }),
+        test("shell-4", LIMIT, Guest { vcpus: 4, ..Guest::SMALL }, |guest| {
             [shell(guest), hotplug(guest.vcpus), crash()].concat()
         }),
-        test("stress", Guest { vcpus: 2, stress: true, ..Guest::SMALL }, |guest| stress(guest, BRIEFLY)),
+        test("stress", LIMIT, Guest { vcpus: 2, stress: true, ..Guest::SMALL }, |guest| stress(guest, SECONDS)),
         devices::test(),
+        Test::host(SUITE, "bench-program", |_| bench_program()),
+        four::test(),
     ];
     if full {
-        tests.push(test("large", Guest { memory: Memory::gib(8), ..Guest::SMALL }, |guest| {
-            [shell(guest), poweroff()].concat()
-        }));
-        tests.push(test("stress-long", Guest { vcpus: 4, stress: true, ..Guest::SMALL }, |guest| stress(guest, LONG)));
-        let others = debian::KERNELS.into_iter().filter(|kernel| *kernel != Guest::SMALL.kernel);
-        tests.extend(others.map(|kernel| {
-            test(kernel, Guest { kernel, vcpus: 2, ..Guest::SMALL }, |guest| [shell(guest), poweroff()].concat())
-        }));
+        tests.extend(full::tests());
     }
     tests
 }
 
-fn test(name: &str, guest: Guest, steps: fn(Guest) -> Vec<Step>) -> Test {
+/// The program of `./x bench linux` runs on the host's own Linux too, and has the rows that there are bars for.
+fn bench_program() -> Result<Ending> {
+    let mut command = Command::new(build::linux_program(linux::PROGRAM)?);
+    let output = command.output().with_context(|| format!("cannot run {}", step::shown(&command)))?;
+    linux::counts(&String::from_utf8_lossy(&output.stdout))?;
+    Ok(Ending::Passed)
+}
+
+fn test(name: &str, limit: Duration, guest: Guest, steps: fn(Guest) -> Vec<Step>) -> Test {
     let log = log_file(&format!("{SUITE}/{name}"));
     Test::machine(SUITE, name.to_owned(), move |context| {
         if let Some(skipped) = guest.is_missing() {
@@ -94,7 +110,7 @@ fn test(name: &str, guest: Guest, steps: fn(Guest) -> Vec<Step>) -> Test {
         }
         let machine = guest.machine()?;
         let archive = archive::make(&machine, &context.pavise()?.built)?;
-        let mut running = Running::boot(context, &machine, &archive, &log, LIMIT)?;
+        let mut running = Running::boot(context, &machine, &archive, &log, limit)?;
         steps(guest).iter().try_for_each(|step| step.take(&mut running))?;
         Ok(Ending::Passed)
     })
@@ -139,7 +155,12 @@ fn ask(line: &str, answers: Vec<Pattern>) -> [Step; 2] {
 
 /// Asks Linux for something, which it says in a line of its own before it asks again.
 fn told(line: &str, expression: &str) -> [Step; 2] {
-    ask(line, vec![said_by(NAME, expression), PROMPT.into()])
+    told_by(NAME, line, expression)
+}
+
+/// Asks the Linux guest with this host name.
+fn told_by(name: &str, line: &str, expression: &str) -> [Step; 2] {
+    ask(line, vec![said_by(name, expression), format!("{name}:/root# ").into()])
 }
 
 /// Moves the keys on.
@@ -162,7 +183,10 @@ fn shell(guest: Guest) -> Vec<Step> {
         told("uname -r", r"\d+\.\d+\.\d+-.*amd64"),
         told("nproc", &vcpus),
         told("cat /sys/hypervisor/type", "xen"),
-        told("grep -c xen-percpu /proc/interrupts", r"[1-9]\d*"),
+        told("dmesg | grep -c 'PV spinlocks enabled'", if guest.vcpus > 1 { "1" } else { "0" }),
+        told(TICKING, &format!("ticking {vcpus}")),
+        told("grep -cE '^ *(ERR|MIS): +0$' /proc/interrupts", "2"),
+        told("grep -c 'Tick Device: mode: *0' /proc/timer_list", "0"),
         told("lsmod | grep -c ^xen_", "2"),
         told("echo $((6 * 7)) | tr 0-9 a-j", "ec"),
         told("sleep 1; echo awake", "awake"),
@@ -184,15 +208,28 @@ fn poweroff() -> Vec<Step> {
     steps.into_iter().flatten().chain([Step::End(End::Clean)]).collect()
 }
 
-/// It comes again after a reboot.
-fn reboot(guest: Guest) -> Vec<Step> {
+/// It powers itself off, as number so and so.
+fn off(name: &str, number: u32) -> [Step; 2] {
+    ask("poweroff", vec![said_by("dom0", &format!(r"d{number} \({name}\) powered off"))])
+}
+
+/// It comes again after a reboot, with another number.
+fn reboot(guest: Guest, before: u32, after: u32) -> Vec<Step> {
     let again = vec![
-        said_by("dom0", &format!(r"d1 \({NAME}\) reboots")),
-        said_by("dom0", &format!(r"d3 \({NAME}\): 256 MiB, {} vCPUs", guest.vcpus)),
+        said_by("dom0", &format!(r"d{before} \({NAME}\) reboots")),
+        said_by("dom0", &format!(r"d{after} \({NAME}\): 256 MiB, {} vCPUs", guest.vcpus)),
         said_by(NAME, r"\[ .*Hypervisor detected: Xen PV"),
         PROMPT.into(),
     ];
     [ask("reboot", again), told("nproc", &guest.vcpus.to_string())].into_iter().flatten().collect()
+}
+
+/// A module that others need comes and goes: its code becomes executable and read-only, and is memory again.
+fn modules() -> Vec<Step> {
+    let loaded = |count: &str| told("lsmod | grep -cE '^(ext4|jbd2) '", count);
+    let load = "for name in jbd2 ext4; do insmod /lib/modules/$name.ko; done; echo loaded";
+    let steps = [told("rmmod ext4 && rmmod jbd2; echo away", "away"), loaded("0"), told(load, "loaded"), loaded("2")];
+    steps.concat()
 }
 
 /// CPUs are taken from it and given back by itself.
@@ -219,10 +256,9 @@ fn crash() -> Vec<Step> {
 
 /// Works it hard. After that and a `poweroff` the machine has as much free memory as without it.
 fn stress(guest: Guest, seconds: u32) -> Vec<Step> {
-    let off = |number: u32| ask("poweroff", vec![said_by("dom0", &format!(r"d{number} \({NAME}\) powered off"))]);
     let mut steps = shell(guest);
     let rest = [
-        off(1),
+        off(NAME, 1),
         next(NEIGHBOUR),
         next("dom0"),
         free(),
@@ -230,13 +266,13 @@ fn stress(guest: Guest, seconds: u32) -> Vec<Step> {
         ask(&format!("console {NAME}"), vec![PROMPT.into()]),
         told(&format!("{STRESS} {seconds}"), "linux-stress: passed"),
         told(&format!("dmesg | grep -cE '{COMPLAINTS}'"), "0"),
-        off(3),
+        off(NAME, 3),
         next(NEIGHBOUR),
         next("dom0"),
         free(),
     ];
     steps.extend(rest.into_iter().flatten());
-    steps.push(Step::Check(as_much_is_free));
+    steps.push(Step::check(as_much_is_free));
     steps
 }
 

@@ -11,6 +11,7 @@ mod domains;
 mod events;
 mod grants;
 mod host;
+mod hostile;
 mod io;
 mod lint;
 mod linux;
@@ -27,7 +28,7 @@ mod store;
 use crate::suite::Test;
 use anyhow::Result;
 
-/// All tests; with `full`, the matrices of machines have no holes.
+/// All tests; with `full`, the matrices of machines have no holes, and the tests that take minutes are there.
 ///
 /// # Errors
 /// When a file that names tests can't be read.
@@ -44,11 +45,12 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(dom0::tests());
     tests.extend(io::tests());
     tests.extend(store::tests());
+    tests.extend(hostile::tests());
     tests.extend(linux::tests(full));
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
-    tests.extend(network::tests());
+    tests.extend(network::tests(full));
     tests.extend(events::tests()?);
     tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);

@@ -4,12 +4,14 @@
 use crate::{
     outside,
     pattern::{Pattern, regex, said_by},
-    scenario::{Scenario, Step, domain, machine},
+    scenario::{LIMIT, Scenario, Step, domain, machine},
     suite::Test,
 };
 use anyhow::{Context, Result, ensure};
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::OnceLock;
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 use xtask::machine::{Dom0, Domain, DomainNetwork, Forward, Machine, Memory, Network};
 
 /// The suite.
@@ -17,16 +19,32 @@ const SUITE: &str = "network";
 
 /// The first two addresses that QEMU's user network gives away.
 const ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 2, 15), Ipv4Addr::new(10, 0, 2, 16)];
-/// MiB from one guest to another and back, and from the host to a guest and back.
-const STREAM: u64 = 4;
-/// Requests for a page.
-const REQUESTS: u64 = 200;
+
+/// How much goes over the network.
+#[derive(Clone, Copy)]
+struct Load {
+    /// MiB from one guest to another and back, and from the host to a guest and back.
+    mib: u64,
+    /// Requests for a page of each guest.
+    requests: u64,
+    /// The time that the machine has.
+    limit: Duration,
+}
+
+/// What is tried in every run, and in a full one.
+const SHORT: Load = Load { mib: 4, requests: 200, limit: LIMIT };
+const LONG: Load = Load { mib: 100, requests: 10_000, limit: Duration::from_secs(1800) };
+
 /// Moves the keys to the next console (Ctrl-T).
 const NEXT: &str = "\x14";
 
-/// All tests.
-pub fn tests() -> Vec<Test> {
-    vec![host(), guests(), rate()]
+/// All tests; with `full`, the long ones too.
+pub fn tests(full: bool) -> Vec<Test> {
+    let mut tests = vec![host("host", SHORT), guests("guests", SHORT), rate()];
+    if full {
+        tests.extend([host("host-long", LONG), guests("guests-long", LONG)]);
+    }
+    tests
 }
 
 /// A guest that asks for its address by DHCP.
@@ -60,57 +78,63 @@ fn both_at(alpha: &str, beta: &str) -> Step {
     Step::Expect(vec![said_by("dom0", ".*network: .*"), has_address("alpha", alpha), has_address("beta", beta)])
 }
 
-/// Ports of the host, for HTTP and the echo of each guest.
-fn host_ports() -> &'static [[u16; 2]; 2] {
-    static PORTS: OnceLock<[[u16; 2]; 2]> = OnceLock::new();
-    PORTS.get_or_init(|| {
-        let [alpha, also_alpha, beta, also_beta] = outside::free_ports();
-        [[alpha, also_alpha], [beta, also_beta]]
-    })
+/// Ports of the host that lead to a guest: for HTTP and the echo.
+#[derive(Clone, Copy)]
+struct Ports {
+    http: u16,
+    echo: u16,
 }
 
-fn host_forwards() -> Network {
-    let guests = host_ports().iter().zip(ADDRESSES);
-    let forwards = guests.flat_map(|([http, echo], address)| {
-        [(*http, 80), (*echo, 7)].map(|(host, port)| Forward { host, to: SocketAddrV4::new(address, port) })
+/// Ports of the host for each guest.
+fn host_ports() -> [Ports; 2] {
+    let [alpha, also_alpha, beta, also_beta] = outside::free_ports();
+    [Ports { http: alpha, echo: also_alpha }, Ports { http: beta, echo: also_beta }]
+}
+
+fn host_forwards(ports: [Ports; 2]) -> Network {
+    let guests = ports.into_iter().zip(ADDRESSES);
+    let forwards = guests.flat_map(|(Ports { http, echo }, address)| {
+        [(http, 80), (echo, 7)].map(|(host, port)| Forward { host, to: SocketAddrV4::new(address, port) })
     });
     Network { forwards: forwards.collect() }
 }
 
 /// The host asks both guests for their page, many times, and has its bytes echoed.
-fn host() -> Test {
-    let machine = behind_dom0(vec![guest("alpha", 1, None), guest("beta", 2, None)], host_forwards());
+fn host(name: &'static str, load: Load) -> Test {
+    let ports = host_ports();
+    let machine = behind_dom0(vec![guest("alpha", 1, None), guest("beta", 2, None)], host_forwards(ports));
+    let Load { mib, requests, limit } = load;
     let steps = vec![
         both_at("1[56]", "1[56]"),
-        Step::Check(|_| {
+        Step::check(move |_| {
             let mut pages = Vec::new();
-            for guest in [0, 1] {
-                for _ in 1..REQUESTS {
-                    page(guest)?;
+            for Ports { http, .. } in ports {
+                for _ in 1..requests {
+                    page(http)?;
                 }
-                pages.push(page(guest)?);
+                pages.push(page(http)?);
             }
             for name in ["alpha", "beta"] {
                 let whole = format!("Hello from {name} at 10.0.2.1");
                 let count = pages.iter().filter(|page| page.contains(&whole)).count();
                 ensure!(count == 1, "{name} is not one of {pages:?}");
             }
-            ensure!(pages.iter().all(|page| page.contains(&format!("request {REQUESTS}."))), "{pages:?}");
+            ensure!(pages.iter().all(|page| page.contains(&format!("request {requests}."))), "{pages:?}");
             Ok(())
         }),
-        Step::Check(|_| host_ports().iter().try_for_each(|[_, echo]| outside::echo(*echo, STREAM))),
+        Step::check(move |_| ports.iter().try_for_each(|ports| outside::echo(ports.echo, mib))),
         Step::Type("info\r".to_owned()),
         Step::Expect(vec![said_by(
             "alpha",
-            &format!(r"  network +00:16:3e:00:00:01 10\.0\.2\.1\d, {REQUESTS} requests"),
+            &format!(r"  network +00:16:3e:00:00:01 10\.0\.2\.1\d, {requests} requests"),
         )]),
     ];
-    Scenario::new(machine, steps).test(SUITE, "host")
+    Scenario { limit, ..Scenario::new(machine, steps) }.test(SUITE, name)
 }
 
 /// A guest's page.
-fn page(guest: usize) -> Result<String> {
-    let page = outside::page(host_ports()[guest][0], "")?;
+fn page(port: u16) -> Result<String> {
+    let page = outside::page(port, "")?;
     String::from_utf8(page).context("the page is no text")
 }
 
@@ -125,13 +149,14 @@ fn net_rates(name: &str) -> Pattern {
 }
 
 /// What alpha sends to beta comes back whole. Then beta ends in the middle of that and is created again, and alpha too.
-fn guests() -> Test {
+fn guests(name: &str, load: Load) -> Test {
+    let Load { mib, limit, .. } = load;
     let machine = behind_dom0(vec![guest_at("alpha", 1, None), guest_at("beta", 2, None)], Network::default());
     let stream = |mib: u64| format!("stream 10.0.2.102 {mib}");
-    let whole = || mentions("alpha", &format!("stream: {STREAM} MiB came back whole, .*"));
+    let whole = || mentions("alpha", &format!("stream: {mib} MiB came back whole, .*"));
     let beta_is_new = vec![said_by("dom0", r"d3 \(beta\): .*"), has_address("beta", "102")];
     let steps = [
-        ask(&stream(STREAM), vec![whole()]),
+        ask(&stream(mib), vec![whole()]),
         // Far too much, so that it doesn't end before beta does.
         ask(&stream(1 << 10), vec![]),
         [Step::Type(NEXT.repeat(2)), Step::Expect(vec![said_by("dom0", "keys now go to dom0; .*")])],
@@ -141,10 +166,10 @@ fn guests() -> Test {
         [Step::Type("console alpha\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
         ask("reboot", vec![said_by("dom0", r"d4 \(alpha\): .*"), has_address("alpha", "101")]),
         [Step::Type("console alpha\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
-        ask(&stream(STREAM), vec![whole()]),
+        ask(&stream(mib), vec![whole()]),
     ];
     let steps = [both_at("101", "102")].into_iter().chain(steps.into_iter().flatten()).collect();
-    Scenario::new(machine, steps).test(SUITE, "guests")
+    Scenario { limit, ..Scenario::new(machine, steps) }.test(SUITE, name)
 }
 
 /// A guest with a rate doesn't send faster than that.

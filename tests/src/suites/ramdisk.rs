@@ -61,7 +61,7 @@ fn both_ways(context: &Context) -> Result<Ending> {
             logged(r"boot archive: \d+ KiB given back"),
             logged("all domains have stopped"),
         ]),
-        Step::Check(archive_came_back),
+        Step::check(archive_came_back),
         Step::End(End::Clean),
     ];
     let machine = Machine { log_level: LogLevel::Debug, ..machine(vec![by_frame, mapped]) };

@@ -223,7 +223,8 @@ fn kernels_are_looked_at() {
     );
     assert_eq!(
         kernel("\"debian:none\""),
-        "11: domain.kernel: found \"debian:none\"; expected one of debian:amd64, debian:cloud-amd64, debian:rt-amd64"
+        "11: domain.kernel: found \"debian:none\"; expected one of debian:amd64, debian:cloud-amd64, debian:rt-amd64, \
+         debian:backports-amd64"
     );
     let machine = parse(&GOOD.replacen("\"guest:demo\"", "\"debian:amd64\"\nramdisk = \"debian:busybox\"", 1)).unwrap();
     assert_eq!(machine.domains[0].kernel, Kernel::Debian("amd64".to_owned()));

@@ -14,8 +14,7 @@ use guest_kernel::{println, time};
 const RECORDS: u64 = 64;
 /// What a record begins with: "PaviseRc".
 const MAGIC: u64 = u64::from_le_bytes(*b"PaviseRc");
-/// Queues, and pages of the ring of each.
-const QUEUES: usize = 2;
+/// Pages of the ring.
 const RING_PAGES: usize = 1;
 
 /// The first disk, once it is opened.
@@ -26,7 +25,7 @@ pub fn greet() {
     if let Some(mut store) = Connection::open(start_info())
         && let Ok(Some(directory)) = Drive::all(&mut store).map(|all| all.into_iter().next())
     {
-        match Drive::open(&mut store, &directory, RING_PAGES, QUEUES) {
+        match Drive::open(&mut store, &directory, RING_PAGES) {
             Ok(drive) => {
                 *DISK.lock() = Some(drive);
                 run(DiskTask::Visit);

@@ -233,6 +233,9 @@ impl Events {
     }
 
     /// Takes over what was made pending in the bitmap. With its locks held, nobody is about to do so for a port any more.
+    ///
+    /// The selectors are cleared, since nobody looks at them from now on: after a reset to 2-level delivery, a bit that had
+    /// stayed set would keep the first event in its word from making an upcall pending.
     fn carry_over(&self) {
         for (number, port) in self.ports.iter().take(EVTCHN_2L_NR_CHANNELS as usize) {
             self.with_ends(port, |near, _| {
@@ -242,6 +245,9 @@ impl Events {
                     port.place.lock().waiting = true;
                 }
             });
+        }
+        for link in &self.vcpus {
+            link.info().pending_sel.store(0, Ordering::SeqCst);
         }
     }
 

@@ -196,3 +196,20 @@ fn a_reset_makes_all_anew() {
     guest.use_fifo();
     let _ = guest.expand(|_| false);
 }
+
+#[test]
+fn events_reach_a_guest_that_went_to_fifo_and_back() {
+    let (a, pages) = domain(1, 1, 4096);
+    let mut guest = guest::Guest::new((a.clone(), pages));
+    let port = a.bind_ipi(V0).unwrap();
+    assert_eq!(kicked(a.send(port).unwrap()), [(1, 0)]);
+    // The upcall of 2-level delivery finds FIFO queues, and leaves the selector as it is.
+    guest.use_fifo();
+    assert!(guest.upcall(V0, |_| panic!("there is no page of event words yet")));
+    assert!(a.close_all(Closing::Reset, &mut 1000));
+    while a.take_frame().is_some() {}
+    guest.forget_fifo();
+    assert_eq!(a.bind_ipi(V0), Ok(port));
+    a.shared.evtchn_pending[0].store(0, core::sync::atomic::Ordering::SeqCst);
+    assert_eq!(kicked(a.send(port).unwrap()), [(1, 0)]);
+}

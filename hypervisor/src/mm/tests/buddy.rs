@@ -74,6 +74,24 @@ fn the_latest_use_of_any_frame_comes_with_the_block() {
 }
 
 #[test]
+fn a_frame_that_a_tlb_may_know_is_not_untouched() {
+    let metadata = frames(4);
+    let table = FrameTable::new(&metadata, Mfn(0));
+    let mut buddy = FrameAllocator::new();
+    buddy.add_range(&table, Mfn(2), 2);
+    let first = buddy.alloc_untouched(&table).unwrap();
+    // It was a domain's for a while.
+    metadata[first.0 as usize].stamp(Stamp(9));
+    buddy.free(&table, first, 0, true);
+    let mut others = Vec::new();
+    while let Some(mfn) = buddy.alloc_untouched(&table) {
+        others.push(mfn);
+    }
+    assert!(!others.contains(&first));
+    assert_eq!((buddy.free_frames(), buddy.alloc(&table, 0).unwrap().mfn), (2 - others.len() as u64, first));
+}
+
+#[test]
 #[should_panic(expected = "freeing Mfn(0x5)")]
 fn a_double_free_is_caught() {
     let metadata = frames(8);

@@ -257,7 +257,6 @@ pub unsafe fn memory(early: Early) -> Memory {
         allocator.add_range(&frames, range.start, range.frames());
     }
     phase("frame table");
-    log::info!("memory: {} MiB for domains", allocator.free_frames() >> 8);
     Memory { facts, archive, frames, allocator }
 }
 
