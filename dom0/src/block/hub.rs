@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use super::platform::Platform;
-use super::queue::Batch;
+use super::queue::{Batch, Queue};
 use super::request::Volume;
 use super::vbd::{Fault, Vbd};
 use crate::domains::traffic::Traffic;
@@ -17,6 +17,9 @@ use guest_kernel::xenbus::XenbusState;
 const MAX_COMPLETIONS: usize = 256;
 /// What a look at a frontend's state costs its domain, in nanoseconds: as much as to connect.
 const LOOK_COST: u64 = 1_000_000;
+/// What a lie in a ring costs, for which it is closed; and a request that is refused.
+const LIE_COST: u64 = 10_000_000;
+const REFUSAL_COST: u64 = 100_000;
 
 /// The back end.
 pub struct Hub<P: Platform> {
@@ -39,6 +42,8 @@ struct Member<P: Platform> {
     /// The frontend's state may have changed, and was not looked at.
     changed: bool,
     allowance: Allowance,
+    /// For requests that are refused.
+    patience: Allowance,
 }
 
 /// Where an operation belongs, as 64 bits.
@@ -82,8 +87,15 @@ impl<P: Platform> Hub<P> {
         store: &mut impl Bus,
     ) {
         let vbd = Vbd::new(directory, frontend, domain, volume, store);
-        let member =
-            Some(Member { vbd, disk, more: false, leaves: false, changed: false, allowance: Allowance::default() });
+        let member = Some(Member {
+            vbd,
+            disk,
+            more: false,
+            leaves: false,
+            changed: false,
+            allowance: Allowance::default(),
+            patience: Allowance::default(),
+        });
         match self.vbds.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = member,
             None => self.vbds.push(member),
@@ -140,21 +152,38 @@ impl<P: Platform> Hub<P> {
         later
     }
 
-    /// One turn: what the disks have completed, what the frontends ask for. Whether there is more to do at once.
-    pub fn turn(&mut self, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) -> bool {
+    /// One turn, at system time `now`: what the disks have completed, what the frontends ask for. Whether there is more to
+    /// do at once, and when there is.
+    pub fn turn(
+        &mut self,
+        now: u64,
+        store: &mut impl Bus,
+        report: &mut impl FnMut(&str, &Fault),
+    ) -> (bool, Option<u64>) {
         let mut more = self.take_completions();
+        let mut later = None;
         for member in self.vbds.iter_mut().flatten() {
+            if let Err(at) = member.patience.ready(now) {
+                // Whatever rings meanwhile.
+                member.more = true;
+                later = later.into_iter().chain([at]).min();
+                continue;
+            }
             let taken = member.vbd.take(member.more, store, &mut self.platform, &mut self.batch);
             member.more = taken.unwrap_or_else(|fault| {
                 report(member.vbd.directory(), &fault);
+                member.allowance.spend(now, LIE_COST);
                 false
             });
+            let refused: u64 = member.vbd.queues().map(Queue::take_refused).sum();
+            member.patience.spend(now, refused * REFUSAL_COST);
             more |= member.more;
         }
         self.submit();
         for place in &mut self.vbds {
             let Some(member) = place else { continue };
-            more |= member.vbd.answer(&mut self.platform, &mut self.batch);
+            let room = member.vbd.answer(&mut self.platform, &mut self.batch);
+            more |= room && member.patience.ready(now).is_ok();
             if member.vbd.is_drained() {
                 member.follow(store, &mut self.platform, report);
             }
@@ -162,7 +191,7 @@ impl<P: Platform> Hub<P> {
                 *place = None;
             }
         }
-        more
+        (more, later)
     }
 
     /// Hands completions to their queues. Whether there may be more.

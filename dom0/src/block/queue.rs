@@ -53,6 +53,8 @@ pub struct Queue<R> {
     stalled: bool,
     /// What was read and written.
     traffic: Traffic,
+    /// Requests that made no sense.
+    refused: u64,
 }
 
 /// How much was taken from a ring.
@@ -114,6 +116,7 @@ impl<R: SharedMemory> Queue<R> {
             held: 0,
             stalled: false,
             traffic: Traffic::default(),
+            refused: 0,
         })
     }
 
@@ -160,7 +163,10 @@ impl<R: SharedMemory> Queue<R> {
                     segments += job.segments.len();
                     batch.taken.push((index, command));
                 }
-                Err(refused) => self.over.push((index, refused.status())),
+                Err(refused) => {
+                    self.refused += 1;
+                    self.over.push((index, refused.status()));
+                }
             }
         }
         Ok(Taken::Some)
@@ -172,14 +178,18 @@ impl<R: SharedMemory> Queue<R> {
             platform.copy(self.domain, &batch.pieces);
             batch.pieces.clear();
         }
-        let (jobs, over, mut piece) = (&mut self.jobs, &mut self.over, 0);
+        let (jobs, over, refusals, mut piece) = (&mut self.jobs, &mut self.over, &mut self.refused, 0);
         batch.taken.retain(|&(index, command)| {
             let job = &mut jobs[usize::from(index)];
             if matches!(command, Command::Indirect { .. }) {
                 piece += 1;
             }
             let result = job.prepare(command, volume, || platform.piece(piece - 1));
-            result.inspect_err(|refused| over.push((index, refused.status()))).is_ok()
+            let refuse = |refused: &Refused| {
+                *refusals += 1;
+                over.push((index, refused.status()));
+            };
+            result.inspect_err(refuse).is_ok()
         });
     }
 
@@ -201,9 +211,15 @@ impl<R: SharedMemory> Queue<R> {
             if all {
                 self.waiting.push_back(index);
             } else {
+                self.refused += 1;
                 self.over.push((index, BLKIF_RSP_ERROR));
             }
         }
+    }
+
+    /// How many requests were refused since this was last asked.
+    pub fn take_refused(&mut self) -> u64 {
+        core::mem::take(&mut self.refused)
     }
 
     /// Gives the disk what waits for it. An operation's token is `token` and the job's number.

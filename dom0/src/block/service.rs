@@ -149,8 +149,9 @@ impl Service for Backend {
         }
         let mut hub = self.hub.borrow_mut();
         let later = hub.follow(now, &mut self.bus, &mut report);
-        match later {
-            _ if hub.turn(&mut self.bus, &mut report) => Next::More,
+        let (more, also_later) = hub.turn(now, &mut self.bus, &mut report);
+        match later.into_iter().chain(also_later).min() {
+            _ if more => Next::More,
             Some(later) => Next::WaitUntil(later),
             None => Next::Wait,
         }

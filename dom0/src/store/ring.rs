@@ -11,6 +11,9 @@ use guest_kernel::store::ring::Interface;
 use guest_kernel::time;
 use pv_abi::errno::Errno;
 
+/// The most that a turn is charged for, in nanoseconds: what takes longer was interrupted.
+const MOST: u64 = 2_000_000;
+
 /// A domain's ring: the mapped page, and the port. Both are given back when it is dropped.
 pub struct Wire {
     page: Foreign,
@@ -69,7 +72,7 @@ impl Service for Turns {
         // First this: an event that comes from here on wakes the service again.
         ring.line().port.rang();
         let turn = ring.turn();
-        self.allowance.spend(start, time::now().unwrap_or(0).saturating_sub(start));
+        self.allowance.spend(start, time::now().unwrap_or(0).saturating_sub(start).min(MOST));
         match turn {
             Turn::More => Next::More,
             Turn::Wait => Next::Wait,

@@ -2,13 +2,14 @@
 //!
 //! It runs inside a Linux guest under `-icount shift=0`, where the TSC counts the machine's instructions (APM volume 3,
 //! RDTSC; QEMU's manual, "TCG Instruction Counting"), so what is counted is all that the machine does for the
-//! operation: program, kernel and hypervisor. One line for each row: `linux-bench: NAME INSTRUCTIONS`, the median of
-//! some rounds, which leaves out those in which a timer tick fell. The last line is `linux-bench: done`.
+//! operation: program, kernel and hypervisor. One line for each row: `linux-bench: NAME INSTRUCTIONS`, the mean of what some
+//! processes find. The last line is `linux-bench: done`.
 //!
 //! As the first program of a guest (`rdinit=/bin/linux-bench`) it is alone with the kernel: no shell, no other process that
 //! does something now and then.
 //!
-//! `linux-bench exit` ends at once, with code 0: what the rows about `exec` execute.
+//! `linux-bench exit` ends at once, with code 0: what the rows about `exec` execute. `linux-bench row NAME` is one of the
+//! processes.
 
 mod memory;
 mod pipes;
@@ -41,17 +42,33 @@ const ROWS: [Row; 14] = [
 ];
 
 fn main() {
-    if std::env::args().nth(1).as_deref() == Some(processes::EXIT) {
-        return;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [processes::EXIT] => {}
+        [rounds::ROW, name] => one(name),
+        _ => all(),
     }
+}
+
+/// Says what one row costs in this process.
+fn one(name: &str) {
+    match ROWS.iter().find(|row| row.name == name).map(rounds::median) {
+        Some(Ok(count)) => println!("{count}"),
+        Some(Err(error)) => println!("failed: {error}"),
+        None => println!("failed: no such row"),
+    }
+}
+
+/// Says what all rows cost.
+fn all() {
     let is_first = getpid() == Pid::from_raw(1);
     if is_first && let Err(error) = mount_all() {
         println!("linux-bench: mount failed: {error}");
     }
     for row in &ROWS {
-        match rounds::median(row) {
+        match rounds::mean(row) {
             Ok(count) => println!("linux-bench: {} {count}", row.name),
-            Err(error) => println!("linux-bench: {} failed: {error}", row.name),
+            Err(error) => println!("linux-bench: {} {error}", row.name),
         }
     }
     println!("linux-bench: done");
@@ -64,8 +81,9 @@ fn main() {
 
 /// What the kernel leaves to its first program, and the rows need.
 fn mount_all() -> nix::Result<()> {
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)?;
-    mount(Some("tmp"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>)
+    [("proc", "/proc"), ("devtmpfs", "/dev"), ("tmpfs", "/tmp")]
+        .iter()
+        .try_for_each(|(kind, place)| mount(Some(*kind), *place, Some(*kind), MsFlags::empty(), None::<&str>))
 }
 
 /// The cheapest system call that the C library doesn't answer itself.

@@ -13,7 +13,7 @@ pub const EXIT: &str = "exit";
 /// This program.
 const SELF: &CStr = c"/proc/self/exe";
 
-const TIMES: u64 = 20;
+const TIMES: u64 = 10;
 
 /// A child that ends at once.
 pub fn fork_exit() -> nix::Result<u64> {
@@ -38,7 +38,7 @@ pub fn vfork_exec() -> nix::Result<u64> {
 
 /// Many short processes that compute, use memory and write a file each, as a build's compilers do. For each process.
 pub fn build_mix() -> nix::Result<u64> {
-    const PROCESSES: u64 = 8;
+    const PROCESSES: u64 = 3;
     let mut result = Ok(());
     let count = rounds::each(PROCESSES, || {
         result = result.and_then(|()| run_exit()).and_then(|()| child(compile));

@@ -215,7 +215,7 @@ fn a_frontend_that_changes_its_state_all_the_time_is_looked_at_now_and_then_and_
         }
         assert!(looks < 10_000, "no end");
     };
-    assert!(looks >= 100 && later > setup.now, "{looks} looks");
+    assert!(looks >= 30 && later > setup.now, "{looks} looks");
     setup.store.set(&format!("{}/state", Setup::front(2)), 5);
     assert_eq!((setup.look_now(2), setup.state(2)), (Some(later), 5));
     // It is not forgotten.
@@ -229,4 +229,33 @@ fn a_frontend_that_changes_its_state_all_the_time_is_looked_at_now_and_then_and_
     setup.set_state(1, 6);
     setup.set_state(1, 1);
     setup.connect(1);
+}
+
+#[test]
+fn a_frontend_whose_requests_are_refused_is_served_less_often_and_its_neighbour_is_not() {
+    let mut setup = setup();
+    setup.add(2, 64..128, false);
+    let (mut ring, mut other) = (setup.connect(1), setup.connect(2));
+    setup.world.grant_page(2, 10, true);
+    let mut refused = 0;
+    while refused < 10_000 {
+        while ring.push(&transfer(BLKIF_OP_READ, 1 << 60, &[(10, 0, 0)])).is_some() {}
+        setup.send(1, &mut ring);
+        (0..4).for_each(|_| _ = setup.turn());
+        let answers = core::iter::from_fn(|| ring.take().unwrap()).filter(|answer| answer.status == BLKIF_RSP_ERROR);
+        match answers.count() {
+            0 => break,
+            count => refused += count,
+        }
+    }
+    assert!((500..10_000).contains(&refused), "{refused}");
+    assert!(other.push(&transfer(BLKIF_OP_READ, 0, &[(10, 0, 0)])).is_some());
+    setup.send(2, &mut other);
+    (0..4).for_each(|_| _ = setup.turn());
+    assert_eq!(other.take().unwrap().map(|answer| answer.status), Some(BLKIF_RSP_OKAY));
+    let (more, later) = setup.hub.turn(setup.now, &mut setup.store.0, &mut |_, _| {});
+    let later = later.filter(|_| !more).expect("it waits");
+    setup.now = later;
+    setup.settle();
+    assert!(ring.take().unwrap().is_some(), "those in the ring are not forgotten");
 }

@@ -418,7 +418,7 @@ impl Setup {
 
     pub fn turn(&mut self) -> bool {
         let faults = &mut self.faults;
-        self.hub.turn(&mut self.store.0, &mut |_, fault| faults.push(fault.to_string()))
+        self.hub.turn(self.now, &mut self.store.0, &mut |_, fault| faults.push(fault.to_string())).0
     }
 
     /// Turns until there is nothing to do.

@@ -27,6 +27,9 @@ const TOKEN: &str = "vif";
 const LOOK_INTERVAL: u64 = 30_000_000;
 /// What a look at the frontend's nodes costs its domain, in nanoseconds: as much as to connect.
 const LOOK_COST: u64 = 1_000_000;
+/// What a lie in a ring costs, for which it is closed; and a packet that is refused.
+const LIE_COST: u64 = 10_000_000;
+const REFUSAL_COST: u64 = 100_000;
 
 /// A device.
 pub struct Vif<P: Platform, B: Bus> {
@@ -43,6 +46,8 @@ pub struct Vif<P: Platform, B: Bus> {
     /// Something in the store has changed that was not looked at.
     changed: bool,
     allowance: Allowance,
+    /// For packets that are refused.
+    patience: Allowance,
     platform: P,
     bus: B,
     switch: Rc<RefCell<Switch>>,
@@ -93,6 +98,7 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             chooses_groups: false,
             changed: false,
             allowance: Allowance::default(),
+            patience: Allowance::default(),
             platform,
             bus,
             switch,
@@ -129,6 +135,7 @@ impl<P: Platform, B: Bus> Vif<P, B> {
         }
         let turn = self.turn(now).unwrap_or_else(|fault| {
             self.platform.report(format_args!("{}: {fault}; closed", self.directory));
+            self.allowance.spend(now, LIE_COST);
             self.close();
             Turn::default()
         });
@@ -141,7 +148,11 @@ impl<P: Platform, B: Bus> Vif<P, B> {
 
     /// Takes packets both ways, in all queues.
     fn turn(&mut self, now: u64) -> Result<Turn, Fault> {
+        if let Err(later) = self.patience.ready(now) {
+            return Ok(Turn { later: Some(later), ..Turn::default() });
+        }
         let switch = &mut *self.switch.borrow_mut();
+        let refused = switch.counters(self.port).map_or(0, |counters| counters.refused);
         let mut all = Turn::default();
         for (lane, Live { queue, tx_port, rx_port }) in self.queues.iter_mut().enumerate() {
             let mut pages = self.platform.pages(self.domain);
@@ -164,6 +175,8 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             let look = (!self.tells_of_requests && switch.has_packets(self.port, lane)).then(|| now + LOOK_INTERVAL);
             all.later = all.later.into_iter().chain(sent.later).chain(look).min();
         }
+        let refused = switch.counters(self.port).map_or(0, |counters| counters.refused) - refused;
+        self.patience.spend(now, refused * REFUSAL_COST);
         if core::mem::take(&mut self.groups.changed) && self.chooses_groups {
             switch.set_groups(self.port, Some(self.groups.members.clone()));
         }

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::nodes::Nodes;
+use guest_kernel::block::{Details, Offer};
 use guest_kernel::xenbus::{Device, Step, XenbusState, devices, next_of_backend};
+use proptest::prelude::*;
 use std::format;
 use std::string::ToString;
 
@@ -83,4 +85,36 @@ fn both_ends_meet_part_and_meet_again() {
     assert_eq!(front.switch(&mut guest, XenbusState::Closed), Err(Errno::ENOENT));
     assert_eq!(front.their_state(&mut guest), Ok(XenbusState::Closed));
     front.unwatch(&mut guest).unwrap();
+}
+
+proptest! {
+    /// A back end whose nodes are missing or make no sense: the front end refuses, or has numbers that it can use.
+    #[test]
+    fn a_back_end_that_lies_in_the_store(
+        nodes in proptest::collection::vec((0usize..8, prop_oneof!["[0-9]{1,21}", "-?[0-9]", "\\PC{0,8}"]), 0..24),
+    ) {
+        const NODES: [&str; 8] = [
+            "state", "max-ring-page-order", "sectors", "sector-size", "info",
+            "feature-flush-cache", "feature-discard", "feature-max-indirect-segments",
+        ];
+        let (_store, mut control, mut guests) = world(Limits::default(), 1);
+        set_up(&mut control);
+        let mut guest = guests.remove(0);
+        let device = Device::frontend(&mut guest, "device/vbd/51712").unwrap();
+        for (node, value) in nodes {
+            let path = [BACK, "/", NODES[node]].concat();
+            match value.as_str() {
+                "" => _ = control.remove(Tx::NONE, &path),
+                value => control.write(Tx::NONE, &path, value.as_bytes()).unwrap(),
+            }
+            prop_assert!(device.their_state(&mut guest).is_ok());
+            if let Ok(pages) = Offer::most_pages(&device, &mut guest) {
+                prop_assert!(pages.is_power_of_two() && pages <= 256);
+            }
+            if let Ok(details) = Details::read(&device, &mut guest) {
+                prop_assert!(details.sector_bytes.is_power_of_two() && details.sector_bytes >= 512);
+                prop_assert!(details.indirect_segments == 0 || details.indirect_segments > 11);
+            }
+        }
+    }
 }

@@ -462,6 +462,7 @@ stories! {
         "hostile-store": hostile::flood::attacks,
         "hostile-witness": hostile::witness::works,
         "hostile-again": hostile::again::reconnects,
+        "hostile-survivor": hostile::again::survives,
     }
 }
 
