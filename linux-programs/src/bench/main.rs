@@ -38,7 +38,7 @@ const ROWS: [Row; 14] = [
     Row { name: "vfork, exec, exit, wait", run: processes::vfork_exec },
     Row { name: "signal to self", run: signal_to_self },
     Row { name: "compute loop of 1,000,000 steps", run: compute },
-    Row { name: "build-like mix, per process", run: processes::build_mix },
+    Row { name: "build-like mix, per pair of processes", run: processes::build_mix },
 ];
 
 fn main() {

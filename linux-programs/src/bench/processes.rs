@@ -36,11 +36,12 @@ pub fn vfork_exec() -> nix::Result<u64> {
     result.map(|()| count)
 }
 
-/// Many short processes that compute, use memory and write a file each, as a build's compilers do. For each process.
+/// Many short processes, as in a build: in turn one that ends at once, as a shell's do, and one that computes, uses memory and
+/// writes a file, as compilers do. For each pair.
 pub fn build_mix() -> nix::Result<u64> {
-    const PROCESSES: u64 = 3;
+    const PAIRS: u64 = 3;
     let mut result = Ok(());
-    let count = rounds::each(PROCESSES, || {
+    let count = rounds::each(PAIRS, || {
         result = result.and_then(|()| run_exit()).and_then(|()| child(compile));
     });
     result.map(|()| count)

@@ -180,7 +180,7 @@ fn shell(guest: Guest) -> Vec<Step> {
     ];
     booted.extend(greeting(NEIGHBOUR, 16, 1, "name=rust").into_iter().take(1));
     let questions = [
-        told("uname -r", r"\d+\.\d+\.\d+-.*amd64"),
+        told("uname -r", r"\d+\.\d+\.\d+[-+].*amd64"),
         told("nproc", &vcpus),
         told("cat /sys/hypervisor/type", "xen"),
         told("dmesg | grep -c 'PV spinlocks enabled'", if guest.vcpus > 1 { "1" } else { "0" }),

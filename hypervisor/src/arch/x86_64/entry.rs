@@ -137,8 +137,9 @@ global_asm!(
     "mov dword ptr [rsp + 4], vector",
     ".if (vector == 1) | (vector == 2) | (vector == 8) | (vector == 18)",
     "jmp {ist_trap}",
-    // Page faults and system calls.
-    ".elseif (vector == 14) | (vector == {system_call})",
+    ".elseif vector == 14",
+    "jmp {page_fault}",
+    ".elseif vector == {system_call}",
     "jmp {own_trap}",
     ".else",
     "jmp {trap}",
@@ -147,6 +148,7 @@ global_asm!(
     ".endr",
     system_call = const GUEST_SYSTEM_CALL,
     trap = sym trap,
+    page_fault = sym page_fault,
     own_trap = sym own_trap,
     ist_trap = sym ist_trap,
 );
@@ -178,6 +180,18 @@ extern "C" fn trap() -> ! {
     )
 }
 
+/// A page fault. Where no page is present it is mostly the guest kernel's own affair; else mostly a store to a page table.
+#[unsafe(naked)]
+extern "C" fn page_fault() -> ! {
+    naked_asm!(
+        "test byte ptr [rsp], 1",
+        "jz {own_trap}",
+        "jmp {trap}",
+        own_trap = sym own_trap,
+        trap = sym trap,
+    )
+}
+
 /// As [`trap`], for what nearly always is the guest kernel's own affair, which is entered without much ado: RBX, RBP and R12
 /// to R15 are saved only when there is more to it, as in [`syscall`].
 #[unsafe(naked)]
@@ -188,9 +202,6 @@ extern "C" fn own_trap() -> ! {
         smap_site!("0xca"),
         "test byte ptr [rsp + {cs} - 6 * 8], 3",
         "jz 3f",
-        // A page fault in which the page is present: mostly a store to a page table, or to a page to be copied.
-        "test byte ptr [rsp + {error_code} - 6 * 8], 1",
-        "jnz 4f",
         "sub rsp, 7 * 8",
         "lea rdi, [rsp + 8]",
         "mov rsi, [rsp + 8 + {system}]",
@@ -205,11 +216,7 @@ extern "C" fn own_trap() -> ! {
         "3:",
         push_preserved!(),
         "jmp {from_hypervisor}",
-        "4:",
-        push_preserved!(),
-        "jmp {from_guest}",
         cs = const CS,
-        error_code = const ERROR_CODE,
         rip = const RIP,
         rflags = const RFLAGS,
         rsp = const RSP,

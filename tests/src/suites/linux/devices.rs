@@ -137,7 +137,7 @@ fn seen_from_outside(http: u16, image: &Path, before: &[u8]) -> Result<()> {
 /// A file survives that its file system is taken away. What Linux served went out in pieces larger than a packet.
 fn file_system() -> Vec<Step> {
     let steps = [
-        told("awk '/eth0/ { print $10 / $11 > 3000 ? \"large\" : \"small\" }' /proc/net/dev", "large"),
+        told("awk '/eth0/ { print ($10 / $11 > 3000 ? \"large\" : \"small\") }' /proc/net/dev", "large"),
         told("mke2fs /dev/xvda >/dev/null && echo made", "made"),
         told("mount /dev/xvda /mnt && cp /tmp/www/new /mnt && umount /mnt && echo copied", "copied"),
         told("mount /dev/xvda /mnt && cmp /mnt/new /tmp/www/new && umount /mnt && echo same", "same"),

@@ -148,7 +148,7 @@ pub const LINUX: &[Bar] = &[
     of_xen("vfork, exec, exit, wait", 70),
     below_xen("signal to self"),
     below_xen("compute loop of 1,000,000 steps"),
-    below_xen("build-like mix, per process"),
+    below_xen("build-like mix, per pair of processes"),
 ];
 
 /// All groups that the bench guest measures, with their names.

@@ -39,27 +39,23 @@ pub fn measure(xen: Option<&Xen>, rows: &mut Vec<Row>) -> Result<bool> {
     let package = KernelPackage::get(system::KERNEL)?;
     let program = crate::build::linux_program(PROGRAM)?;
     let extras = [Extra { to: format!("bin/{PROGRAM}"), from: program }];
-    let counts = |system: System| -> Result<Vec<u64>> {
+    let others = xen.map(|xen| [System::Xen(xen), System::Native]);
+    let systems = [System::Pavise].into_iter().chain(others.into_iter().flatten());
+    // They don't know of each other, nor of real time.
+    let started = systems.map(|system| Ok((system, system.boot(&package, &extras)?))).collect::<Result<Vec<_>>>()?;
+    let counted = started.into_iter().map(|(system, session)| {
         eprintln!("- measuring {GROUP}: {}", system.name());
-        let session = system.boot(&package, &extras)?;
         let done = session.wait_until(|text| text.contains(DONE).then(|| all_counts(text)));
         let ended = || format!("{PROGRAM} did not come to its end; {}", session.last_words());
         done.with_context(ended)?.with_context(|| format!("{}; {}", system.name(), session.last_words()))
-    };
-    let pavise = counts(System::Pavise)?;
-    let others = xen.map(|xen| anyhow::Ok((counts(System::Xen(xen))?, counts(System::Native)?))).transpose()?;
+    });
+    let counted = counted.collect::<Result<Vec<_>>>()?;
 
     let mut all_held = true;
-    println!("{}", head(others.is_some()));
+    println!("{}", head(xen.is_some()));
     for (index, bar) in bars::LINUX.iter().enumerate() {
-        let cost = |instructions| Cost { instructions, flushes: None };
-        let row = Row {
-            group: GROUP,
-            name: bar.name.to_owned(),
-            pavise: Some(cost(pavise[index])),
-            xen: others.as_ref().map(|(xen, _)| cost(xen[index])),
-            native: others.as_ref().map(|(_, native)| cost(native[index])),
-        };
+        let cost = |system: usize| Some(Cost { instructions: counted.get(system)?[index], flushes: None });
+        let row = Row { group: GROUP, name: bar.name.to_owned(), pavise: cost(0), xen: cost(1), native: cost(2) };
         let (line, verdict) = line(bar, &row);
         println!("{line}");
         all_held &= verdict != Verdict::Broken;
