@@ -9,6 +9,7 @@
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
 //! | `store` | XenStore |
+//! | `nodes` | what back ends read and write of a device in XenStore |
 //! | `block` | disks for other domains, and their drivers |
 //! | `net` | the network: bridge, back end, uplink |
 //! | `pci` | functions on the buses, and their interrupts |
@@ -26,6 +27,7 @@ pub mod block;
 pub mod console;
 pub mod domains;
 pub mod net;
+pub mod nodes;
 pub mod pci;
 pub mod prompt;
 pub mod service;

@@ -23,7 +23,8 @@ mod kernel {
     fn main(_info: &'static StartInfo) -> ! {
         let module = control::module().unwrap_or_else(|error| panic!("the memory: {error}"));
         let archive = Archive::parse(module.unwrap_or_default()).unwrap_or_else(|error| panic!("RAM disk: {error}"));
-        console::init(level(archive.config().console.log_level));
+        let keys = console::init(level(archive.config().console.log_level));
+        let keys = keys.unwrap_or_else(|error| panic!("the console: {error:?}"));
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
         let store = Rc::new(RefCell::new(Store::new(Limits::default())));
         let attendants = match dom0::block::start(&services, &store) {
@@ -33,7 +34,7 @@ mod kernel {
         let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, attendants)));
         let added = services
             .add(|waker| Ok::<_, Missing>((Supervisor::new(domains.clone(), waker)?, ())))
-            .and_then(|()| services.add(|waker| Ok((Keyboard::new(domains.clone(), waker)?, ()))));
+            .and_then(|()| services.add(|waker| Ok((Keyboard::new(keys, domains.clone(), waker), ()))));
         if let Err(Missing(error)) = added {
             panic!("keyboard and supervisor: {error:?}");
         }

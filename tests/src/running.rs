@@ -1,6 +1,6 @@
 //! A machine that runs: a QEMU session, and how much of its output has been answered.
 
-use crate::{context::Context, monitor::Monitor, pattern::Pattern};
+use crate::{context::Context, monitor::Monitor, pattern::Pattern, scenario::LIMIT};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::{
     fs,
@@ -47,10 +47,29 @@ impl Running {
     /// # Errors
     /// When the image can't be made or QEMU can't be started.
     pub fn boot(context: &Context, machine: &Machine, archive: &[u8], log: &Path, limit: Duration) -> Result<Running> {
+        // In software on every host, so that a test means the same everywhere.
+        Running::boot_on(Hardware::of(machine, Accel::Tcg), context, machine, archive, log, limit)
+    }
+
+    /// The same, but time passes by instructions, one in a nanosecond: a busy host can't take time from the machine.
+    ///
+    /// # Errors
+    /// As [`boot`](Self::boot).
+    pub fn boot_counting(context: &Context, machine: &Machine, archive: &[u8], log: &Path) -> Result<Running> {
+        let hardware = Hardware { icount: true, ..Hardware::of(machine, Accel::Tcg) };
+        Running::boot_on(hardware, context, machine, archive, log, LIMIT)
+    }
+
+    fn boot_on(
+        mut hardware: Hardware,
+        context: &Context,
+        machine: &Machine,
+        archive: &[u8],
+        log: &Path,
+        limit: Duration,
+    ) -> Result<Running> {
         let disk = Disk { image: log.with_extension("img") };
         context.pavise()?.imager.make(machine.firmware, archive, &disk.image)?;
-        // In software on every host, so that a test means the same everywhere.
-        let mut hardware = Hardware::of(machine, Accel::Tcg);
         hardware.devices.extend(disk::attach(&machine.disks, &log.with_extension("disks"))?);
         let mut qemu = hardware.boot_image(&disk.image)?;
         let monitor = Monitor::new()?;
@@ -64,8 +83,20 @@ impl Running {
     /// # Errors
     /// When time is up, the machine ended or the hypervisor panicked; the message has the end of the output.
     pub fn expect(&self, patterns: &[Pattern]) -> Result<()> {
+        self.expect_since(self.mark, patterns)
+    }
+
+    /// The same with all output: for what may be said before the last key or after it.
+    ///
+    /// # Errors
+    /// As [`expect`](Self::expect).
+    pub fn expect_ever(&self, patterns: &[Pattern]) -> Result<()> {
+        self.expect_since(0, patterns)
+    }
+
+    fn expect_since(&self, mark: usize, patterns: &[Pattern]) -> Result<()> {
         let verdict = self.session.wait_until(|output| {
-            let recent = output.get(self.mark..).unwrap_or_default();
+            let recent = output.get(mark..).unwrap_or_default();
             if patterns.iter().all(|pattern| pattern.find(recent).is_some()) {
                 return Some(Ok(()));
             }
@@ -77,7 +108,11 @@ impl Running {
             None if Instant::now() >= self.deadline => "time is up",
             None => "the machine ended",
         };
-        bail!("no {}: {why}; {}", missing(patterns, self.recent()), self.session.last_words())
+        bail!(
+            "no {}: {why}; {}",
+            missing(patterns, self.output().get(mark..).unwrap_or_default()),
+            self.session.last_words()
+        )
     }
 
     /// Types on the console. What the machine said before is no answer to it.
@@ -144,10 +179,6 @@ impl Running {
     /// The end of the output, and where all of it is, for error messages.
     pub fn last_words(&self) -> String {
         self.session.last_words()
-    }
-
-    fn recent(&self) -> String {
-        self.output().get(self.mark..).unwrap_or_default().to_owned()
     }
 }
 

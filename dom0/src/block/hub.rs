@@ -1,16 +1,25 @@
 //! All disks and all virtual disks, and what a turn does for them.
 
 use super::disk::Disk;
-use super::platform::{Platform, Store};
-use super::queue::Batch;
+use super::platform::Platform;
+use super::queue::{Batch, Queue};
 use super::request::Volume;
-use super::vbd::{Fault, State, Vbd};
+use super::vbd::{Fault, Vbd};
+use crate::domains::traffic::Traffic;
+use crate::service::Allowance;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use guest_kernel::store::Bus;
+use guest_kernel::xenbus::XenbusState;
 
 /// Most completions of a disk that are taken in a turn.
 const MAX_COMPLETIONS: usize = 256;
+/// What a look at a frontend's state costs its domain, in nanoseconds: as much as to connect.
+const LOOK_COST: u64 = 1_000_000;
+/// What a lie in a ring costs, for which it is closed; and a request that is refused.
+const LIE_COST: u64 = 10_000_000;
+const REFUSAL_COST: u64 = 100_000;
 
 /// The back end.
 pub struct Hub<P: Platform> {
@@ -30,6 +39,11 @@ struct Member<P: Platform> {
     more: bool,
     /// It is to go when the disk is done with it.
     leaves: bool,
+    /// The frontend's state may have changed, and was not looked at.
+    changed: bool,
+    allowance: Allowance,
+    /// For requests that are refused.
+    patience: Allowance,
 }
 
 /// Where an operation belongs, as 64 bits.
@@ -70,10 +84,18 @@ impl<P: Platform> Hub<P> {
         frontend: &str,
         domain: u16,
         (disk, volume): (usize, Volume),
-        store: &mut impl Store,
+        store: &mut impl Bus,
     ) {
         let vbd = Vbd::new(directory, frontend, domain, volume, store);
-        let member = Some(Member { vbd, disk, more: false, leaves: false });
+        let member = Some(Member {
+            vbd,
+            disk,
+            more: false,
+            leaves: false,
+            changed: false,
+            allowance: Allowance::default(),
+            patience: Allowance::default(),
+        });
         match self.vbds.iter_mut().find(|place| place.is_none()) {
             Some(place) => *place = member,
             None => self.vbds.push(member),
@@ -91,6 +113,12 @@ impl<P: Platform> Hub<P> {
         members.map(|member| member.vbd.directory().into()).collect()
     }
 
+    /// What was read from and written to the virtual disks of a domain.
+    pub fn traffic(&self, domain: u16) -> Traffic {
+        let members = self.vbds.iter().flatten().filter(|member| member.vbd.domain() == domain);
+        members.fold(Traffic::default(), |all, member| all + member.vbd.traffic())
+    }
+
     /// Removes a virtual disk whose directory is gone, as soon as the disk is done with it. Returns its frontend's
     /// directory.
     pub fn remove(&mut self, directory: &str) -> Option<String> {
@@ -101,29 +129,61 @@ impl<P: Platform> Hub<P> {
         Some(member.vbd.frontend().into())
     }
 
-    /// Looks at the state of the frontend with this directory, which may have changed.
-    pub fn frontend_changed(&mut self, frontend: &str, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) {
+    /// The state of the frontend with this directory may have changed: the next turn looks at it.
+    pub fn frontend_changed(&mut self, frontend: &str) {
         let members = self.vbds.iter_mut().flatten().filter(|member| !member.leaves);
-        for member in members.filter(|member| member.vbd.frontend() == frontend) {
-            member.follow(store, &mut self.platform, report);
-        }
+        members.filter(|member| member.vbd.frontend() == frontend).for_each(|member| member.changed = true);
     }
 
-    /// One turn: what the disks have completed, what the frontends ask for. Whether there is more to do at once.
-    pub fn turn(&mut self, store: &mut impl Store, report: &mut impl FnMut(&str, &Fault)) -> bool {
+    /// Looks at the states of frontends that may have changed, at system time `now`. When those can be looked at whose
+    /// domains have no time left.
+    pub fn follow(&mut self, now: u64, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) -> Option<u64> {
+        let mut later = None;
+        for member in self.vbds.iter_mut().flatten().filter(|member| member.changed && !member.leaves) {
+            match member.allowance.ready(now) {
+                Ok(()) => {
+                    member.changed = false;
+                    member.allowance.spend(now, LOOK_COST);
+                    member.follow(store, &mut self.platform, report);
+                }
+                Err(at) => later = later.into_iter().chain([at]).min(),
+            }
+        }
+        later
+    }
+
+    /// One turn, at system time `now`: what the disks have completed, what the frontends ask for. Whether there is more to
+    /// do at once, and when there is.
+    pub fn turn(
+        &mut self,
+        now: u64,
+        store: &mut impl Bus,
+        report: &mut impl FnMut(&str, &Fault),
+    ) -> (bool, Option<u64>) {
         let mut more = self.take_completions();
+        let mut later = None;
         for member in self.vbds.iter_mut().flatten() {
+            if let Err(at) = member.patience.ready(now) {
+                // Whatever rings meanwhile.
+                member.more = true;
+                later = later.into_iter().chain([at]).min();
+                continue;
+            }
             let taken = member.vbd.take(member.more, store, &mut self.platform, &mut self.batch);
             member.more = taken.unwrap_or_else(|fault| {
                 report(member.vbd.directory(), &fault);
+                member.allowance.spend(now, LIE_COST);
                 false
             });
+            let refused: u64 = member.vbd.queues().map(Queue::take_refused).sum();
+            member.patience.spend(now, refused * REFUSAL_COST);
             more |= member.more;
         }
         self.submit();
         for place in &mut self.vbds {
             let Some(member) = place else { continue };
-            more |= member.vbd.answer(&mut self.platform, &mut self.batch);
+            let room = member.vbd.answer(&mut self.platform, &mut self.batch);
+            more |= room && member.patience.ready(now).is_ok();
             if member.vbd.is_drained() {
                 member.follow(store, &mut self.platform, report);
             }
@@ -131,7 +191,7 @@ impl<P: Platform> Hub<P> {
                 *place = None;
             }
         }
-        more
+        (more, later)
     }
 
     /// Hands completions to their queues. Whether there may be more.
@@ -173,11 +233,11 @@ impl<P: Platform> Hub<P> {
 }
 
 impl<P: Platform> Member<P> {
-    fn follow(&mut self, store: &mut impl Store, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
+    fn follow(&mut self, store: &mut impl Bus, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
         if let Err(fault) = self.vbd.follow(store, platform) {
             report(self.vbd.directory(), &fault);
         }
         // A new ring may have requests in it, which no event will tell of.
-        self.more = self.vbd.state() == State::Connected;
+        self.more = self.vbd.state() == XenbusState::Connected;
     }
 }

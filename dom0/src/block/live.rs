@@ -1,17 +1,13 @@
 //! The live seams: grants and event channels by hypercalls, XenStore by a connection of this domain's.
 
-use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform, Store};
+use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
 use crate::service::{Port, Waker};
-use crate::store::Connection;
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU32;
 use guest_kernel::grant::{self, End, Mapping};
 use guest_kernel::hypercall;
 use guest_kernel::memory::{self, Run};
 use guest_kernel::paging::PAGE_BYTES;
-use guest_kernel::store::{Bus, Tx};
 use log::warn;
 use pv_abi::grant::*;
 
@@ -125,23 +121,5 @@ impl Platform for Calls {
         let page = unsafe { self.pages.start().as_ptr().add(index * PAGE_BYTES) };
         // SAFETY: as above; the length is within a page.
         Some(unsafe { core::slice::from_raw_parts(page, usize::from(copy.len)) })
-    }
-}
-
-impl Store for Connection {
-    fn value(&mut self, path: &str) -> Option<String> {
-        self.read_text(Tx::NONE, path).ok()
-    }
-
-    fn publish(&mut self, directory: &str, nodes: &[(&str, &str)]) {
-        let written = self.transaction(|bus, tx| {
-            bus.read(tx, &format!("{directory}/frontend"))?;
-            nodes.iter().try_for_each(|(name, value)| bus.write(tx, &format!("{directory}/{name}"), value.as_bytes()))
-        });
-        match written {
-            // A toolstack has removed it.
-            Ok(()) | Err(pv_abi::errno::Errno::ENOENT) => {}
-            Err(errno) => warn!("{directory} can't be written: {errno:?}"),
-        }
     }
 }

@@ -14,7 +14,7 @@
 //! | `toolstack` | what is written for the disks of a new domain |
 //! | `service`, `live` | the back end as a service, with hypercalls |
 //! | `virtio` | virtio-blk |
-//! | `platform` | grants, event channels, XenStore, as seams |
+//! | `platform` | grants and event channels, as a seam |
 
 mod disk;
 mod hub;
@@ -36,9 +36,9 @@ mod volumes;
 pub use disk::{Chunk, DiscardLimits, Disk, Failed, Full, Geometry, Operation, SECTOR_BYTES};
 pub use hub::Hub;
 pub use partitions::Partition;
-pub use platform::{Access, MAX_PIECES, Mapped, Piece, Platform, Store};
+pub use platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
 pub use request::Volume;
 #[cfg(target_os = "none")]
 pub use service::{Error, start};
-pub use vbd::{Fault, State};
+pub use vbd::Fault;
 pub use volumes::Volumes;

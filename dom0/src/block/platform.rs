@@ -1,6 +1,5 @@
-//! What the back end needs of grant tables, event channels and XenStore, as seams: the live ones, or a test's.
+//! What the back end needs of grant tables and event channels, as a seam: the live ones, or a test's.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 use guest_kernel::ring::SharedMemory;
 
@@ -64,13 +63,4 @@ pub trait Platform {
 
     /// What was copied; `None` when it was refused.
     fn piece(&self, index: usize) -> Option<&[u8]>;
-}
-
-/// XenStore, as the control domain sees it.
-pub trait Store {
-    /// The value of a node; `None` if there is none, or it isn't text.
-    fn value(&mut self, path: &str) -> Option<String>;
-
-    /// Writes nodes below a directory, all at once, if the directory is there: what a toolstack has removed stays removed.
-    fn publish(&mut self, directory: &str, nodes: &[(&str, &str)]);
 }

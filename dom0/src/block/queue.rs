@@ -10,6 +10,7 @@
 use super::disk::{Chunk, Disk, Full, Operation};
 use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
 use super::request::{Command, Refused, Segment, Volume, check_transfer, decode, decode_segments, response_operation};
+use crate::domains::traffic::Traffic;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use guest_kernel::ring::{Back, Error, SharedMemory};
@@ -50,6 +51,10 @@ pub struct Queue<R> {
     held: usize,
     /// Requests were left in the ring because too many pages are held.
     stalled: bool,
+    /// What was read and written.
+    traffic: Traffic,
+    /// Requests that made no sense.
+    refused: u64,
 }
 
 /// How much was taken from a ring.
@@ -101,7 +106,18 @@ impl<R: SharedMemory> Queue<R> {
         let count = u16::try_from(ring.slots()).map_err(|_| Error::TooSmall)?;
         let jobs = (0..count).map(|_| Job::default()).collect();
         let free = (0..count).rev().collect();
-        Ok(Queue { ring, domain, jobs, free, waiting: VecDeque::new(), over: Vec::new(), held: 0, stalled: false })
+        Ok(Queue {
+            ring,
+            domain,
+            jobs,
+            free,
+            waiting: VecDeque::new(),
+            over: Vec::new(),
+            held: 0,
+            stalled: false,
+            traffic: Traffic::default(),
+            refused: 0,
+        })
     }
 
     /// Takes requests, holds their pages, and lets them wait for the disk. Whether there may be more; if not, an event or
@@ -147,7 +163,10 @@ impl<R: SharedMemory> Queue<R> {
                     segments += job.segments.len();
                     batch.taken.push((index, command));
                 }
-                Err(refused) => self.over.push((index, refused.status())),
+                Err(refused) => {
+                    self.refused += 1;
+                    self.over.push((index, refused.status()));
+                }
             }
         }
         Ok(Taken::Some)
@@ -159,14 +178,18 @@ impl<R: SharedMemory> Queue<R> {
             platform.copy(self.domain, &batch.pieces);
             batch.pieces.clear();
         }
-        let (jobs, over, mut piece) = (&mut self.jobs, &mut self.over, 0);
+        let (jobs, over, refusals, mut piece) = (&mut self.jobs, &mut self.over, &mut self.refused, 0);
         batch.taken.retain(|&(index, command)| {
             let job = &mut jobs[usize::from(index)];
             if matches!(command, Command::Indirect { .. }) {
                 piece += 1;
             }
             let result = job.prepare(command, volume, || platform.piece(piece - 1));
-            result.inspect_err(|refused| over.push((index, refused.status()))).is_ok()
+            let refuse = |refused: &Refused| {
+                *refusals += 1;
+                over.push((index, refused.status()));
+            };
+            result.inspect_err(refuse).is_ok()
         });
     }
 
@@ -188,9 +211,15 @@ impl<R: SharedMemory> Queue<R> {
             if all {
                 self.waiting.push_back(index);
             } else {
+                self.refused += 1;
                 self.over.push((index, BLKIF_RSP_ERROR));
             }
         }
+    }
+
+    /// How many requests were refused since this was last asked.
+    pub fn take_refused(&mut self) -> u64 {
+        core::mem::take(&mut self.refused)
     }
 
     /// Gives the disk what waits for it. An operation's token is `token` and the job's number.
@@ -207,6 +236,11 @@ impl<R: SharedMemory> Queue<R> {
 
     /// The disk has completed an operation of the job `index`.
     pub fn complete(&mut self, index: u16, done: bool) {
+        let job = &self.jobs[usize::from(index)];
+        if done && job.step == Step::Transfer {
+            let bytes: u64 = job.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+            *if job.write { &mut self.traffic.written } else { &mut self.traffic.read } += bytes;
+        }
         if !done {
             self.over.push((index, BLKIF_RSP_ERROR));
         } else if self.jobs[usize::from(index)].advance() {
@@ -235,6 +269,11 @@ impl<R: SharedMemory> Queue<R> {
             self.free.push(index);
         }
         self.ring.publish()
+    }
+
+    /// What was read and written.
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// Takes nothing more to the disk: what waits is over. What the disk has already is waited for.

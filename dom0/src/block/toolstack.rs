@@ -108,9 +108,9 @@ mod tests {
         let device = Device::frontend(&mut control, "/local/domain/7/device/vbd/51728").unwrap();
         assert_eq!(device.theirs::<String>(&mut control, Tx::NONE, "params").unwrap(), "partition:two");
         assert_eq!(device.theirs::<String>(&mut control, Tx::NONE, "mode").unwrap(), "r");
-        assert_eq!(Device::backend(&mut control, device.other()).unwrap().other(), device.directory());
+        assert_eq!(device.theirs(&mut control, Tx::NONE, "frontend"), Ok(String::from(device.directory())));
         remove_all(&mut control, 7).unwrap();
         remove_all(&mut control, 7).unwrap();
-        assert!(Device::backend(&mut control, device.other()).is_err());
+        assert_eq!(device.theirs::<String>(&mut control, Tx::NONE, "frontend"), Err(Errno::ENOENT));
     }
 }

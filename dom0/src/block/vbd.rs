@@ -1,26 +1,21 @@
 //! A virtual disk: its negotiation with a frontend through XenStore, and its queues. Header: `io/blkif.h`.
 //!
-//! The back end's state follows the frontend's:
-//!
-//! | here | frontend | then |
-//! |---|---|---|
-//! | `InitWait` | `Initialised` or `Connected` | maps the rings, says what the disk is like, `Connected` |
-//! | `InitWait`, `Connected` | gone back or away, or a broken ring | `Closing`: nothing more is taken |
-//! | `Closing`, the disk is done | | rings and ports are given back |
-//! | ... and | `Closed`, or no node | `Closed` |
-//! | ... and | starts anew | `InitWait` |
-//!
-//! A frontend that does things out of order gets a closed device, and may start again.
+//! The back end follows the frontend's state ([`next_of_backend`]). `Closing` lasts until the disk is done with the
+//! frontend's pages; then its rings and ports are given back.
 
-use super::platform::{Platform, Store};
+use super::platform::Platform;
 use super::queue::{Batch, Queue};
 use super::request::Volume;
+use crate::domains::traffic::Traffic;
+use crate::nodes::{Nodes, Unclear};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use guest_kernel::store::Bus;
+use guest_kernel::xenbus::{Step, XenbusState, next_of_backend};
 use pv_abi::io::block::VdiskFlags;
-use pv_abi::io::xenbus::*;
+use pv_abi::io::xenbus::XEN_IO_PROTO_ABI_X86_64;
 
 /// Pages of a ring, as a power of two, that a frontend may have: 256 requests.
 const MAX_RING_ORDER: u32 = 3;
@@ -38,39 +33,17 @@ pub struct Vbd<P: Platform> {
     frontend: String,
     domain: u16,
     volume: Volume,
-    state: State,
+    state: XenbusState,
     queues: Vec<Connected<P>>,
-}
-
-/// Where the back end is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Waits for the frontend.
-    InitWait,
-    /// In use.
-    Connected,
-    /// Waits for the disk, then for the frontend.
-    Closing,
-    /// Waits for a frontend that starts anew.
-    Closed,
-}
-
-impl State {
-    const fn number(self) -> u32 {
-        match self {
-            State::InitWait => XENBUS_STATE_INIT_WAIT,
-            State::Connected => XENBUS_STATE_CONNECTED,
-            State::Closing => XENBUS_STATE_CLOSING,
-            State::Closed => XENBUS_STATE_CLOSED,
-        }
-    }
+    /// Of queues that are gone.
+    earlier: Traffic,
 }
 
 /// Why a frontend's device is closed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// A node is missing or makes no sense.
-    Node(String),
+    /// A node says nothing that it may.
+    Node(Unclear),
     /// A page of a ring can't be mapped.
     Grant,
     /// The event channel can't be connected.
@@ -82,7 +55,7 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Node(name) => write!(f, "{name} is missing or makes no sense"),
+            Fault::Node(unclear) => unclear.fmt(f),
             Fault::Grant => f.write_str("the ring's pages can't be mapped"),
             Fault::Port => f.write_str("its event channel can't be connected"),
             Fault::Ring(error) => error.fmt(f),
@@ -90,24 +63,41 @@ impl fmt::Display for Fault {
     }
 }
 
+impl From<Unclear> for Fault {
+    fn from(unclear: Unclear) -> Fault {
+        Fault::Node(unclear)
+    }
+}
+
 impl<P: Platform> Vbd<P> {
     /// A virtual disk whose directory a toolstack wrote. Says that it waits for the frontend.
-    pub fn new(directory: &str, frontend: &str, domain: u16, volume: Volume, store: &mut impl Store) -> Vbd<P> {
+    pub fn new(directory: &str, frontend: &str, domain: u16, volume: Volume, store: &mut impl Bus) -> Vbd<P> {
         let mut vbd = Vbd {
             directory: directory.into(),
             frontend: frontend.into(),
             domain,
             volume,
-            state: State::Closed,
+            state: XenbusState::Initialising,
             queues: Vec::new(),
+            earlier: Traffic::default(),
         };
         vbd.offer(store);
         vbd
     }
 
     /// Where it is.
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> XenbusState {
         self.state
+    }
+
+    /// Whose it is.
+    pub const fn domain(&self) -> u16 {
+        self.domain
+    }
+
+    /// What was read and written.
+    pub fn traffic(&self) -> Traffic {
+        self.queues.iter().fold(self.earlier, |all, (queue, _)| all + queue.traffic())
     }
 
     /// The frontend's directory.
@@ -125,47 +115,38 @@ impl<P: Platform> Vbd<P> {
     ///
     /// # Errors
     /// When the frontend can't be connected. Its device closes.
-    pub fn follow(&mut self, store: &mut impl Store, platform: &mut P) -> Result<(), Fault> {
-        let frontend = self.frontend_state(store);
-        let wants_in = matches!(frontend, XENBUS_STATE_INITIALISED | XENBUS_STATE_CONNECTED);
-        match self.state {
-            State::InitWait if wants_in => return self.try_connect(store, platform),
-            // Not there yet, or never: a domain that ended without a word.
-            State::InitWait if frontend == XENBUS_STATE_INITIALISING => {}
-            State::Connected if wants_in => {}
-            State::InitWait | State::Connected => self.close(store),
-            State::Closing | State::Closed => {}
-        }
-        if self.state == State::Closing && self.is_idle() {
-            self.queues.clear();
-            match frontend {
-                XENBUS_STATE_CLOSED | XENBUS_STATE_UNKNOWN | XENBUS_STATE_INITIALISING => {
-                    self.set_state(State::Closed, store);
-                }
-                _ => {}
+    pub fn follow(&mut self, store: &mut impl Bus, platform: &mut P) -> Result<(), Fault> {
+        let frontend = Nodes { directory: &self.frontend, bus: store }.state();
+        loop {
+            if self.state == XenbusState::Closing && self.is_idle() {
+                self.earlier = self.traffic();
+                self.queues.clear();
+            }
+            match next_of_backend(self.state, frontend) {
+                Step::Offer => self.offer(store),
+                Step::Connect => return self.try_connect(store, platform),
+                Step::Close => self.close(store),
+                Step::Finish if self.is_idle() => self.set_state(XenbusState::Closed, store),
+                Step::Finish | Step::Wait => return Ok(()),
             }
         }
-        if self.state == State::Closed && frontend == XENBUS_STATE_INITIALISING {
-            self.offer(store);
-        }
-        Ok(())
     }
 
     /// Takes nothing more from the frontend, and says so.
-    pub fn close(&mut self, store: &mut impl Store) {
+    pub fn close(&mut self, store: &mut impl Bus) {
         self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
-        self.set_state(State::Closing, store);
+        self.set_state(XenbusState::Closing, store);
     }
 
     /// Takes nothing more from the frontend, whose directory is gone.
     pub fn abandon(&mut self) {
         self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
-        self.state = State::Closing;
+        self.state = XenbusState::Closing;
     }
 
     /// Whether it waited for the disk, and [`follow`](Self::follow) has something to do now.
     pub fn is_drained(&self) -> bool {
-        self.state == State::Closing && !self.queues.is_empty() && self.is_idle()
+        self.state == XenbusState::Closing && !self.queues.is_empty() && self.is_idle()
     }
 
     /// Whether no page of the frontend is held for the disk.
@@ -180,11 +161,11 @@ impl<P: Platform> Vbd<P> {
     pub fn take(
         &mut self,
         anyway: bool,
-        store: &mut impl Store,
+        store: &mut impl Bus,
         platform: &mut P,
         batch: &mut Batch,
     ) -> Result<bool, Fault> {
-        if self.state != State::Connected {
+        if self.state != XenbusState::Connected {
             return Ok(false);
         }
         let mut more = false;
@@ -212,7 +193,7 @@ impl<P: Platform> Vbd<P> {
             }
             room |= queue.has_room_again();
         }
-        room && self.state == State::Connected
+        room && self.state == XenbusState::Connected
     }
 
     /// Its queues.
@@ -226,33 +207,34 @@ impl<P: Platform> Vbd<P> {
     }
 
     /// Says what a frontend may ask for, then that it is waited for.
-    fn offer(&mut self, store: &mut impl Store) {
+    fn offer(&mut self, store: &mut impl Bus) {
         let (order, queues) = (MAX_RING_ORDER.to_string(), MAX_QUEUES.to_string());
-        store.publish(&self.directory, &[("max-ring-page-order", &order), ("multi-queue-max-queues", &queues)]);
-        self.set_state(State::InitWait, store);
+        Nodes { directory: &self.directory, bus: store }
+            .publish(&[("max-ring-page-order", &order), ("multi-queue-max-queues", &queues)]);
+        self.set_state(XenbusState::InitWait, store);
     }
 
-    fn try_connect(&mut self, store: &mut impl Store, platform: &mut P) -> Result<(), Fault> {
+    fn try_connect(&mut self, store: &mut impl Bus, platform: &mut P) -> Result<(), Fault> {
         match self.connect(store, platform) {
             Ok(queues) => {
                 self.queues = queues;
                 self.describe(store);
-                self.set_state(State::Connected, store);
+                self.set_state(XenbusState::Connected, store);
                 Ok(())
             }
             Err(fault) => {
-                self.set_state(State::Closing, store);
+                self.set_state(XenbusState::Closing, store);
                 Err(fault)
             }
         }
     }
 
     /// Maps what the frontend wrote down.
-    fn connect(&self, store: &mut impl Store, platform: &mut P) -> Result<Vec<Connected<P>>, Fault> {
-        let mut node = Nodes { directory: &self.frontend, store };
+    fn connect(&self, store: &mut impl Bus, platform: &mut P) -> Result<Vec<Connected<P>>, Fault> {
+        let mut node = Nodes { directory: &self.frontend, bus: store };
         // A frontend that doesn't say means its own layout, which is this one: 32-bit guests don't exist here.
         if node.text("protocol").is_some_and(|protocol| protocol != XEN_IO_PROTO_ABI_X86_64) {
-            return Err(Fault::Node("protocol".into()));
+            return Err(Unclear("protocol".into()).into());
         }
         let count = node.number_or("multi-queue-num-queues", 1, 1..=MAX_QUEUES)?;
         let order = node.number_or("ring-page-order", 0, 0..=MAX_RING_ORDER)?;
@@ -267,9 +249,9 @@ impl<P: Platform> Vbd<P> {
             };
             let mut pages = Vec::new();
             for name in &names {
-                pages.push(node.number(name)?);
+                pages.push(node.parsed(name)?);
             }
-            let remote = node.number(&format!("{place}event-channel"))?;
+            let remote = node.parsed(&format!("{place}event-channel"))?;
             let ring = platform.ring(self.domain, &pages).ok_or(Fault::Grant)?;
             let queue = Queue::new(ring, self.domain).map_err(Fault::Ring)?;
             let port = platform.port(self.domain, remote).ok_or(Fault::Port)?;
@@ -279,7 +261,7 @@ impl<P: Platform> Vbd<P> {
     }
 
     /// Says what the disk is like.
-    fn describe(&self, store: &mut impl Store) {
+    fn describe(&self, store: &mut impl Bus) {
         let geometry = &self.volume.geometry;
         let mut info = VdiskFlags::empty();
         info.set(VdiskFlags::READONLY, geometry.read_only);
@@ -301,42 +283,13 @@ impl<P: Platform> Vbd<P> {
             nodes.push(("discard-secure", flag(false)));
         }
         let nodes: Vec<(&str, &str)> = nodes.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        store.publish(&self.directory, &nodes);
+        Nodes { directory: &self.directory, bus: store }.publish(&nodes);
     }
 
-    fn set_state(&mut self, state: State, store: &mut impl Store) {
+    fn set_state(&mut self, state: XenbusState, store: &mut impl Bus) {
         if self.state != state {
             self.state = state;
-            store.publish(&self.directory, &[("state", &state.number().to_string())]);
+            Nodes { directory: &self.directory, bus: store }.publish(&[("state", &state.number().to_string())]);
         }
-    }
-
-    fn frontend_state(&self, store: &mut impl Store) -> u32 {
-        let mut nodes = Nodes { directory: &self.frontend, store };
-        nodes.number("state").unwrap_or(XENBUS_STATE_UNKNOWN)
-    }
-}
-
-/// A directory's nodes.
-struct Nodes<'a, S> {
-    directory: &'a str,
-    store: &'a mut S,
-}
-
-impl<S: Store> Nodes<'_, S> {
-    fn text(&mut self, name: &str) -> Option<String> {
-        self.store.value(&format!("{}/{name}", self.directory))
-    }
-
-    fn number(&mut self, name: &str) -> Result<u32, Fault> {
-        let number = self.text(name).and_then(|text| text.parse().ok());
-        number.ok_or_else(|| Fault::Node(name.into()))
-    }
-
-    fn number_or(&mut self, name: &str, none: u32, range: core::ops::RangeInclusive<u32>) -> Result<u32, Fault> {
-        if self.text(name).is_none() {
-            return Ok(none);
-        }
-        self.number(name).ok().filter(|number| range.contains(number)).ok_or_else(|| Fault::Node(name.into()))
     }
 }

@@ -8,15 +8,13 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use core::cell::RefCell;
 use guest_kernel::hypercall;
-use pv_abi::errno::Errno;
-use pv_abi::event::VIRQ_CONSOLE;
 
 /// Moves the focus.
 const CTRL_T: u8 = 0x14;
 /// Keys read in a turn.
 const TURN: usize = 32;
 
-/// The service that reads the keyboard. With it this domain has the hypervisor's console for itself.
+/// The service that reads the keyboard.
 pub struct Keyboard {
     port: Port,
     prompt: Prompt,
@@ -24,13 +22,9 @@ pub struct Keyboard {
 }
 
 impl Keyboard {
-    /// Takes the keyboard.
-    ///
-    /// # Errors
-    /// The hypervisor's.
-    pub fn new(domains: Rc<RefCell<Domains>>, waker: &Waker) -> Result<Keyboard, Errno> {
-        let port = Port::virtual_interrupt(VIRQ_CONSOLE, waker)?;
-        Ok(Keyboard { port, prompt: Prompt::new(domains.clone()), domains })
+    /// Takes the keyboard, by the port of [`init`](super::init).
+    pub fn new(port: u32, domains: Rc<RefCell<Domains>>, waker: &Waker) -> Keyboard {
+        Keyboard { port: Port::attach(port, waker), prompt: Prompt::new(domains.clone()), domains }
     }
 
     fn press(&mut self, key: u8) {

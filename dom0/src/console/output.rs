@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 use guest_kernel::sync::{Mutex, MutexGuard, Once};
 use guest_kernel::{hypercall, println};
 use log::{LevelFilter, Log, Metadata, Record};
+use pv_abi::errno::Errno;
+use pv_abi::event::VIRQ_CONSOLE;
 
 /// Name of this domain on the screen.
 const NAME: &str = "dom0";
@@ -65,9 +67,15 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
-/// From now on messages of this level and more important ones are shown.
-pub fn init(level: LevelFilter) {
+/// From now on messages of this level and more important ones are shown, and the hypervisor's console is this domain's: it
+/// names no writer any more, and tells by events at the port that it returns that a key was pressed.
+///
+/// # Errors
+/// The hypervisor's.
+pub fn init(level: LevelFilter) -> Result<u32, Errno> {
+    let keys = hypercall::bind_virq(VIRQ_CONSOLE, 0)?;
     // Fails if it was done before, with the same effect.
     let _ = log::set_logger(&Lines);
     log::set_max_level(level);
+    Ok(keys)
 }

@@ -139,6 +139,7 @@ fn mebibytes(amount: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::format;
 
     #[test]
     fn commands() {

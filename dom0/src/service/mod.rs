@@ -7,10 +7,12 @@
 //! | file | what |
 //! |---|---|
 //! | `marks` | who is to be called, set by event handlers; pure |
+//! | `allowance` | how much of it a domain may take with what isn't data; pure |
 //! | `list` | all services and whose turn it is; pure |
 //! | `port` | event ports that belong to a service |
 //! | `run` | the loop, and sleep when there is nothing to do |
 
+mod allowance;
 mod list;
 mod marks;
 #[cfg(target_os = "none")]
@@ -18,6 +20,7 @@ mod port;
 #[cfg(target_os = "none")]
 mod run;
 
+pub use allowance::Allowance;
 pub use list::{Full, Services};
 pub use marks::{Marks, PORTS, Waker};
 #[cfg(target_os = "none")]

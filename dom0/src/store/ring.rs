@@ -2,13 +2,16 @@
 
 use super::link::{Line, Link, Turn};
 use super::local::Shared;
-use crate::service::{Next, Port, Service, Waker};
+use crate::service::{Allowance, Next, Port, Service, Waker};
 use alloc::rc::Weak;
 use core::cell::RefCell;
 use guest_kernel::control::Ring as Place;
 use guest_kernel::control::foreign::Foreign;
 use guest_kernel::store::ring::Interface;
 use pv_abi::errno::Errno;
+
+/// What a request or an event costs its domain, in nanoseconds. Not what it took: on a busy machine that is anything.
+const MESSAGE_COST: u64 = 50_000;
 
 /// A domain's ring: the mapped page, and the port. Both are given back when it is dropped.
 pub struct Wire {
@@ -43,16 +46,32 @@ impl Ring {
     }
 }
 
-/// Gives a ring its turns as long as there is one.
-pub struct Turns(pub Weak<RefCell<Ring>>);
+/// Gives a ring its turns as long as there is one, and its domain has time left.
+pub struct Turns {
+    ring: Weak<RefCell<Ring>>,
+    allowance: Allowance,
+}
+
+impl Turns {
+    /// For this ring.
+    pub fn new(ring: Weak<RefCell<Ring>>) -> Turns {
+        Turns { ring, allowance: Allowance::default() }
+    }
+}
 
 impl Service for Turns {
-    fn work(&mut self, _now: u64) -> Next {
-        let Some(ring) = self.0.upgrade() else { return Next::End };
+    fn work(&mut self, now: u64) -> Next {
+        let Some(ring) = self.ring.upgrade() else { return Next::End };
+        if let Err(later) = self.allowance.ready(now) {
+            return Next::WaitUntil(later);
+        }
         let mut ring = ring.borrow_mut();
         // First this: an event that comes from here on wakes the service again.
         ring.line().port.rang();
-        match ring.turn() {
+        let before = ring.messages();
+        let turn = ring.turn();
+        self.allowance.spend(now, (ring.messages() - before) * MESSAGE_COST);
+        match turn {
             Turn::More => Next::More,
             Turn::Wait => Next::Wait,
             Turn::Gone => Next::End,

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::AtomicU32;
 use pv_abi::errno::Errno;
+use pv_abi::event::EVTCHNSTAT_INTERDOMAIN;
 use pv_abi::io::block::{BLKIF_MAX_SEGMENTS_PER_REQUEST, BlkifSegment};
 use zerocopy::IntoBytes;
 
@@ -22,6 +23,8 @@ pub const BUFFER_BYTES: usize = PAGES * PAGE_BYTES;
 const PAGES: usize = 16;
 /// How long the backend may take to connect, in nanoseconds.
 const PATIENCE: u64 = 30_000_000_000;
+/// How often who waits for the backend looks whether it is there still, in nanoseconds.
+const LOOK: u64 = 200_000_000;
 
 /// Why a disk can't be used.
 #[derive(Debug)]
@@ -50,6 +53,7 @@ impl fmt::Display for Error {
             Error::Memory(error) => error.fmt(f),
             Error::Grant(error) => write!(f, "grants: {error:?}"),
             Error::Refused(errno) => write!(f, "the hypervisor: {errno:?}"),
+            Error::Broken(Broken::Gone) => f.write_str("the backend is gone"),
             Error::Broken(broken) => write!(f, "the backend lost its mind: {broken}"),
             Error::Failed(Failure::Unsupported) => f.write_str("the disk can't do that"),
             Error::Failed(Failure::Failed) => f.write_str("the disk failed"),
@@ -69,19 +73,25 @@ impl From<Broken> for Error {
     }
 }
 
-/// Pages, and the grants of each.
+/// Pages, and the grants of each. Those that the backend still has when this is dropped are lost.
 struct Pages {
-    run: Run,
+    run: Option<Run>,
     grants: Vec<Grant>,
 }
 
 /// A disk.
 pub struct Drive {
     device: Device,
+    link: Link,
+}
+
+/// What is shared with the backend.
+struct Link {
     details: Details,
+    /// In the memory of `ring`, and dropped before it.
     requests: Requests<&'static [AtomicU32]>,
     port: u32,
-    ring: Pages,
+    _ring: Pages,
     buffers: Vec<Pages>,
     /// For each buffer, the page that lists its segments. They never change but for the length that is used.
     lists: Vec<Pages>,
@@ -96,48 +106,36 @@ impl Drive {
         xenbus::devices(store, "vbd").map_err(Error::Store)
     }
 
-    /// Connects the disk with this directory, with a ring of up to `pages` pages.
+    /// Connects the disk with this directory, with a ring of up to `pages` pages. It may have been in use before.
     ///
     /// # Errors
-    /// [`Error`].
+    /// [`Error`]. It may be tried again.
     pub fn open(store: &mut Connection, directory: &str, pages: usize) -> Result<Drive, Error> {
         let device = Device::frontend(store, directory).map_err(Error::Store)?;
         device.watch(store).map_err(Error::Store)?;
-        let deadline = time::now().unwrap_or(0) + PATIENCE;
-        wait_for(&device, store, XenbusState::InitWait, deadline)?;
-        let domain = device.other_domain();
-
-        let most = Offer::most_pages(&device, store).map_err(Error::Store)?;
-        let ring = Pages::new(domain, 1 << pages.clamp(1, most).ilog2(), Access::Write)?;
-        let requests = Requests::new(ring.words()).map_err(|error| Error::Broken(Broken::Ring(error)))?;
-        let slots = requests.slots();
-        let buffers: Vec<Pages> =
-            (0..slots).map(|_| Pages::new(domain, PAGES, Access::Write)).collect::<Result<_, _>>()?;
-        let lists = buffers.iter().map(|buffer| buffer.listed(domain)).collect::<Result<_, _>>()?;
-        let port = hypercall::alloc_unbound(pv_abi::domid::DOMID_SELF, domain).map_err(Error::Refused)?;
-        event::mask(port);
-
-        let offer = Offer { ring: ring.grants.iter().map(Grant::reference).collect(), port };
-        offer.write(&device, store).map_err(Error::Store)?;
-        wait_for(&device, store, XenbusState::Connected, deadline)?;
-        let details = Details::read(&device, store).map_err(Error::Store)?;
-        device.switch(store, XenbusState::Connected).map_err(Error::Store)?;
-        Ok(Drive { device, details, requests, port, ring, buffers, lists })
+        match Link::connect(store, &device, pages) {
+            Ok(link) => Ok(Drive { device, link }),
+            Err(error) => {
+                let _ = device.switch(store, XenbusState::Closed);
+                let _ = device.unwatch(store);
+                Err(error)
+            }
+        }
     }
 
     /// What the backend says of the disk.
     pub fn details(&self) -> &Details {
-        &self.details
+        &self.link.details
     }
 
     /// Requests that can be under way at a time: each has a buffer.
     pub fn slots(&self) -> usize {
-        self.buffers.len()
+        self.link.buffers.len()
     }
 
     /// Most bytes that a request reads or writes.
     pub fn request_bytes(&self) -> usize {
-        match self.details.indirect_segments {
+        match self.link.details.indirect_segments {
             0 => BLKIF_MAX_SEGMENTS_PER_REQUEST * PAGE_BYTES,
             segments => segments.min(PAGES) * PAGE_BYTES,
         }
@@ -145,13 +143,13 @@ impl Drive {
 
     /// A buffer. `None` while its request is under way: it is the disk's then.
     pub fn buffer(&mut self, slot: usize) -> Option<&mut [u8]> {
-        if self.requests.is_under_way(slot) {
+        if self.link.requests.is_under_way(slot) {
             return None;
         }
-        let start = self.buffers.get(slot)?.run.start();
+        let start = self.link.buffers.get(slot)?.start();
         // SAFETY: the pages are mapped for good, this drive's alone, and the backend has no request for them. One that
         // writes them all the same only spoils bytes.
-        Some(unsafe { core::slice::from_raw_parts_mut(start.as_ptr(), BUFFER_BYTES) })
+        Some(unsafe { core::slice::from_raw_parts_mut(start, BUFFER_BYTES) })
     }
 
     /// Begins to read `bytes` into a buffer; whether it could.
@@ -166,13 +164,13 @@ impl Drive {
 
     /// Begins to make durable all that was written; whether it could. It takes a slot like other requests.
     pub fn flush(&mut self, slot: usize) -> bool {
-        self.requests.submit(slot, Operation::Flush)
+        self.link.requests.submit(slot, Operation::Flush)
     }
 
     /// Tells the backend of what was begun.
     pub fn kick(&mut self) {
-        if self.requests.publish() {
-            let _ = hypercall::send(self.port);
+        if self.link.requests.publish() {
+            let _ = hypercall::send(self.link.port);
         }
     }
 
@@ -181,7 +179,7 @@ impl Drive {
     /// # Errors
     /// [`Broken`].
     pub fn take(&mut self) -> Result<Option<Done>, Broken> {
-        self.requests.take()
+        self.link.requests.take()
     }
 
     /// Sleeps until `count` more requests are done, or all that are under way.
@@ -189,11 +187,39 @@ impl Drive {
     /// # Errors
     /// [`Broken`].
     pub fn sleep(&mut self, count: u32) -> Result<(), Broken> {
-        event::clear_pending(self.port);
-        if !self.requests.arm(count)? {
-            let _ = hypercall::poll(&[self.port], 0);
+        while !self.arm(count)? {
+            let limit = time::now().map_or(0, |now| now + LOOK);
+            let _ = hypercall::poll(&[self.link.port], limit);
+            if event::is_pending(self.link.port) {
+                break;
+            }
+            // A backend that closes sends no event, but gives up its end of the channel.
+            if !self.is_connected() {
+                return Err(Broken::Gone);
+            }
         }
         Ok(())
+    }
+
+    /// Asks for an event on [`port`](Self::port) when `count` more requests are done, or all that are under way. `true` if
+    /// they are already.
+    ///
+    /// # Errors
+    /// [`Broken`].
+    #[must_use = "a request that is done already causes no event"]
+    pub fn arm(&mut self, count: u32) -> Result<bool, Broken> {
+        event::clear_pending(self.link.port);
+        self.link.requests.arm(count)
+    }
+
+    /// The port on which the backend tells of requests that are done. It is masked: for [`hypercall::poll`].
+    pub fn port(&self) -> u32 {
+        self.link.port
+    }
+
+    /// Whether the backend has its end of the event channel.
+    pub fn is_connected(&self) -> bool {
+        hypercall::port_status(self.link.port).is_ok_and(|is| is.status == EVTCHNSTAT_INTERDOMAIN)
     }
 
     /// Waits for one request, and for it only.
@@ -210,11 +236,19 @@ impl Drive {
         }
     }
 
-    /// Closes the disk. The backend lets go of its pages, which are this domain's alone again.
+    /// Closes the disk, which may be [opened](Self::open) again. The backend lets go of its pages, which are this domain's
+    /// alone again.
     ///
     /// # Errors
     /// The store's, or that the backend doesn't let go.
     pub fn close(self, store: &mut Connection) -> Result<(), Error> {
+        let done = self.disconnect(store);
+        let _ = self.device.unwatch(store);
+        let _ = event::close(self.link.port);
+        done
+    }
+
+    fn disconnect(&self, store: &mut Connection) -> Result<(), Error> {
         self.device.switch(store, XenbusState::Closing).map_err(Error::Store)?;
         let deadline = time::now().unwrap_or(0) + PATIENCE;
         let closed = |state| matches!(state, XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown);
@@ -222,19 +256,14 @@ impl Drive {
         self.device.switch(store, XenbusState::Closed).map_err(Error::Store)?;
         wait_until(&self.device, store, deadline, |state| {
             !matches!(state, XenbusState::Closing | XenbusState::Connected)
-        })?;
-        let _ = self.device.unwatch(store);
-        let _ = event::close(self.port);
-        let all = core::iter::once(self.ring).chain(self.buffers).chain(self.lists);
-        all.for_each(Pages::release);
-        Ok(())
+        })
     }
 
     fn transfer(&mut self, write: bool, slot: usize, sector: u64, bytes: usize) -> bool {
-        let Some(buffer) = self.buffers.get(slot) else { return false };
+        let Some(buffer) = self.link.buffers.get(slot) else { return false };
         let count = bytes.div_ceil(PAGE_BYTES);
         let whole = bytes > 0 && bytes <= self.request_bytes() && bytes.is_multiple_of(SECTOR_BYTES);
-        if !whole || self.requests.is_under_way(slot) {
+        if !whole || self.link.requests.is_under_way(slot) {
             return false;
         }
         let last = bytes - (count - 1) * PAGE_BYTES;
@@ -242,23 +271,73 @@ impl Drive {
         if count <= BLKIF_MAX_SEGMENTS_PER_REQUEST {
             let operation =
                 if write { Operation::Write(sector, &segments) } else { Operation::Read(sector, &segments) };
-            return self.requests.submit(slot, operation);
+            return self.link.requests.submit(slot, operation);
         }
-        let list = &self.lists[slot];
+        let list = &self.link.lists[slot];
         let bytes = segments.as_slice().as_bytes();
         // SAFETY: the page is this drive's, and no request uses it now.
-        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), list.run.start().as_ptr(), bytes.len()) };
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), list.start(), bytes.len()) };
         let count = u16::try_from(count).unwrap_or(0);
-        self.requests.submit(slot, Operation::Indirect(write, sector, count, list.grants[0].reference()))
+        self.link.requests.submit(slot, Operation::Indirect(write, sector, count, list.grants[0].reference()))
     }
+}
+
+impl Link {
+    fn connect(store: &mut Connection, device: &Device, pages: usize) -> Result<Link, Error> {
+        let deadline = time::now().unwrap_or(0) + PATIENCE;
+        // After a disk that was closed, the backend offers itself again when it sees this.
+        device.switch(store, XenbusState::Initialising).map_err(Error::Store)?;
+        wait_until(device, store, deadline, |state| state == XenbusState::InitWait)?;
+        let domain = device.other_domain();
+
+        let most = Offer::most_pages(device, store).map_err(Error::Store)?;
+        let ring = Pages::new(domain, 1 << pages.clamp(1, most).ilog2(), Access::Write)?;
+        let requests = Requests::new(ring.words()).map_err(|error| Error::Broken(Broken::Ring(error)))?;
+        let slots = requests.slots();
+        let buffers: Vec<Pages> =
+            (0..slots).map(|_| Pages::new(domain, PAGES, Access::Write)).collect::<Result<_, _>>()?;
+        let lists = buffers.iter().map(|buffer| buffer.listed(domain)).collect::<Result<_, _>>()?;
+        let port = hypercall::alloc_unbound(pv_abi::domid::DOMID_SELF, domain).map_err(Error::Refused)?;
+        event::mask(port);
+
+        let offer = Offer { ring: ring.grants.iter().map(Grant::reference).collect(), port };
+        match offered(store, device, &offer, deadline) {
+            Ok(details) => Ok(Link { details, requests, port, _ring: ring, buffers, lists }),
+            Err(error) => {
+                let _ = event::close(port);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Writes where the ring is, and waits for the backend. What it says of the disk is returned.
+fn offered(store: &mut Connection, device: &Device, offer: &Offer, deadline: u64) -> Result<Details, Error> {
+    offer.write(device, store).map_err(Error::Store)?;
+    let gone = |state| matches!(state, XenbusState::Closing | XenbusState::Closed);
+    wait_until(device, store, deadline, |state| state == XenbusState::Connected || gone(state))?;
+    let state = device.their_state(store).map_err(Error::Store)?;
+    if state != XenbusState::Connected {
+        return Err(Error::Backend(state));
+    }
+    let details = Details::read(device, store).map_err(Error::Store)?;
+    device.switch(store, XenbusState::Connected).map_err(Error::Store)?;
+    Ok(details)
 }
 
 impl Pages {
     fn new(domain: u16, count: usize, access: Access) -> Result<Pages, Error> {
         let run = memory::lock()?.allocate_run(count)?;
         let first = run.machine_address() / PAGE_SIZE;
-        let grants = (first..first + count as u64).map(|mfn| grant::grant(domain, mfn, access));
-        Ok(Pages { grants: grants.collect::<Result<_, _>>().map_err(Error::Grant)?, run })
+        let mut pages = Pages { run: Some(run), grants: Vec::with_capacity(count) };
+        for mfn in first..first + count as u64 {
+            pages.grants.push(grant::grant(domain, mfn, access).map_err(Error::Grant)?);
+        }
+        Ok(pages)
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.run.as_ref().expect("the pages until they are dropped").start().as_ptr()
     }
 
     /// A page for the list of these.
@@ -278,26 +357,20 @@ impl Pages {
     }
 
     fn words(&self) -> &'static [AtomicU32] {
-        let count = self.run.pages() * PAGE_BYTES / 4;
+        let count = self.grants.len() * PAGE_BYTES / 4;
         // SAFETY: the pages are mapped for good, and used as atomics only; they are freed when the ring is gone.
-        unsafe { core::slice::from_raw_parts(self.run.start().as_ptr().cast(), count) }
-    }
-
-    /// Frees the pages, unless the backend still has one of them: then they are lost.
-    fn release(self) {
-        if self.grants.into_iter().all(|grant| grant.end().is_ok())
-            && let Ok(mut memory) = memory::lock()
-        {
-            memory.release_run(self.run);
-        }
+        unsafe { core::slice::from_raw_parts(self.start().cast(), count) }
     }
 }
 
-fn wait_for(device: &Device, store: &mut Connection, state: XenbusState, deadline: u64) -> Result<(), Error> {
-    let gone = |other| matches!(other, XenbusState::Closing | XenbusState::Closed);
-    wait_until(device, store, deadline, |other| other == state || gone(other))?;
-    let other = device.their_state(store).map_err(Error::Store)?;
-    if other == state { Ok(()) } else { Err(Error::Backend(other)) }
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // All of them: a grant that isn't taken back can be used for ever.
+        let ended = self.grants.drain(..).fold(true, |all, grant| grant.end().is_ok() && all);
+        if let (true, Some(run), Ok(mut memory)) = (ended, self.run.take(), memory::lock()) {
+            memory.release_run(run);
+        }
+    }
 }
 
 fn wait_until(

@@ -95,6 +95,8 @@ pub enum Broken {
     Ring(ring::Error),
     /// A response to no request, or to one of another kind.
     Response,
+    /// The backend has closed.
+    Gone,
 }
 
 impl fmt::Display for Broken {
@@ -102,6 +104,7 @@ impl fmt::Display for Broken {
         match self {
             Broken::Ring(error) => error.fmt(f),
             Broken::Response => f.write_str("a response without its request"),
+            Broken::Gone => f.write_str("it is gone"),
         }
     }
 }

@@ -14,6 +14,8 @@
 pub mod checksum;
 #[cfg(target_os = "none")]
 mod frontend;
+#[cfg(test)]
+mod hostile;
 mod mac;
 pub mod nic;
 pub mod rings;

@@ -36,22 +36,10 @@ impl Device {
     /// # Errors
     /// The store's, if there are no nodes that tell where the backend is.
     pub fn frontend(bus: &mut impl Bus, directory: &str) -> Result<Device, Errno> {
-        Device::open(bus, directory, "backend", "backend-id")
-    }
-
-    /// The backend whose directory this is.
-    ///
-    /// # Errors
-    /// The store's, if there are no nodes that tell where the frontend is.
-    pub fn backend(bus: &mut impl Bus, directory: &str) -> Result<Device, Errno> {
-        Device::open(bus, directory, "frontend", "frontend-id")
-    }
-
-    fn open(bus: &mut impl Bus, directory: &str, other: &str, id: &str) -> Result<Device, Errno> {
         Ok(Device {
             directory: directory.into(),
-            other: bus.read_text(Tx::NONE, &format!("{directory}/{other}"))?,
-            other_domain: bus.read_number(Tx::NONE, &format!("{directory}/{id}"))?,
+            other: bus.read_text(Tx::NONE, &format!("{directory}/backend"))?,
+            other_domain: bus.read_number(Tx::NONE, &format!("{directory}/backend-id"))?,
         })
     }
 

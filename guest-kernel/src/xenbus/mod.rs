@@ -6,11 +6,11 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `state` | the states, and what an end does next |
+//! | `state` | the states, and what a backend does next |
 //! | `device` | an end's directory, and the other's |
 
 mod device;
 mod state;
 
 pub use device::{Device, devices};
-pub use state::{Step, XenbusState, next_of_backend, next_of_frontend};
+pub use state::{Step, XenbusState, next_of_backend};

@@ -1,4 +1,4 @@
-//! The states, and what an end does next. Header: `io/xenbus.h`.
+//! The states, and what a backend does next. Header: `io/xenbus.h`.
 
 use pv_abi::io::xenbus::*;
 
@@ -50,48 +50,37 @@ impl XenbusState {
     }
 }
 
-/// What an end does next.
+/// What a backend does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Waits for the other end.
+    /// Waits for the frontend.
     Wait,
-    /// Writes its details, and then this state.
-    Offer(XenbusState),
-    /// Reads the other's details, connects, and then writes `Connected`.
+    /// Says what it offers, and then `InitWait`.
+    Offer,
+    /// Reads the frontend's details, connects, and then says `Connected`.
     Connect,
-    /// Lets go of everything that it shares with the other end, and then writes this state.
-    Close(XenbusState),
-}
-
-/// What a frontend does that is in state `own`, when the backend is in state `backend`.
-pub fn next_of_frontend(own: XenbusState, backend: XenbusState) -> Step {
-    use XenbusState::*;
-    match (own, backend) {
-        // A backend in any other state has not seen yet that this end starts.
-        (Initialising, InitWait) => Step::Offer(Initialised),
-        (Initialised, Connected) => Step::Connect,
-        (Initialised | Connected, Closing | Closed | Unknown) => Step::Close(Closed),
-        // It starts anew while this end goes on: the old device is no more.
-        (Connected, Initialising | InitWait) => Step::Close(Closed),
-        (Closing, _) => Step::Close(Closed),
-        // Once it is closed, a backend that waits again can be had again.
-        (Closed | Unknown, InitWait) => Step::Offer(Initialising),
-        _ => Step::Wait,
-    }
+    /// Takes nothing more from the frontend, and says `Closing`.
+    Close,
+    /// Says `Closed` as soon as nothing of the frontend's is in use.
+    Finish,
 }
 
 /// What a backend does that is in state `own`, when the frontend is in state `frontend`.
+///
+/// A frontend that does things out of order gets a closed device, and may start again.
 pub fn next_of_backend(own: XenbusState, frontend: XenbusState) -> Step {
     use XenbusState::*;
     match (own, frontend) {
-        (Unknown | Initialising, _) => Step::Offer(InitWait),
         (InitWait, Initialised | Connected) => Step::Connect,
-        (InitWait | Connected, Closing | Closed | Unknown) => Step::Close(Closed),
-        // It starts anew without having closed: this end does it for both.
-        (Connected, Initialising) => Step::Close(Closed),
-        (Closing, _) => Step::Close(Closed),
-        (Closed, Initialising) => Step::Offer(InitWait),
-        _ => Step::Wait,
+        // Not there yet, or never: a domain that ended without a word.
+        (InitWait, Initialising | Unknown) => Step::Wait,
+        (Connected, Initialised | Connected) => Step::Wait,
+        (InitWait | Connected, _) => Step::Close,
+        // One that starts anew without having closed is waited for once this end has let go.
+        (Closing, Initialising | Closed | Unknown) => Step::Finish,
+        (Closed, Initialising) => Step::Offer,
+        (Closing | Closed, _) => Step::Wait,
+        (Unknown | Initialising | Initialised | Reconfiguring | Reconfigured, _) => Step::Offer,
     }
 }
 
@@ -108,53 +97,50 @@ mod tests {
         assert_eq!(XenbusState::from_number(9), Unknown);
     }
 
-    /// The state in which an end is after a step.
-    fn after(own: XenbusState, step: Step) -> XenbusState {
-        match step {
-            Step::Wait => own,
-            Step::Offer(state) | Step::Close(state) => state,
-            Step::Connect => Connected,
+    /// Lets a backend go on until it waits.
+    fn settle(mut own: XenbusState, frontend: XenbusState) -> XenbusState {
+        for _ in 0..5 {
+            own = match next_of_backend(own, frontend) {
+                Step::Wait => return own,
+                Step::Offer => InitWait,
+                Step::Connect => Connected,
+                Step::Close => Closing,
+                Step::Finish => Closed,
+            };
+        }
+        panic!("{own:?} goes on without end at {frontend:?}");
+    }
+
+    #[test]
+    fn a_backend_follows_a_frontend_through_its_life() {
+        let mut own = Initialising;
+        for (frontend, then) in [
+            (Unknown, InitWait),
+            (Initialising, InitWait),
+            (Initialised, Connected),
+            (Connected, Connected),
+            (Closing, Closing),
+            (Closed, Closed),
+            (Initialising, InitWait),
+            (Connected, Connected),
+        ] {
+            own = settle(own, frontend);
+            assert_eq!(own, then, "after the frontend's {frontend:?}");
         }
     }
 
-    /// Lets both go on until both wait.
-    fn settle(mut ends: (XenbusState, XenbusState)) -> (XenbusState, XenbusState) {
-        for _ in 0..20 {
-            let before = ends;
-            ends.0 = after(ends.0, next_of_frontend(ends.0, ends.1));
-            ends.1 = after(ends.1, next_of_backend(ends.1, ends.0));
-            if ends == before {
-                return ends;
-            }
-        }
-        panic!("{ends:?} go on without end");
+    #[test]
+    fn a_frontend_that_vanishes_or_starts_anew_is_let_go() {
+        assert_eq!(settle(Connected, Unknown), Closed);
+        assert_eq!(settle(Connected, Initialising), InitWait);
+        assert_eq!(settle(InitWait, Closed), Closed);
     }
 
     #[test]
-    fn two_ends_that_start_meet() {
-        assert_eq!(settle((Initialising, Initialising)), (Connected, Connected));
-        assert_eq!(settle((Initialising, InitWait)), (Connected, Connected));
-    }
-
-    #[test]
-    fn one_that_leaves_takes_the_other_along() {
-        assert_eq!(next_of_backend(Connected, Closing), Step::Close(Closed));
-        assert_eq!(next_of_backend(Connected, Unknown), Step::Close(Closed));
-        assert_eq!(next_of_frontend(Connected, Closing), Step::Close(Closed));
-        assert_eq!(next_of_frontend(Connected, Unknown), Step::Close(Closed));
-    }
-
-    #[test]
-    fn a_frontend_that_starts_again_is_served_again() {
-        assert_eq!(settle((Initialising, Connected)), (Connected, Connected));
-        assert_eq!(settle((Initialising, Closed)), (Connected, Connected));
-    }
-
-    #[test]
-    fn no_pair_of_states_goes_on_for_ever() {
+    fn no_state_of_a_frontend_makes_it_go_on_for_ever() {
         for (own, _) in XenbusState::ALL {
-            for (other, _) in XenbusState::ALL {
-                settle((own, other));
+            for (frontend, _) in XenbusState::ALL {
+                settle(own, frontend);
             }
         }
     }

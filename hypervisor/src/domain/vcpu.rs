@@ -10,6 +10,7 @@ use super::link::VcpuLink;
 use super::shared::VcpuInfo;
 use super::timers::Timers;
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
+use crate::emulate::table_store::known::KnownStores;
 use crate::guest::GuestRegisters;
 use crate::mm::root::Roots;
 use crate::mm::validate::Pending;
@@ -173,6 +174,8 @@ pub struct Vcpu {
     pub control: Control,
     /// The ports of its user mode.
     pub io_bitmap: IoBitmap,
+    /// Stores to page tables that were decoded for it.
+    pub stores: KnownStores,
     /// The latest page fault that the guest was not told of: RIP and address.
     pub absorbed_fault: Option<(u64, u64)>,
     /// Its timers.
@@ -203,6 +206,7 @@ impl Vcpu {
             assists,
             control: Control::NEW,
             io_bitmap: IoBitmap::default(),
+            stores: KnownStores::default(),
             absorbed_fault: None,
             timers: Timers::default(),
             in_nmi: false,

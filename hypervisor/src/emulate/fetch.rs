@@ -45,6 +45,12 @@ impl Code {
         code
     }
 
+    /// The bytes and the one that follows them as one number; `None` if there are fewer.
+    #[inline]
+    pub fn word(&self) -> Option<u128> {
+        (self.len == MAX_LENGTH).then_some(u128::from_le_bytes(self.bytes))
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()

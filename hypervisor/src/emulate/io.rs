@@ -1,5 +1,5 @@
-//! Port I/O. The machine decides which ports there are for a domain. One without devices reads all ones and writes into the void, which is what Linux's probing expects
-//! of an empty bus; a fault there ends its boot.
+//! Port I/O. The machine decides which ports there are for a domain. One without devices reads what [`nobodys_port`] says and
+//! writes into the void, which is what Linux's probing expects of an empty bus; a fault there ends its boot.
 
 use super::PAGE_FAULT;
 use super::cpu::{GuestCpu, Progress};
@@ -14,6 +14,15 @@ use crate::guest::Fault;
 const WRITE: u32 = 1 << 1;
 /// Error code of a page fault: it was a user's access.
 const USER: u32 = 1 << 2;
+
+/// The PIT's counter 2. Linux measures the CPU's clock by it before it takes the hypervisor's word, and waits for it to count.
+const PIT_COUNTER: u16 = 0x42;
+
+/// What a domain without hardware reads: all ones, as on a bus where nobody answers. The PIT's counter stands at 0: with all
+/// ones there Linux would look fifty thousand times whether it counts.
+pub fn nobodys_port(port: u16, width: Width) -> u32 {
+    if port == PIT_COUNTER { 0 } else { width.mask() }
+}
 
 impl<C: GuestCpu> Context<'_, C> {
     /// IN.

@@ -31,7 +31,7 @@ mod encoding;
 mod execute;
 pub mod fetch;
 mod instruction;
-mod io;
+pub mod io;
 pub mod iretq;
 mod msr;
 mod string;

@@ -11,6 +11,9 @@ use super::frame::FrameTable;
 use super::validate::Pending;
 use crate::addr::{DomainId, Mfn};
 
+/// Entries that [`PageTableMem::are_zero`] looks at.
+pub const ZEROS: usize = 8;
+
 /// The seam to the contents of frames: page tables and descriptor pages, through the hypervisor's own mapping.
 ///
 /// Frames asked for are RAM in use; indices are below [`ENTRIES`](PageTableMem::ENTRIES).
@@ -22,6 +25,11 @@ pub trait PageTableMem {
 
     /// Reads one entry, with a single load.
     fn read(&self, page: Mfn, index: usize) -> u64;
+
+    /// Whether [`ZEROS`] entries from `first` on are all 0.
+    fn are_zero(&self, page: Mfn, first: usize) -> bool {
+        (first..first + ZEROS).all(|index| self.read(page, index) == 0)
+    }
 
     /// Writes one entry, with a single store.
     fn write(&self, page: Mfn, index: usize, value: u64);

@@ -184,6 +184,48 @@ impl<M: PageTableMem> Operation<'_, M> {
         result
     }
 
+    /// Changes the entry of an L1 table that lies at `address`, where the guest has mapped the table's own page, in the address
+    /// space of `root`, an L4 table the caller holds: to what `make` makes of the entry's value, or not if that is `None`.
+    ///
+    /// `make` is asked again if the entry changes meanwhile; [`Stop::Again`] if it goes on changing. Refuses if no L1 table
+    /// is there.
+    #[inline(always)]
+    pub fn change_mapped_table(
+        &mut self,
+        root: Mfn,
+        address: GuestVa,
+        make: impl FnMut(u64) -> Option<u64>,
+    ) -> Result<(), Stop> {
+        self.begin()?;
+        let at = self.find_l1(root, address)?;
+        let mapping = Entry(self.mmu.memory.read(at.page, at.index));
+        if !mapping.is_present() {
+            return Err(Stop::refuse(Refusal::NotMapped));
+        }
+        let slot = Slot { page: mapping.frame(), index: (address.get() & 0xfff) as usize / size_of::<Entry>() };
+        let domain = self.space.domain;
+        let Some(table) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
+        let result = self.remake(slot, make);
+        self.let_go(table, slot.page, FrameType::L1);
+        result
+    }
+
+    /// Changes an entry of an L1 table that is held, see [`Operation::change_mapped_table`].
+    #[inline(always)]
+    fn remake(&mut self, slot: Slot, mut make: impl FnMut(u64) -> Option<u64>) -> Result<(), Stop> {
+        /// Then interrupts and other vCPUs have their turn.
+        const ATTEMPTS: usize = 8;
+        for _ in 0..ATTEMPTS {
+            let old = self.mmu.memory.read(slot.page, slot.index);
+            let Some(value) = make(old) else { return Ok(()) };
+            let update = Update { slot, value, change: Change::IfEqual(old) };
+            if self.change_entry(Level::L1, update, self.space.domain)? == Changed::Yes {
+                return Ok(());
+            }
+        }
+        Err(Stop::Again)
+    }
+
     /// Why a page can't be held as an L1 table.
     #[cold]
     pub(super) fn no_l1(&self, page: Mfn) -> Stop {

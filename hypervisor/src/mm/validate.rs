@@ -16,7 +16,7 @@ use arrayvec::ArrayVec;
 use super::devices::NO_RAM;
 use super::entry::Entry;
 use super::error::{EntryAt, Refusal, Refused, Stop};
-use super::operation::{Freed, Operation, PageTableMem};
+use super::operation::{Freed, Operation, PageTableMem, ZEROS};
 use super::state::{FrameType, Level, State};
 use super::types::Taken;
 use crate::addr::{DomainId, Mfn};
@@ -210,7 +210,7 @@ impl<M: PageTableMem> Operation<'_, M> {
             // The guest cannot write the table: it has this type, and the flush came before this read.
             let value = Entry(self.mmu.memory.read(mfn, *cursor));
             if value.0 == 0 {
-                *cursor += self.zeros(mfn, *cursor..M::ENTRIES);
+                *cursor = self.zeros_above(mfn, *cursor);
                 continue;
             }
             if let Some(below) = self.build_entry(mfn, level, *cursor, value)? {
@@ -244,11 +244,27 @@ impl<M: PageTableMem> Operation<'_, M> {
         Ok(below)
     }
 
-    /// Of these entries, the first of which is 0, so many are that together count as one: 0 is right at every level and
-    /// uses nothing, and most tables consist of it.
-    fn zeros(&self, mfn: Mfn, entries: impl Iterator<Item = usize>) -> usize {
-        const MOST: usize = 8;
-        entries.take(MOST).take_while(|&index| self.mmu.memory.read(mfn, index) == 0).count()
+    /// Passes zeros, of which one is at `index`: where to go on. 0 is right at every level and uses nothing, and most tables
+    /// consist of it, so that a group of them counts as one entry.
+    #[inline(always)]
+    fn zeros_above(&mut self, mfn: Mfn, index: usize) -> usize {
+        let mut end = index;
+        while self.budget > 0 && end + ZEROS <= M::ENTRIES && self.mmu.memory.are_zero(mfn, end) {
+            self.budget -= 1;
+            end += ZEROS;
+        }
+        end.max(index + 1)
+    }
+
+    /// The same downwards: one of the zeros is right below `index`.
+    #[inline(always)]
+    fn zeros_below(&mut self, mfn: Mfn, index: usize) -> usize {
+        let mut end = index;
+        while self.budget > 0 && end >= ZEROS && self.mmu.memory.are_zero(mfn, end - ZEROS) {
+            self.budget -= 1;
+            end -= ZEROS;
+        }
+        end.min(index - 1)
     }
 
     /// Makes the table on top of the stack usable, and moves the one above it past the entry that names it.
@@ -303,7 +319,7 @@ impl<M: PageTableMem> Operation<'_, M> {
             // The entry is what was taken, up to flags that hold no reference: only checked updates wrote to the table.
             let entry = Entry(self.mmu.memory.read(mfn, *cursor - 1));
             if entry.0 == 0 {
-                *cursor -= self.zeros(mfn, (0..*cursor).rev());
+                *cursor = self.zeros_below(mfn, *cursor);
                 continue;
             }
             *cursor -= 1;

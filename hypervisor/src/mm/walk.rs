@@ -10,9 +10,8 @@
 
 use super::entry::Entry;
 use super::error::{Refusal, Stop};
-use super::frame::Frame;
 use super::operation::{Operation, PageTableMem};
-use super::state::{FrameType, Level};
+use super::state::Level;
 use super::update::Slot;
 use crate::addr::{GuestVa, Mfn};
 
@@ -30,23 +29,6 @@ impl<M: PageTableMem> Operation<'_, M> {
     #[inline]
     pub fn find_l1(&self, root: Mfn, address: GuestVa) -> Result<Slot, Stop> {
         self.walk(root, address, |_| true)
-    }
-
-    /// The entry of an L1 table that lies at `address`, where the guest has mapped the table's own page. Finishes earlier
-    /// work first.
-    pub fn find_table_mapped_at(&mut self, root: Mfn, address: GuestVa) -> Result<Slot, Stop> {
-        self.begin()?;
-        let at = self.find_l1(root, address)?;
-        let mapping = Entry(self.mmu.memory.read(at.page, at.index));
-        let page = mapping.frame();
-        let is_l1 = |frame: &Frame| {
-            let state = frame.state();
-            frame.is_owned_by(self.space.domain) && state.is_type(FrameType::L1) && state.type_references() > 0
-        };
-        if !mapping.is_present() || !self.mmu.frames.get(page).is_some_and(is_l1) {
-            return Err(Stop::refuse(Refusal::NotMapped));
-        }
-        Ok(Slot { page, index: (address.get() & 0xfff) as usize / size_of::<Entry>() })
     }
 
     /// Whether the tables let a guest make this access, in kernel or user mode: `root` says which.

@@ -95,7 +95,7 @@ pub extern "C" fn finish_syscall(regs: &mut GuestRegisters, cpu: &'static RefCel
     leave(cpu, regs, next)
 }
 
-/// A trap that nearly always just goes on to the guest kernel's handler: a page fault or `int 0x80`.
+/// A trap that nearly always just goes on to the guest kernel's handler: a page fault where no page is present, or `int 0x80`.
 ///
 /// RBX, RBP and R12 to R15 are not in `regs`. What may need them, or is to be done after this, is left to
 /// [`trap_from_guest`].

@@ -9,17 +9,15 @@ use pv_abi::trap::VMASST_TYPE_WRITABLE_PAGETABLES;
 use super::descriptors::{self, Filled};
 use super::memory::Memory;
 use super::runner::World;
-use crate::addr::GuestVa;
+use crate::addr::{GuestVa, Mfn};
 use crate::arch::descriptors::window_offset;
 use crate::bounce::Exception;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::emulate::Outcome;
 use crate::emulate::iretq::iretq;
-use crate::emulate::table_store::{self, NotExchanged, TableEntry};
+use crate::emulate::table_store::{self, NotChanged, TableEntry};
 use crate::guest::GuestRegisters;
-use crate::mm::operation::PageTableMem;
-use crate::mm::perform::{Effects, Unfinished};
-use crate::mm::update::{Change, Changed, Slot};
+use crate::mm::perform::Unfinished;
 use crate::mm::validate::Pending;
 use crate::mm::walk::Access;
 
@@ -29,12 +27,12 @@ const WRITE: u32 = 1 << 1;
 const USER: u32 = 1 << 2;
 const FETCH: u32 = 1 << 4;
 
-/// The exception for the guest's handler, if a look at the error code tells that a page fault at `address` is its own
-/// affair. `None`: [`page_fault`] is to be asked, as for all there may be more to.
+/// The exception for the guest's handler, if a page fault at `address`, where no page is present, is its own affair. `None`:
+/// [`page_fault`] is to be asked, as for all there may be more to.
 #[inline]
 pub fn guests_own(vcpu: &Vcpu, regs: &GuestRegisters, address: u64) -> Option<Exception> {
     // What is not present is in no TLB and no page table of the guest's; what the CPU itself reads are descriptors.
-    if regs.error_code & (PRESENT | USER) == USER { Some(exception(vcpu, regs.error_code, address)) } else { None }
+    if regs.error_code & USER != 0 { Some(exception(vcpu, regs.error_code, address)) } else { None }
 }
 
 /// Handles a page fault that the guest took in ring 3 at `address`.
@@ -71,47 +69,32 @@ fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
         return None;
     }
     let root = vcpu.roots.kernel?;
-    let va = GuestVa::new(address)?;
+    let address_in_space = GuestVa::new(address)?;
     let memory = Memory(world.domain);
-    let found = memory.step(&mut vcpu.pending, |op, _| op.find_table_mapped_at(root, va));
-    match found {
-        Ok(slot) => table_store::store_to_table(vcpu, regs, world, address, &mut Entry { memory, slot }),
-        Err(Unfinished::Again) => Some(Outcome::Resume),
-        Err(Unfinished::Refused(_)) => None,
+    // An update at L1 leaves no work behind; what an earlier call did is finished first.
+    if !vcpu.pending.is_drained() && memory.step(&mut vcpu.pending, |op, _| op.drain()).is_err() {
+        return Some(Outcome::Resume);
     }
+    table_store::store_to_table(vcpu, regs, world, address, &mut Entry { memory, root, address: address_in_space })
 }
 
-/// An entry of an L1 table, found where the guest has mapped the table.
+/// What may be an entry of an L1 table, where the guest has mapped the table.
 struct Entry<'a> {
     memory: Memory<'a>,
-    slot: Slot,
+    root: Mfn,
+    address: GuestVa,
 }
 
 impl TableEntry for Entry<'_> {
-    fn read(&mut self) -> u64 {
-        let (slot, owner) = (self.slot, self.memory.space().domain);
-        // Another vCPU may have given the page away since it was found, so it is read with a reference. What is read of a
-        // page that is not the domain's any more is nothing.
-        let mut pending = Pending::new();
-        let value = self.memory.step(&mut pending, |op, _| {
-            op.reference(slot.page, owner)?;
-            let value = op.memory().read(slot.page, slot.index);
-            op.put(slot.page);
-            Ok(value)
-        });
-        value.unwrap_or(0)
-    }
-
-    fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged> {
-        let (slot, owner) = (self.slot, self.memory.space().domain);
-        // Work that the vCPU has pending was drained when the entry was found, and an update at L1 leaves none.
-        let mut pending = Pending::new();
-        match self.memory.step(&mut pending, |op, _| op.update_l1(slot, new, Change::IfEqual(old), owner)) {
-            Ok(Changed::Yes) => Ok(()),
-            Ok(Changed::No(now)) => Err(NotExchanged::Changed(now)),
-            Err(Unfinished::Again) => Err(NotExchanged::Again),
-            Err(Unfinished::Refused(_)) => Err(NotExchanged::Refused),
-        }
+    #[inline(always)]
+    fn change(&mut self, mut make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged> {
+        let (root, address) = (self.root, self.address);
+        self.memory.step(&mut Pending::new(), |op, _| op.change_mapped_table(root, address, &mut make)).map_err(|why| {
+            match why {
+                Unfinished::Again => NotChanged::Again,
+                Unfinished::Refused(_) => NotChanged::Refused,
+            }
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::domain::context::CpuContext;
 use crate::domain::link::VcpuLink;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Mode, Vcpu};
+use crate::emulate::io::nobodys_port;
 use crate::emulate::{CpuidPolicy, GuestCpu, GuestTsc, Progress, Refused, SegmentBase, Width};
 use crate::event::{Events, Kick};
 use crate::grant::Grants;
@@ -480,7 +481,10 @@ impl GuestCpu for World<'_> {
     }
 
     fn port_read(&mut self, port: u16, width: Width) -> u32 {
-        self.domain.hardware.as_ref().map_or(width.mask(), |hardware| device::port_read(hardware, port, width))
+        match &self.domain.hardware {
+            Some(hardware) => device::port_read(hardware, port, width),
+            None => nobodys_port(port, width),
+        }
     }
 
     fn port_write(&mut self, port: u16, width: Width, value: u32) {

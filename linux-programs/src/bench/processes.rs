@@ -13,7 +13,7 @@ pub const EXIT: &str = "exit";
 /// This program.
 const SELF: &CStr = c"/proc/self/exe";
 
-const TIMES: u64 = 20;
+const TIMES: u64 = 10;
 
 /// A child that ends at once.
 pub fn fork_exit() -> nix::Result<u64> {
@@ -36,11 +36,12 @@ pub fn vfork_exec() -> nix::Result<u64> {
     result.map(|()| count)
 }
 
-/// Many short processes that compute, use memory and write a file each, as a build's compilers do. For each process.
+/// Many short processes, as in a build: in turn one that ends at once, as a shell's do, and one that computes, uses memory and
+/// writes a file, as compilers do. For each pair.
 pub fn build_mix() -> nix::Result<u64> {
-    const PROCESSES: u64 = 8;
+    const PAIRS: u64 = 3;
     let mut result = Ok(());
-    let count = rounds::each(PROCESSES, || {
+    let count = rounds::each(PAIRS, || {
         result = result.and_then(|()| run_exit()).and_then(|()| child(compile));
     });
     result.map(|()| count)

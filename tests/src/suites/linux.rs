@@ -15,14 +15,16 @@ use crate::{
     scenario::{End, Step, domain, machine},
     suite::{Ending, Test},
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use regex::Regex;
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 use xtask::{
     archive, build,
+    commands::bench::linux,
     debian::{self, KernelPackage},
     initramfs::Extra,
     machine::{Dom0, Domain, Firmware, Kernel, Machine, Memory, Ramdisk},
+    step,
 };
 
 /// The suite.
@@ -86,12 +88,21 @@ pub fn tests(full: bool) -> Vec<Test> {
         }),
         test("stress", LIMIT, Guest { vcpus: 2, stress: true, ..Guest::SMALL }, |guest| stress(guest, SECONDS)),
         devices::test(),
+        Test::host(SUITE, "bench-program", |_| bench_program()),
         four::test(),
     ];
     if full {
         tests.extend(full::tests());
     }
     tests
+}
+
+/// The program of `./x bench linux` runs on the host's own Linux too, and has the rows that there are bars for.
+fn bench_program() -> Result<Ending> {
+    let mut command = Command::new(build::linux_program(linux::PROGRAM)?);
+    let output = command.output().with_context(|| format!("cannot run {}", step::shown(&command)))?;
+    linux::counts(&String::from_utf8_lossy(&output.stdout))?;
+    Ok(Ending::Passed)
 }
 
 fn test(name: &str, limit: Duration, guest: Guest, steps: fn(Guest) -> Vec<Step>) -> Test {

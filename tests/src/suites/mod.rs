@@ -11,6 +11,7 @@ mod domains;
 mod events;
 mod grants;
 mod host;
+mod hostile;
 mod io;
 mod lint;
 mod linux;
@@ -44,6 +45,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(dom0::tests());
     tests.extend(io::tests());
     tests.extend(store::tests());
+    tests.extend(hostile::tests());
     tests.extend(linux::tests(full));
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);

@@ -66,7 +66,8 @@ pub struct Hardware {
     pub devices: Vec<String>,
     /// How code is executed.
     pub accel: Accel,
-    /// Count instructions: one instruction is one virtual nanosecond.
+    /// Count instructions: one instruction is one virtual nanosecond. Nothing in the machine follows real time then: while
+    /// all CPUs sleep its clock jumps to the next timer, the date is always the same, and so are random numbers.
     pub icount: bool,
 }
 
@@ -108,7 +109,7 @@ impl Hardware {
             args.extend(["-bios", firmware]);
         }
         if self.icount {
-            args.extend(["-icount", "shift=0"]);
+            args.extend(["-icount", "shift=0,sleep=off", "-seed", "1", "-rtc", "base=2026-01-01,clock=vm"]);
         }
         args.extend(self.devices.iter().map(String::as_str));
         Ok(args.into_iter().map(str::to_owned).collect())

@@ -96,13 +96,14 @@ fn act(setup: &mut Setup, ring: &RingMemory, neighbour: &mut FrontRing, action: 
                 setup.store.set(&format!("{front}/{name}"), value);
             }
             for name in ["ring-page-order", "multi-queue-num-queues"] {
-                setup.store.0.remove(&format!("{front}/{name}"));
+                setup.store.remove(&format!("{front}/{name}"));
             }
             (0..4).for_each(|word| scribble(ring, word, word as u32 & 1));
             [6, 1, 3].into_iter().for_each(|state| setup.set_state(ATTACKER, state));
         }
         Action::Die => {
-            setup.store.0.retain(|path, _| !path.starts_with(&front) && !path.starts_with(&back));
+            setup.store.remove(&front);
+            setup.store.remove(&back);
             setup.look(ATTACKER);
             setup.hub.remove(&back).unwrap();
             setup.add(ATTACKER, OWN.start as u64..OWN.end as u64, false);

@@ -2,9 +2,11 @@
 //! held in place.
 
 use crate::block::*;
+use crate::store::{Connection, Limits, Store};
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use guest_kernel::ring::Front;
+use guest_kernel::store::{Bus, Tx};
 use pv_abi::io::block::*;
 use std::boxed::Box;
 use std::collections::{BTreeMap, BTreeSet};
@@ -181,31 +183,26 @@ impl Platform for Calls {
     }
 }
 
-/// XenStore.
-#[derive(Default)]
-pub struct Nodes(pub BTreeMap<String, String>);
-
-impl Store for Nodes {
-    fn value(&mut self, path: &str) -> Option<String> {
-        self.0.get(path).cloned()
-    }
-
-    fn publish(&mut self, directory: &str, nodes: &[(&str, &str)]) {
-        if self.0.contains_key(&format!("{directory}/frontend")) {
-            for (name, value) in nodes {
-                self.0.insert(format!("{directory}/{name}"), (*value).into());
-            }
-        }
-    }
-}
+/// XenStore, as the control domain sees it.
+pub struct Nodes(pub Connection);
 
 impl Nodes {
-    pub fn set(&mut self, path: &str, value: impl ToString) {
-        self.0.insert(path.into(), value.to_string());
+    fn new() -> Nodes {
+        Nodes(Connection::new(&Rc::new(RefCell::new(Store::new(Limits::default())))))
     }
 
-    pub fn get(&self, path: &str) -> &str {
-        self.0.get(path).map_or("", String::as_str)
+    pub fn set(&mut self, path: &str, value: impl ToString) {
+        self.0.write(Tx::NONE, path, value.to_string().as_bytes()).unwrap();
+    }
+
+    /// Empty if there is none.
+    pub fn get(&mut self, path: &str) -> String {
+        self.0.read_text(Tx::NONE, path).unwrap_or_default()
+    }
+
+    /// Removes a node, if it is there, and all below it.
+    pub fn remove(&mut self, path: &str) {
+        let _ = self.0.remove(Tx::NONE, path);
     }
 }
 
@@ -348,6 +345,8 @@ pub struct Setup {
     pub hub: Hub<Calls>,
     pub store: Nodes,
     pub faults: Vec<String>,
+    /// System time.
+    pub now: u64,
 }
 
 /// Grant reference of a frontend's first ring page.
@@ -359,7 +358,7 @@ impl Setup {
         let disk = TestDisk::new(&world, room);
         let mut hub = Hub::new(Calls { world: world.clone(), copied: Vec::new() });
         hub.add_disk(Box::new(disk.clone()));
-        Setup { world, disk, hub, store: Nodes::default(), faults: Vec::new() }
+        Setup { world, disk, hub, store: Nodes::new(), faults: Vec::new(), now: 0 }
     }
 
     pub fn back(domain: u16) -> String {
@@ -378,7 +377,7 @@ impl Setup {
         let mut geometry = self.disk.geometry();
         (geometry.sectors, geometry.read_only) = (sectors.end - sectors.start, read_only);
         let volume = Volume { first: sectors.start, geometry };
-        self.hub.add(&back, &front, domain, (0, volume), &mut self.store);
+        self.hub.add(&back, &front, domain, (0, volume), &mut self.store.0);
     }
 
     /// A frontend changes its state.
@@ -387,16 +386,22 @@ impl Setup {
         self.look(domain);
     }
 
-    /// The back end looks at a frontend's state.
+    /// The back end looks at a frontend's state, in good time.
     pub fn look(&mut self, domain: u16) {
-        let faults = &mut self.faults;
-        let mut report = |_: &str, fault: &Fault| faults.push(fault.to_string());
-        self.hub.frontend_changed(&Setup::front(domain), &mut self.store, &mut report);
+        self.now += 1_000_000_000;
+        assert_eq!(self.look_now(domain), None);
     }
 
-    /// The back end's state.
-    pub fn state(&self, domain: u16) -> &str {
-        self.store.get(&format!("{}/state", Setup::back(domain)))
+    /// The back end hears that a frontend's state has changed. When it looks, if not now.
+    pub fn look_now(&mut self, domain: u16) -> Option<u64> {
+        self.hub.frontend_changed(&Setup::front(domain));
+        let faults = &mut self.faults;
+        self.hub.follow(self.now, &mut self.store.0, &mut |_, fault| faults.push(fault.to_string()))
+    }
+
+    /// The back end's state; 0 if there is none.
+    pub fn state(&mut self, domain: u16) -> u32 {
+        self.store.get(&format!("{}/state", Setup::back(domain))).parse().unwrap_or(0)
     }
 
     /// A frontend with one ring of one page connects.
@@ -407,13 +412,13 @@ impl Setup {
         self.store.set(&format!("{front}/event-channel"), 9);
         self.store.set(&format!("{front}/protocol"), "x86_64-abi");
         self.set_state(domain, 3);
-        assert_eq!(self.state(domain), "4", "{:?}", self.faults);
+        assert_eq!(self.state(domain), 4, "{:?}", self.faults);
         ring
     }
 
     pub fn turn(&mut self) -> bool {
         let faults = &mut self.faults;
-        self.hub.turn(&mut self.store, &mut |_, fault| faults.push(fault.to_string()))
+        self.hub.turn(self.now, &mut self.store.0, &mut |_, fault| faults.push(fault.to_string())).0
     }
 
     /// Turns until there is nothing to do.

@@ -1,24 +1,16 @@
 //! A guest's network device: its negotiation with the frontend through XenStore, its queues, its port of the bridge.
 //!
-//! The state here follows the frontend's:
-//!
-//! | here | frontend | then |
-//! |---|---|---|
-//! | `InitWait` | `Connected` | maps the rings, `Connected` |
-//! | `Connected` | gone back or away, or a lie in a ring | gives everything back, `Closing` |
-//! | `Closing` | `Closed`, or no node | `Closed` |
-//! | `Closing`, `Closed` | starts anew | `InitWait` |
-//!
-//! A frontend that does things out of order gets a closed device, and may start again. The device ends when its directory
-//! is gone.
+//! It follows the frontend's state ([`next_of_backend`]). Nothing of the frontend's is held when it is told `Closing`. The
+//! device ends when its directory is gone.
 
-use super::nodes::{Details, Nodes, OFFER, QueueDetails};
+use super::nodes::{Details, OFFER, QueueDetails};
 use super::platform::Platform;
 use super::queue::{Groups, Queue, Turn};
 use super::{Fault, Refusal};
 use crate::net::bridge::{LEARNED_BY_GUEST, PortId, Rate, Settings};
 use crate::net::{Switch, Taste};
-use crate::service::Next;
+use crate::nodes::{Nodes, Unclear};
+use crate::service::{Allowance, Next};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
@@ -27,36 +19,17 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use guest_kernel::net::Mac;
 use guest_kernel::store::Bus;
-use pv_abi::io::xenbus::*;
+use guest_kernel::xenbus::{Step, XenbusState, next_of_backend};
 
 /// The token of the device's watches.
 const TOKEN: &str = "vif";
 /// How often to look for requests of a frontend that doesn't tell of them, in nanoseconds.
 const LOOK_INTERVAL: u64 = 30_000_000;
-
-/// Where the back end is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Waits for the frontend.
-    InitWait,
-    /// In use.
-    Connected,
-    /// Waits for the frontend to notice.
-    Closing,
-    /// Waits for a frontend that starts anew.
-    Closed,
-}
-
-impl State {
-    const fn number(self) -> u32 {
-        match self {
-            State::InitWait => XENBUS_STATE_INIT_WAIT,
-            State::Connected => XENBUS_STATE_CONNECTED,
-            State::Closing => XENBUS_STATE_CLOSING,
-            State::Closed => XENBUS_STATE_CLOSED,
-        }
-    }
-}
+/// What a look at the frontend's nodes costs its domain, in nanoseconds: as much as to connect.
+const LOOK_COST: u64 = 1_000_000;
+/// What a lie in a ring costs, for which it is closed; and a packet that is refused.
+const LIE_COST: u64 = 10_000_000;
+const REFUSAL_COST: u64 = 100_000;
 
 /// A device.
 pub struct Vif<P: Platform, B: Bus> {
@@ -65,11 +38,16 @@ pub struct Vif<P: Platform, B: Bus> {
     frontend: String,
     domain: u16,
     port: PortId,
-    state: State,
+    state: XenbusState,
     queues: Vec<Live<P>>,
     groups: Groups,
     tells_of_requests: bool,
     chooses_groups: bool,
+    /// Something in the store has changed that was not looked at.
+    changed: bool,
+    allowance: Allowance,
+    /// For packets that are refused.
+    patience: Allowance,
     platform: P,
     bus: B,
     switch: Rc<RefCell<Switch>>,
@@ -96,10 +74,10 @@ impl<P: Platform, B: Bus> Vif<P, B> {
         now: u64,
     ) -> Result<Vif<P, B>, Refusal> {
         let mut nodes = Nodes { directory: &directory, bus: &mut bus };
-        let missing = |name: &str| Refusal::Node(name.into());
+        let missing = |name: &str| Refusal::Node(Unclear(name.into()));
         let frontend = nodes.text("frontend").ok_or_else(|| missing("frontend"))?;
-        let domain = nodes.number("frontend-id")?.try_into().map_err(|_| missing("frontend-id"))?;
-        let mac: Mac = nodes.text("mac").and_then(|text| text.parse().ok()).ok_or_else(|| missing("mac"))?;
+        let domain = nodes.parsed("frontend-id")?;
+        let mac: Mac = nodes.parsed("mac")?;
         let rate = nodes.text("rate").map(|text| parse_rate(&text).ok_or_else(|| missing("rate"))).transpose()?;
         let any_source = nodes.flag("any-source")?;
         let settings = Settings {
@@ -113,11 +91,14 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             frontend,
             domain,
             port,
-            state: State::Closed,
+            state: XenbusState::Initialising,
             queues: Vec::new(),
             groups: Groups::default(),
             tells_of_requests: true,
             chooses_groups: false,
+            changed: false,
+            allowance: Allowance::default(),
+            patience: Allowance::default(),
             platform,
             bus,
             switch,
@@ -131,7 +112,7 @@ impl<P: Platform, B: Bus> Vif<P, B> {
     }
 
     /// Where it is.
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> XenbusState {
         self.state
     }
 
@@ -142,28 +123,36 @@ impl<P: Platform, B: Bus> Vif<P, B> {
 
     /// One turn, at system time `now` in nanoseconds.
     pub fn work(&mut self, now: u64) -> Next {
-        let mut changed = false;
         while self.bus.event().is_some() {
-            changed = true;
+            self.changed = true;
         }
-        if changed && !self.follow() {
-            return Next::End;
-        }
-        match self.turn(now) {
-            Ok(Turn { more: true, .. }) => Next::More,
-            Ok(Turn { later: Some(later), .. }) => Next::WaitUntil(later),
-            Ok(_) => Next::Wait,
-            Err(fault) => {
-                self.platform.report(format_args!("{}: {fault}; closed", self.directory));
-                self.close();
-                Next::Wait
+        let look = if self.changed { self.allowance.ready(now) } else { Ok(()) };
+        if look.is_ok() && core::mem::take(&mut self.changed) {
+            self.allowance.spend(now, LOOK_COST);
+            if !self.follow() {
+                return Next::End;
             }
+        }
+        let turn = self.turn(now).unwrap_or_else(|fault| {
+            self.platform.report(format_args!("{}: {fault}; closed", self.directory));
+            self.allowance.spend(now, LIE_COST);
+            self.close();
+            Turn::default()
+        });
+        match look.err().into_iter().chain(turn.later).min() {
+            _ if turn.more => Next::More,
+            Some(later) => Next::WaitUntil(later),
+            None => Next::Wait,
         }
     }
 
     /// Takes packets both ways, in all queues.
     fn turn(&mut self, now: u64) -> Result<Turn, Fault> {
+        if let Err(later) = self.patience.ready(now) {
+            return Ok(Turn { later: Some(later), ..Turn::default() });
+        }
         let switch = &mut *self.switch.borrow_mut();
+        let refused = switch.counters(self.port).map_or(0, |counters| counters.refused);
         let mut all = Turn::default();
         for (lane, Live { queue, tx_port, rx_port }) in self.queues.iter_mut().enumerate() {
             let mut pages = self.platform.pages(self.domain);
@@ -186,6 +175,8 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             let look = (!self.tells_of_requests && switch.has_packets(self.port, lane)).then(|| now + LOOK_INTERVAL);
             all.later = all.later.into_iter().chain(sent.later).chain(look).min();
         }
+        let refused = switch.counters(self.port).map_or(0, |counters| counters.refused) - refused;
+        self.patience.spend(now, refused * REFUSAL_COST);
         if core::mem::take(&mut self.groups.changed) && self.chooses_groups {
             switch.set_groups(self.port, Some(self.groups.members.clone()));
         }
@@ -199,21 +190,18 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             self.disconnect();
             return false;
         }
-        let mut nodes = Nodes { directory: &self.frontend, bus: &mut self.bus };
-        let frontend = nodes.number("state").unwrap_or(XENBUS_STATE_UNKNOWN);
-        let wants_in = matches!(frontend, XENBUS_STATE_INITIALISED | XENBUS_STATE_CONNECTED);
-        match self.state {
-            State::InitWait if wants_in => self.connect(),
-            // Not there yet, or never: a domain that ended without a word.
-            State::InitWait if matches!(frontend, XENBUS_STATE_INITIALISING | XENBUS_STATE_UNKNOWN) => {}
-            State::Connected if wants_in => self.choose_groups(),
-            State::InitWait | State::Connected => self.close(),
-            State::Closing | State::Closed => {}
+        let frontend = Nodes { directory: &self.frontend, bus: &mut self.bus }.state();
+        loop {
+            match next_of_backend(self.state, frontend) {
+                Step::Offer => self.offer(),
+                Step::Connect => self.connect(),
+                Step::Close => self.close(),
+                Step::Finish => self.set_state(XenbusState::Closed),
+                Step::Wait => break,
+            }
         }
-        match (self.state, frontend) {
-            (State::Closing | State::Closed, XENBUS_STATE_INITIALISING) => self.offer(),
-            (State::Closing, XENBUS_STATE_CLOSED | XENBUS_STATE_UNKNOWN) => self.set_state(State::Closed),
-            _ => {}
+        if self.state == XenbusState::Connected {
+            self.choose_groups();
         }
         true
     }
@@ -221,12 +209,12 @@ impl<P: Platform, B: Bus> Vif<P, B> {
     /// Says what a frontend may ask for, then that it is waited for.
     fn offer(&mut self) {
         self.publish(&OFFER);
-        self.set_state(State::InitWait);
+        self.set_state(XenbusState::InitWait);
     }
 
     fn connect(&mut self) {
         match self.try_connect() {
-            Ok(()) => self.set_state(State::Connected),
+            Ok(()) => self.set_state(XenbusState::Connected),
             Err(refusal) => {
                 self.platform.report(format_args!("{}: {refusal}; closed", self.directory));
                 self.close();
@@ -235,8 +223,8 @@ impl<P: Platform, B: Bus> Vif<P, B> {
     }
 
     fn try_connect(&mut self) -> Result<(), Refusal> {
-        let details = Nodes { directory: &self.frontend, bus: &mut self.bus }.details()?;
-        let Details { queues, abilities, tells_of_requests, chooses_groups } = details;
+        let mut nodes = Nodes { directory: &self.frontend, bus: &mut self.bus };
+        let Details { queues, abilities, tells_of_requests, chooses_groups } = Details::read(&mut nodes)?;
         let queues: Result<Vec<_>, _> = queues.into_iter().map(|queue| self.open(queue)).collect();
         self.queues = queues?;
         self.groups = Groups::default();
@@ -266,7 +254,7 @@ impl<P: Platform, B: Bus> Vif<P, B> {
 
     fn close(&mut self) {
         self.disconnect();
-        self.set_state(State::Closing);
+        self.set_state(XenbusState::Closing);
     }
 
     /// Gives rings and event channels back.
@@ -275,22 +263,15 @@ impl<P: Platform, B: Bus> Vif<P, B> {
         self.queues.clear();
     }
 
-    fn set_state(&mut self, state: State) {
+    fn set_state(&mut self, state: XenbusState) {
         if self.state != state {
             self.state = state;
             self.publish(&[("state", &format!("{}", state.number()))]);
         }
     }
 
-    /// Writes nodes, if the directory is there: what a toolstack has removed stays removed.
     fn publish(&mut self, nodes: &[(&str, &str)]) {
-        let directory = &self.directory;
-        let published = self.bus.transaction(|bus, tx| {
-            bus.read(tx, &format!("{directory}/frontend"))?;
-            nodes.iter().try_for_each(|(name, value)| bus.write(tx, &format!("{directory}/{name}"), value.as_bytes()))
-        });
-        // Without its nodes the frontend waits, and whoever looks into the store sees why.
-        let _ = published;
+        Nodes { directory: &self.directory, bus: &mut self.bus }.publish(nodes);
     }
 }
 

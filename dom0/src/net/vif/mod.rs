@@ -23,11 +23,11 @@ mod states;
 mod tests;
 mod transmit;
 
-pub use device::{State, Vif};
+pub use device::Vif;
 pub use platform::Platform;
 pub use queue::{GrantCopy, Groups, Piece, Queue, Turn};
 
-use alloc::string::String;
+use crate::nodes::Unclear;
 use core::fmt;
 use guest_kernel::net::Mac;
 use guest_kernel::ring;
@@ -69,8 +69,8 @@ impl From<ring::Error> for Fault {
 /// Why a device isn't connected.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// A node is missing or makes no sense.
-    Node(String),
+    /// A node says nothing that it may.
+    Node(Unclear),
     /// A ring's page can't be mapped.
     Grant(u32),
     /// An event channel can't be connected.
@@ -86,12 +86,18 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Node(name) => write!(f, "{name} is missing or makes no sense"),
+            Refusal::Node(unclear) => unclear.fmt(f),
             Refusal::Grant(gref) => write!(f, "grant {gref} can't be mapped"),
             Refusal::Port(port) => write!(f, "event channel {port} can't be connected"),
             Refusal::Ring(fault) => fault.fmt(f),
             Refusal::MacInUse(mac) => write!(f, "another device has the address {mac}"),
             Refusal::Store(errno) => write!(f, "XenStore refuses: {errno:?}"),
         }
+    }
+}
+
+impl From<Unclear> for Refusal {
+    fn from(unclear: Unclear) -> Refusal {
+        Refusal::Node(unclear)
     }
 }

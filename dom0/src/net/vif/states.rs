@@ -12,6 +12,7 @@ use alloc::rc::Rc;
 use core::cell::RefCell;
 use guest_kernel::net::rings::Rings;
 use guest_kernel::store::{Bus, Tx};
+use guest_kernel::xenbus::XenbusState;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::string::{String, ToString};
@@ -131,7 +132,7 @@ fn a_frontend_connects_leaves_and_comes_again() {
         assert_eq!((vif.work(0), world.state()), (Next::Wait, 2), "it isn't ready");
         world.write(&[("state", "4")]);
         vif.work(0);
-        assert_eq!((world.state(), vif.state()), (4, State::Connected));
+        assert_eq!((world.state(), vif.state()), (4, XenbusState::Connected));
         assert_eq!(*world.guest.ports.borrow(), [11, 12]);
         world.write(&[("state", "5")]);
         vif.work(0);
@@ -182,6 +183,37 @@ fn packets_flow_and_a_lie_closes_the_device() {
     assert_eq!(world.state(), 5);
     assert_eq!(world.guest.reports.borrow().len(), 1);
     assert!(world.guest.ports.borrow().is_empty());
+}
+
+#[test]
+fn a_frontend_whose_packets_are_refused_is_served_less_often() {
+    let mut world = World::new();
+    let mut vif = world.vif();
+    let (tx, rx) = (words(), words());
+    let mut rings = Rings::new(tx.clone(), rx.clone(), world.guest.memory.clone().unwrap()).unwrap();
+    world.guest.rings.borrow_mut().extend([(8, tx), (9, rx)]);
+    world.write(&LINUX);
+    world.write(&[("state", "4")]);
+    vif.work(0);
+    let mut sent = 0;
+    let later = loop {
+        // From another address than its own.
+        while rings.can_send().unwrap() {
+            let _ = rings.send(20, |bytes| {
+                bytes.fill(4);
+                false
+            });
+            sent += 1;
+        }
+        match vif.work(0) {
+            Next::WaitUntil(later) => break later,
+            next => assert!(sent < 10_000, "{next:?}"),
+        }
+    };
+    assert!(sent > 500 && later > 0, "{sent}");
+    assert!(!rings.can_send().unwrap());
+    vif.work(later);
+    assert!(rings.can_send().unwrap(), "those in the ring are not forgotten");
 }
 
 #[test]
@@ -247,6 +279,35 @@ fn an_address_in_use_is_refused() {
     assert!(matches!(second, Err(Refusal::MacInUse(MAC))));
 }
 
+#[test]
+fn a_frontend_that_changes_its_state_all_the_time_is_looked_at_now_and_then() {
+    let mut world = World::new();
+    let mut vif = world.vif();
+    let mut looks = 0;
+    let later = loop {
+        world.write(&[("state", if looks % 2 == 0 { "5" } else { "1" })]);
+        match vif.work(0) {
+            Next::Wait => looks += 1,
+            next => break next,
+        }
+        assert!(looks < 10_000, "no end");
+    };
+    let Next::WaitUntil(later) = later else { panic!("{later:?}") };
+    assert!(looks >= 30 && later > 0, "{looks} looks");
+    assert_eq!(vif.work(later - 1), Next::WaitUntil(later));
+    // It is not forgotten, and a frontend that has stopped that is served.
+    assert_eq!(vif.work(later), Next::Wait);
+    let now = later + 60_000_000_000;
+    for state in ["6", "1"] {
+        world.write(&[("state", state)]);
+        vif.work(now);
+    }
+    world.write(&LINUX);
+    world.write(&[("state", "4")]);
+    vif.work(now);
+    assert_eq!(world.state(), 4);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// States and nodes out of order: the device never panics, and a frontend that then does it right is connected.
@@ -254,21 +315,23 @@ proptest! {
     fn out_of_order(steps in proptest::collection::vec((0usize..14, 0u32..20), 0..60)) {
         let mut world = World::new();
         let mut vif = world.vif();
+        let mut now = 0;
         for (node, value) in steps {
             match LINUX.get(node) {
                 Some((name, _)) => world.write(&[(name, &value.to_string())]),
                 None => world.write(&[("state", &(value % 10).to_string())]),
             }
-            prop_assert!(vif.work(0) != Next::End);
-            prop_assert!(world.guest.ports.borrow().is_empty() || vif.state() == State::Connected);
+            now += 1_000_000_000;
+            prop_assert!(vif.work(now) != Next::End);
+            prop_assert!(world.guest.ports.borrow().is_empty() || vif.state() == XenbusState::Connected);
         }
         for state in ["6", "1"] {
             world.write(&[("state", state)]);
-            vif.work(0);
+            vif.work(now);
         }
         world.write(&LINUX);
         world.write(&[("state", "4")]);
-        vif.work(0);
+        vif.work(now);
         prop_assert_eq!(world.state(), 4);
     }
 }

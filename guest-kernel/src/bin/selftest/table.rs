@@ -455,6 +455,15 @@ stories! {
         "store-flood": store::flood,
         "store-scribble": store::scribble,
     }
+    hostile {
+        "hostile-block": hostile::block::attacks,
+        "hostile-net": hostile::net::attacks,
+        "hostile-nodes": hostile::nodes::attacks,
+        "hostile-store": hostile::flood::attacks,
+        "hostile-witness": hostile::witness::works,
+        "hostile-again": hostile::again::reconnects,
+        "hostile-survivor": hostile::again::survives,
+    }
 }
 
 const _: () =

@@ -137,8 +137,9 @@ global_asm!(
     "mov dword ptr [rsp + 4], vector",
     ".if (vector == 1) | (vector == 2) | (vector == 8) | (vector == 18)",
     "jmp {ist_trap}",
-    // Page faults and system calls.
-    ".elseif (vector == 14) | (vector == {system_call})",
+    ".elseif vector == 14",
+    "jmp {page_fault}",
+    ".elseif vector == {system_call}",
     "jmp {own_trap}",
     ".else",
     "jmp {trap}",
@@ -147,6 +148,7 @@ global_asm!(
     ".endr",
     system_call = const GUEST_SYSTEM_CALL,
     trap = sym trap,
+    page_fault = sym page_fault,
     own_trap = sym own_trap,
     ist_trap = sym ist_trap,
 );
@@ -175,6 +177,18 @@ extern "C" fn trap() -> ! {
         cs = const CS,
         from_hypervisor = sym from_hypervisor,
         from_guest = sym from_guest,
+    )
+}
+
+/// A page fault. Where no page is present it is mostly the guest kernel's own affair; else mostly a store to a page table.
+#[unsafe(naked)]
+extern "C" fn page_fault() -> ! {
+    naked_asm!(
+        "test byte ptr [rsp], 1",
+        "jz {own_trap}",
+        "jmp {trap}",
+        own_trap = sym own_trap,
+        trap = sym trap,
     )
 }
 

@@ -4,6 +4,7 @@
 //! to one can break nothing but the domain. Which frames are named is the rules' business: those of `mm` name a frame
 //! only while they hold a reference to it or the frame table says that it is a domain's.
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::mm::{self, direct_map, hypervisor_slots, m2p, zero_page};
@@ -13,7 +14,7 @@ use crate::event::fifo::{self, EventMemory};
 use crate::grant::GrantMemory;
 use crate::mm::frame::FrameTable;
 use crate::mm::m2p::MachineToPhys;
-use crate::mm::operation::PageTableMem;
+use crate::mm::operation::{PageTableMem, ZEROS};
 use mm::layout::FIRST_SLOT;
 
 /// Does some domain own the frame?
@@ -40,6 +41,31 @@ impl PageTableMem for Tables {
     #[inline]
     fn read(&self, page: Mfn, index: usize) -> u64 {
         Tables::entry(page, index).load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn are_zero(&self, page: Mfn, first: usize) -> bool {
+        assert!(first <= Tables::ENTRIES - ZEROS);
+        let from: *const AtomicU64 = Tables::entry(page, first);
+        let set: u64;
+        // One instruction for each entry; the compiler would load each into a register first.
+        // SAFETY: reads eight words of the page; see `entry`. Whoever changes them meanwhile does so with atomic stores.
+        unsafe {
+            asm!(
+                "mov {set}, [{from}]",
+                "or {set}, [{from} + 8]",
+                "or {set}, [{from} + 16]",
+                "or {set}, [{from} + 24]",
+                "or {set}, [{from} + 32]",
+                "or {set}, [{from} + 40]",
+                "or {set}, [{from} + 48]",
+                "or {set}, [{from} + 56]",
+                from = in(reg) from,
+                set = out(reg) set,
+                options(nostack, readonly),
+            );
+        }
+        set == 0
     }
 
     #[inline]

@@ -20,6 +20,7 @@
 //! | HLE, RTM | side channels, and the registers that close them are missing |
 //! | HTT, CMP_LEGACY, TOPOEXT, NODEID | virtual CPUs are packages of one core each (see `super`) |
 //! | FFXSR, DBEXT, OSVW | bits of EFER and registers that a guest lacks |
+//! | on QEMU's software CPU: ERMS, FSRM, FZRM, FSRS, FSRCS | `rep stosb` and the like go byte by byte there; without them kernels use words |
 
 /// A feature: its word and its bit in it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -201,7 +202,8 @@ impl Features {
 }
 
 impl Feature {
-    const fn mask(self) -> u32 {
+    /// Its bit in its word.
+    pub const fn mask(self) -> u32 {
         1 << self.bit
     }
 }

@@ -19,7 +19,9 @@ mod xstate;
 use super::control::{CR4_DE, CR4_FSGSBASE, CR4_OSXSAVE, CR4_TSD};
 use super::cpu::GuestTsc;
 use crate::addr::VcpuId;
-use features::{FSGSBASE, Features, INVARIANT_TSC, RDPID, RDTSCP, XSAVE, word};
+use features::{
+    ERMS, FSGSBASE, FSRCS, FSRM, FSRS, FZRM, Feature, Features, HYPERVISOR, INVARIANT_TSC, RDPID, RDTSCP, XSAVE, word,
+};
 use hypervisor::Facts;
 use xstate::Xstate;
 
@@ -45,6 +47,11 @@ const MAX_PHYSICAL_WIDTH: u32 = 52;
 const OSXSAVE: u32 = 1 << 27;
 /// Bits of leaf 1 EDX that AMD repeats in leaf 0x80000001.
 const REPEATED_1D: u32 = 0x0183_f3ff;
+
+/// What QEMU's software CPU calls itself in leaf 0x40000000: EBX, ECX, EDX.
+const TCG: [u32; 3] = [u32::from_le_bytes(*b"TCGT"), u32::from_le_bytes(*b"CGTC"), u32::from_le_bytes(*b"GTCG")];
+/// Promises that instructions for strings of bytes are fast.
+const BYTE_STRINGS: [Feature; 5] = [ERMS, FSRM, FZRM, FSRS, FSRCS];
 
 /// What of the asking vCPU shows in the answer.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +98,9 @@ impl CpuidPolicy {
     pub fn new(host: impl FnMut(u32, u32) -> Regs) -> CpuidPolicy {
         let mut host = Host::new(host);
         let mut features = Features::offered(feature_words(&mut host));
+        if host.is_software() {
+            BYTE_STRINGS.iter().for_each(|&feature| features.remove(feature));
+        }
         let xstate = Xstate::new(&mut features, |subleaf| host.leaf(xstate::LEAF, subleaf));
 
         let [max_basic, ebx, ecx, edx] = host.leaf(0, 0);
@@ -220,6 +230,13 @@ impl<F: FnMut(u32, u32) -> Regs> Host<F> {
             _ => EXTENDED,
         };
         Host { cpuid, max_basic, max_extended }
+    }
+
+    /// Is it QEMU's software CPU?
+    fn is_software(&mut self) -> bool {
+        let [_, _, leaf_1c, _] = self.leaf(1, 0);
+        // Who runs the machine says so behind this bit.
+        leaf_1c & HYPERVISOR.mask() != 0 && (self.cpuid)(0x4000_0000, 0)[1..] == TCG
     }
 
     fn leaf(&mut self, leaf: u32, subleaf: u32) -> Regs {

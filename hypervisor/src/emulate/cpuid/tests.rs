@@ -281,3 +281,28 @@ proptest! {
         }
     }
 }
+
+/// The CPU that QEMU plays, or one with its features that something else runs.
+fn virtual_host(name: &'static [u8; 12]) -> impl FnMut(u32, u32) -> Regs {
+    move |leaf, subleaf| match leaf {
+        0x4000_0000 => {
+            let word = |at: usize| u32::from_le_bytes(name[at..at + 4].try_into().unwrap());
+            [0x4000_0001, word(0), word(4), word(8)]
+        }
+        _ => modern_host(leaf, subleaf),
+    }
+}
+
+#[test]
+fn no_software_cpu_says_that_it_is_fast_with_bytes() {
+    const ERMS: u32 = 1 << 9;
+    const FSRM: u32 = 1 << 4;
+    for (name, fast) in [(b"TCGTCGTCGTCG", false), (b"KVMKVMKVM\0\0\0", true), (b"TCGTCGTCGTC\0", true)] {
+        let policy = CpuidPolicy::new(virtual_host(name));
+        let [_, leaf_7b, _, leaf_7d] = policy.leaf(7, 0, &view());
+        assert_eq!((leaf_7b & ERMS != 0, leaf_7d & FSRM != 0), (fast, fast));
+        // FZRM, FSRS, FSRCS.
+        assert_eq!(policy.leaf(7, 1, &view())[EAX] & 0x1c00, if fast { 0x1c00 } else { 0 });
+        assert_eq!(leaf_7b & !ERMS, modern(7, 0)[EBX] & !ERMS);
+    }
+}

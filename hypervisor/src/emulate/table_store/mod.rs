@@ -4,19 +4,19 @@
 //! `xchg`, `lock and`, `cmpxchg` and the like, where a hypercall could not tell them what was there. So the instruction
 //! is carried out here, as a checked update of the one entry that it means (ABI: `VMASST_TYPE_writable_pagetables`).
 //!
-//! * `decode`: bytes to a `Store`;
+//! * `decode`: bytes to a `Store`; [`known`]: those that were decoded before;
 //! * `arithmetic`: values and flags.
 //!
 //! Invariants:
-//! * The only effect on memory is one [`TableEntry::compare_exchange`] that succeeds, of the entry that faulted. What
-//!   may be in a page table is decided behind it, never here.
-//! * All or nothing: registers change after the exchange, if it succeeds; after it nothing can fail.
-//! * The work is bounded: a repeated string instruction makes one step, and an entry that others keep changing is
-//!   tried a few times.
+//! * The only effect on memory is one [`TableEntry::change`] that succeeds, of the entry that faulted. What may be in a page
+//!   table is decided behind it, never here.
+//! * All or nothing: registers change after the entry, if that succeeds; after it nothing can fail.
+//! * The work is bounded: a repeated string instruction makes one step.
 //! * Whatever is not known to be such a store is none, and the guest's own page fault.
 
 mod arithmetic;
 pub(super) mod decode;
+pub mod known;
 
 use super::cpu::{GuestCpu, Progress};
 use super::encoding::{Base, Memory};
@@ -31,22 +31,18 @@ use decode::{Action, Register, Source, Store};
 
 /// The page-table entry that a fault address names: the eight bytes around it, in an L1 table of the guest's domain.
 pub trait TableEntry {
-    /// Its value now.
-    fn read(&mut self) -> u64;
-
-    /// Puts `new` in the place of `old`, by the rules for page tables and at once.
+    /// Puts what `make` makes of its value in the place of that, by the rules for page tables and at once; if that is `None`,
+    /// it stays. `make` is asked again if others change the entry meanwhile, and what it said last counts.
     ///
     /// # Errors
-    /// See [`NotExchanged`]; nothing has changed then.
-    fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged>;
+    /// See [`NotChanged`]; nothing has changed then.
+    fn change(&mut self, make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged>;
 }
 
-/// Why an entry was not exchanged.
+/// Why an entry was not changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotExchanged {
-    /// It was this, not what it was expected to be.
-    Changed(u64),
-    /// The new value is not allowed, or the page is no L1 table any more: the guest gets its page fault.
+pub enum NotChanged {
+    /// The new value is not allowed, or no L1 table is there: the guest gets its page fault.
     Refused,
     /// Not now: the guest is to execute the instruction again.
     Again,
@@ -54,10 +50,6 @@ pub enum NotExchanged {
 
 /// The error code (SDM volume 3, 4.7) of a write from ring 3 to a page that is present.
 const WRITE_TO_PRESENT: u32 = 0b111;
-
-/// How often an entry is tried that others change meanwhile. Then the guest tries for itself, and interrupts and
-/// other vCPUs have had their turn.
-const ATTEMPTS: usize = 8;
 
 /// Can a page fault be a store to a page table at all? To be asked before looking for the entry, which costs more.
 /// `regs` are those of the fault, with the CPU's error code.
@@ -77,7 +69,7 @@ pub fn store_to_table(
     if !may_be_table_store(vcpu, regs) || !is_64_bit(regs, cpu) {
         return None;
     }
-    let store = decode::decode(Code::fetch(cpu, regs.rip).bytes()).ok()?;
+    let store = vcpu.stores.decode(regs.rip, &Code::fetch(cpu, regs.rip))?;
     let next = next_rip(regs.rip, store.length)?;
     let mut context = Context { vcpu, regs, cpu };
     if context.destination(&store, next) != fault_address {
@@ -85,10 +77,15 @@ pub fn store_to_table(
     }
     let operand = Operand::at(fault_address, store.size)?;
     let source = context.source(&store, next)?;
-    match exchange(&store, operand, source, context.regs, entry) {
-        Ok(after) => *context.regs = after,
-        Err(NotExchanged::Refused) => return None,
-        Err(NotExchanged::Again | NotExchanged::Changed(_)) => return Some(Outcome::Resume),
+    let mut made = Made { value: None, rflags: 0, loaded: None };
+    let changed = entry.change(|old| {
+        made = execute(&store, operand.value(old), source, context.regs);
+        made.value.map(|value| operand.merge(old, value))
+    });
+    match changed {
+        Ok(()) => made.take_effect(store.size, context.regs),
+        Err(NotChanged::Refused) => return None,
+        Err(NotChanged::Again) => return Some(Outcome::Resume),
     }
     Some(match context.end_of_step(&store) {
         Progress::Done => complete(vcpu, regs, next),
@@ -96,58 +93,55 @@ pub fn store_to_table(
     })
 }
 
-/// Stores, and returns the registers as the instruction leaves them.
-fn exchange(
-    store: &Store,
-    operand: Operand,
-    source: u64,
-    before: &GuestRegisters,
-    entry: &mut impl TableEntry,
-) -> Result<GuestRegisters, NotExchanged> {
-    let mut old = entry.read();
-    for _ in 0..ATTEMPTS {
-        let mut after = *before;
-        let Some(value) = execute(store, operand.value(old), source, &mut after) else { return Ok(after) };
-        match entry.compare_exchange(old, operand.merge(old, value)) {
-            Ok(()) => return Ok(after),
-            Err(NotExchanged::Changed(now)) => old = now,
-            Err(other) => return Err(other),
-        }
-    }
-    Err(NotExchanged::Again)
+/// What an instruction makes of its operands.
+struct Made {
+    /// The new value of the operand in memory; `None` if it stays as it is.
+    value: Option<u64>,
+    rflags: u64,
+    /// A register, and what is loaded into it.
+    loaded: Option<(Register, u64)>,
 }
 
-/// What becomes of the operand in memory, whose value is `old`, and of the registers. `None` if it stays as it is.
-fn execute(store: &Store, old: u64, source: u64, regs: &mut GuestRegisters) -> Option<u64> {
-    let size = store.size;
-    let rflags = regs.rflags;
-    let Computed { value, rflags } = match store.action {
-        Action::Mov(_) | Action::Movs { .. } | Action::Stos { .. } => Computed { value: source, rflags },
-        Action::Xchg(register) => {
-            register.write(regs, size, old);
-            Computed { value: source, rflags }
+impl Made {
+    fn new(Computed { value, rflags }: Computed) -> Made {
+        Made { value: Some(value), rflags, loaded: None }
+    }
+
+    /// Changes the registers.
+    #[inline]
+    fn take_effect(self, size: OperandSize, regs: &mut GuestRegisters) {
+        regs.rflags = self.rflags;
+        if let Some((register, value)) = self.loaded {
+            register.write(regs, size, value);
         }
+    }
+}
+
+/// What becomes of the operand in memory, whose value is `old`, and of the registers.
+#[inline]
+fn execute(store: &Store, old: u64, source: u64, regs: &GuestRegisters) -> Made {
+    let (size, rflags) = (store.size, regs.rflags);
+    let moved = Made { value: Some(source), rflags, loaded: None };
+    match store.action {
+        Action::Mov(_) | Action::Movs { .. } | Action::Stos { .. } => moved,
+        Action::Xchg(register) => Made { loaded: Some((register, old)), ..moved },
         Action::Cmpxchg(_) => {
             let accumulator = Register { gpr: Gpr::Rax, high_byte: false };
             let difference = arithmetic::subtract(size, accumulator.read(regs, size), old, 0, rflags);
-            regs.rflags = difference.rflags;
-            if difference.rflags & ZF == 0 {
-                // A CPU would write the old value back; that it was read at once is all that can be seen of it.
-                accumulator.write(regs, size, old);
-                return None;
+            let moved = Made { rflags: difference.rflags, ..moved };
+            if difference.rflags & ZF != 0 {
+                return moved;
             }
-            Computed { value: source, ..difference }
+            // A CPU would write the old value back; that it was read at once is all that can be seen of it.
+            Made { value: None, loaded: Some((accumulator, old)), ..moved }
         }
         Action::Xadd(register) => {
-            register.write(regs, size, old);
-            arithmetic::add(size, old, source, 0, rflags)
+            Made { loaded: Some((register, old)), ..Made::new(arithmetic::add(size, old, source, 0, rflags)) }
         }
-        Action::Binary(operation, _) => arithmetic::binary(operation, size, old, source, rflags),
-        Action::Unary(operation) => arithmetic::unary(operation, size, old, rflags),
-        Action::Bit(operation, _) => arithmetic::bit(operation, size, old, source, rflags),
-    };
-    regs.rflags = rflags;
-    Some(value)
+        Action::Binary(operation, _) => Made::new(arithmetic::binary(operation, size, old, source, rflags)),
+        Action::Unary(operation) => Made::new(arithmetic::unary(operation, size, old, rflags)),
+        Action::Bit(operation, _) => Made::new(arithmetic::bit(operation, size, old, source, rflags)),
+    }
 }
 
 impl<C: GuestCpu> Context<'_, C> {

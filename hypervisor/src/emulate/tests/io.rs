@@ -1,5 +1,6 @@
 use super::*;
 use crate::domain::vcpu::IoBitmap;
+use crate::emulate::io::nobodys_port;
 
 const IN_DX: [(u8, &[u8], Width); 3] =
     [(1, &[0xec], Width::Byte), (2, &[0x66, 0xed], Width::Word), (1, &[0xed], Width::Dword)];
@@ -43,6 +44,15 @@ fn an_empty_bus_reads_as_ones() {
         guest.regs.rax = 0x1234_5678_9abc_def0;
         guest.runs(length.into());
         assert_eq!(guest.regs.rax, result);
+    }
+}
+
+#[test]
+fn where_nobody_answers_there_are_ones_but_for_a_clock_that_stands() {
+    for width in [Width::Byte, Width::Word, Width::Dword] {
+        let zeros = (0..=u16::MAX).filter(|&port| nobodys_port(port, width) != width.mask());
+        assert!(zeros.eq([0x42]));
+        assert_eq!(nobodys_port(0x42, width), 0);
     }
 }
 

@@ -75,7 +75,13 @@ fn count_boot(machine: &Machine, imager: &Imager, archive: &[u8], memory: Memory
     let total = ("total".to_owned(), phases.iter().map(|(_, value)| value).sum());
     for (name, value) in phases.iter().chain([&total]) {
         println!("  {name:<36}{:>14}", grouped(*value));
-        rows.push(Row { group: "boot", name: format!("{name} at {memory}"), pavise: cost(*value), xen: None });
+        rows.push(Row {
+            group: "boot",
+            name: format!("{name} at {memory}"),
+            pavise: cost(*value),
+            xen: None,
+            native: None,
+        });
     }
     Ok(total.1)
 }
@@ -95,7 +101,8 @@ fn phases(log: &str) -> Result<Vec<(String, u64)>> {
 
 fn measure_size(built: &Built, rows: &mut Vec<Row>) -> Result<u64> {
     let size = fs::metadata(&built.hypervisor_stripped)?.len();
-    rows.push(Row { group: "boot", name: "stripped hypervisor, bytes".to_owned(), pavise: cost(size), xen: None });
+    let name = "stripped hypervisor, bytes".to_owned();
+    rows.push(Row { group: "boot", name, pavise: cost(size), xen: None, native: None });
     Ok(size)
 }
 

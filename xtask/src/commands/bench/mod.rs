@@ -10,7 +10,8 @@
 //! | `guest` | the bench guest on a hypervisor, and what it says |
 //! | `watch`, `execution_log`, `code` | which of the hypervisor's instructions were executed |
 //! | `trace`, `source` | `--trace`: the functions that they belong to |
-//! | `linux` | the group `linux`: processes of a Linux guest |
+//! | `linux` | the group `linux`: processes of a Linux guest, on Pavise, on Xen and without a hypervisor |
+//! | `io` | the group `io`: requests of disks and packets, through the whole machine |
 //! | `idle` | the group `idle`: wake-ups of a machine that has nothing to do, in real time |
 //! | `sched` | the group `sched`: the scheduler on the host, in time instead of instructions |
 //! | `report` | numbers as text, rows as JSON |
@@ -21,7 +22,8 @@ mod code;
 mod execution_log;
 mod guest;
 mod idle;
-mod linux;
+mod io;
+pub mod linux;
 mod operations;
 mod report;
 mod sched;
@@ -48,8 +50,11 @@ pub struct BenchArgs {
     /// Run the same on this hypervisor and print the ratio
     #[arg(long)]
     against: Option<Rival>,
+    /// Draw the rows of the group linux in this file too, in SVG
+    #[arg(long, value_name = "FILE", requires = "against")]
+    chart: Option<PathBuf>,
     /// Say instead where the hypervisor's instructions of one operation are: a row of the groups mm, events and domains
-    #[arg(long, value_name = "ROW", conflicts_with_all = ["json", "against"])]
+    #[arg(long, value_name = "ROW", conflicts_with_all = ["json", "against", "chart"])]
     trace: Option<String>,
 }
 
@@ -66,6 +71,8 @@ pub enum Group {
     Domains,
     /// Wake-ups of a machine whose guests sleep
     Idle,
+    /// Requests of a disk and packets on their whole way, through guest, control domain and device
+    Io,
     /// Processes of a Linux guest
     Linux,
     /// Shares, latency and moves of simulated vCPUs, on the host
@@ -95,11 +102,17 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         ensure!(idle::measure()?, "a bar is broken");
         return Ok(());
     }
+    if args.group == Some(Group::Io) {
+        ensure!(args.against.is_none(), "the group `io` is of Pavise alone");
+        ensure!(io::measure(args.json.as_deref())?, "a bar is broken");
+        return Ok(());
+    }
     if let Some(group @ (Group::Boot | Group::Domains)) = args.group
         && args.against.is_some()
     {
         bail!("the group {group:?} has no counterpart on Xen, so --against has nothing to compare");
     }
+    ensure!(args.chart.is_none() || args.group == Some(Group::Linux), "only the group `linux` has a chart");
     if let Some(row) = &args.trace {
         return trace::trace(row);
     }
@@ -119,13 +132,16 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     // It takes minutes, so it must be asked for.
     if args.group == Some(Group::Linux) {
-        linux::measure(xen.as_ref(), &mut rows)?;
+        held &= linux::measure(xen.as_ref(), &mut rows)?;
     }
     if wanted(Group::Domains) {
         held &= operations::measure("domains", bars::DOMAINS, None, &mut rows)?;
     }
     if let Some(file) = &args.json {
-        fs::write(file, report::json(&rows)).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::write(file, report::json(&rows)?).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    if let Some(file) = &args.chart {
+        fs::write(file, linux::chart(&rows)?).with_context(|| format!("cannot write {}", file.display()))?;
     }
     ensure!(held, "a bar is broken");
     Ok(())

@@ -1,7 +1,7 @@
 //! Groups of operations that the bench guest measures: on Pavise, beside Xen when it is compared with.
 
 use super::{
-    bars::{Bar, Most},
+    bars::{Bar, Verdict},
     code::Sites,
     guest::{self, Subject},
     report::{Cost, Row, Share, grouped},
@@ -29,18 +29,14 @@ pub fn measure(group: &'static str, bars: &[Bar], xen: Option<&Xen>, rows: &mut 
     let mut last = None;
     for (bar, measured) in bars.iter().zip(&ours) {
         let xen = theirs.iter().flatten().find(|theirs| theirs.name == bar.name);
-        let (cost, xen_cost) = (measured.cost.as_ref().ok(), xen.and_then(|xen| xen.cost.as_ref().ok()));
-        let now = match bar.now {
-            Most::Instructions(most) => Some(most),
-            Most::Xen => None,
-            Most::AboveLast(percent) => last.map(|last: u64| last + last * percent / 100),
-        };
-        let verdict = Verdict::of(now, bar.aim, cost, xen_cost);
-        print_row(bar.name, (now, bar.aim), measured, xen, verdict);
-        last = cost.map(|cost| cost.instructions);
+        let instructions = |measured: &Measured| measured.cost.as_ref().ok().map(|cost| cost.instructions);
+        let (on_pavise, on_xen) = (instructions(measured), xen.and_then(instructions));
+        let verdict = Verdict::of(bar.now.instructions(on_xen, last), bar.aim, on_pavise);
+        print_row(bar, &bar.now.shown(on_xen, last), measured, xen, verdict);
+        last = on_pavise;
         all_held &= verdict != Verdict::Broken;
         let [pavise, xen] = [Some(measured), xen].map(|measured| measured?.cost.clone().ok());
-        rows.push(Row { group, name: bar.name.to_owned(), pavise, xen });
+        rows.push(Row { group, name: bar.name.to_owned(), pavise, xen, native: None });
     }
     Ok(all_held)
 }
@@ -78,42 +74,6 @@ fn run(subject: &Subject, group: &str) -> Result<Vec<Measured>> {
     Ok(measured.collect())
 }
 
-/// How an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// There is nothing to judge it by.
-    Free,
-    /// The bar is held.
-    Held,
-    /// The aim is reached as well.
-    Reached,
-    /// The bar is broken, or Pavise doesn't do the operation.
-    Broken,
-}
-
-impl Verdict {
-    /// By the most instructions that it may take now, Xen's if there is no number, and the aim.
-    fn of(now: Option<u64>, aim: Option<u64>, pavise: Option<&Cost>, xen: Option<&Cost>) -> Verdict {
-        let Some(pavise) = pavise else { return Verdict::Broken };
-        let held = |most: Option<u64>| most.map(|most| pavise.instructions <= most);
-        match (held(now.or(xen.map(|xen| xen.instructions))), held(aim)) {
-            (Some(false), _) => Verdict::Broken,
-            (_, Some(true)) => Verdict::Reached,
-            (Some(true), _) => Verdict::Held,
-            (None, _) => Verdict::Free,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        match self {
-            Verdict::Free => "no bar without Xen",
-            Verdict::Held => "held",
-            Verdict::Reached => "held, aim reached",
-            Verdict::Broken => "BROKEN",
-        }
-    }
-}
-
 fn print_head(group: &str, with_xen: bool) {
     let xen = if with_xen { format!("{:>10}{:>6}{:>6}{:>7}", "Xen", "CR3", "TLB", "ratio") } else { String::new() };
     println!(
@@ -127,22 +87,15 @@ fn print_head(group: &str, with_xen: bool) {
     );
 }
 
-fn print_row(
-    name: &str,
-    (now, aim): (Option<u64>, Option<u64>),
-    pavise: &Measured,
-    xen: Option<&Measured>,
-    verdict: Verdict,
-) {
-    let mut text = format!("  {name:<28}{}", cost(pavise, 9));
+fn print_row(bar: &Bar, most: &str, pavise: &Measured, xen: Option<&Measured>, verdict: Verdict) {
+    let mut text = format!("  {:<28}{}", bar.name, cost(pavise, 9));
     if let Some(xen) = xen {
         let ratio = pavise.cost.as_ref().ok().zip(xen.cost.as_ref().ok());
         let ratio =
             ratio.map(|(pavise, xen)| Share { count: pavise.instructions, operations: xen.instructions.max(1) });
         text += &format!("{}{:>7}", cost(xen, 10), ratio.map(|ratio| ratio.to_string()).unwrap_or_default());
     }
-    let shown = |value: Option<u64>| value.map(grouped).unwrap_or_default();
-    println!("{text}{:>10}{:>6}  {}", shown(now), shown(aim), verdict.word());
+    println!("{text}{most:>10}{:>6}  {}", bar.aim.map(grouped).unwrap_or_default(), verdict.word());
 }
 
 /// Instructions and flushes, the first `width` wide; or the error.
@@ -153,29 +106,5 @@ fn cost(measured: &Measured, width: usize) -> String {
             let (cr3_loads, tlb_flushes) = flushes.map(|(a, b)| (a.to_string(), b.to_string())).unwrap_or_default();
             format!("{:>width$}{cr3_loads:>6}{tlb_flushes:>6}", grouped(*instructions))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bars_are_judged() {
-        let bar = (Some(120), Some(70));
-        let below_xen = (None, None);
-        let judge = |(now, aim): (Option<u64>, Option<u64>), pavise: Option<u64>, xen: Option<u64>| {
-            let [pavise, xen] =
-                [pavise, xen].map(|instructions| Some(Cost { instructions: instructions?, flushes: None }));
-            Verdict::of(now, aim, pavise.as_ref(), xen.as_ref())
-        };
-        assert_eq!(judge(bar, Some(120), None), Verdict::Held);
-        assert_eq!(judge(bar, Some(120), Some(119)), Verdict::Held);
-        assert_eq!(judge(bar, Some(70), None), Verdict::Reached);
-        assert_eq!(judge(bar, Some(121), None), Verdict::Broken);
-        assert_eq!(judge(bar, None, None), Verdict::Broken);
-        assert_eq!(judge(below_xen, Some(9), None), Verdict::Free);
-        assert_eq!(judge(below_xen, Some(9), Some(9)), Verdict::Held);
-        assert_eq!(judge(below_xen, Some(10), Some(9)), Verdict::Broken);
     }
 }

@@ -1,6 +1,8 @@
 //! What was measured: rows, numbers as text, rows as JSON.
 
-use std::fmt::{self, Write};
+use anyhow::Result;
+use serde::Serialize;
+use std::fmt;
 
 /// One figure of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +15,8 @@ pub struct Row {
     pub pavise: Option<Cost>,
     /// On Xen, when it is compared with.
     pub xen: Option<Cost>,
+    /// Without a hypervisor, when that is compared with.
+    pub native: Option<Cost>,
 }
 
 /// What an operation costs.
@@ -33,14 +37,22 @@ pub struct Share {
     pub operations: u64,
 }
 
+impl Share {
+    /// With two decimals, always.
+    pub fn decimal(self) -> String {
+        format!("{}.{:02}", self.hundredths() / 100, self.hundredths() % 100)
+    }
+
+    /// Rounded up.
+    fn hundredths(self) -> u64 {
+        (self.count * 100).div_ceil(self.operations)
+    }
+}
+
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hundredths = (self.count * 100).div_ceil(self.operations);
-        let text = match (hundredths / 100, hundredths % 100) {
-            (whole, 0) => whole.to_string(),
-            (whole, rest) => format!("{whole}.{rest:02}"),
-        };
-        f.pad(&text)
+        let text = self.decimal();
+        f.pad(text.strip_suffix(".00").unwrap_or(&text))
     }
 }
 
@@ -57,30 +69,52 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
-/// The rows as JSON. Names are our own and need no escapes beyond Rust's.
-pub fn json(rows: &[Row]) -> String {
-    let objects = rows.iter().map(object).collect::<Vec<_>>();
-    format!("[\n  {}\n]\n", objects.join(",\n  "))
+/// The rows as JSON: a list with one object on each line.
+///
+/// # Errors
+/// None that a row can cause.
+pub fn json(rows: &[Row]) -> Result<String> {
+    let objects = rows.iter().map(|row| serde_json::to_string(&Object::of(row)));
+    Ok(format!("[\n  {}\n]\n", objects.collect::<Result<Vec<_>, _>>()?.join(",\n  ")))
 }
 
-fn object(row: &Row) -> String {
-    let mut text = format!("{{\"group\": {:?}, \"name\": {:?}", row.group, row.name);
-    let mut field = |name: &str, value: Option<String>| {
-        // Writing to a string can't fail.
-        let _ = write!(text, ", \"{name}\": {}", value.as_deref().unwrap_or("null"));
-    };
-    let instructions = |cost: Option<Cost>| Some(cost?.instructions.to_string());
-    let cr3_loads = |cost: Option<Cost>| Some(cost?.flushes?.0.to_string());
-    let tlb_flushes = |cost: Option<Cost>| Some(cost?.flushes?.1.to_string());
-    field("instructions", instructions(row.pavise));
-    field("cr3_loads", cr3_loads(row.pavise));
-    field("tlb_flushes", tlb_flushes(row.pavise));
-    if row.xen.is_some() {
-        field("xen", instructions(row.xen));
-        field("xen_cr3_loads", cr3_loads(row.xen));
-        field("xen_tlb_flushes", tlb_flushes(row.xen));
+/// A row in JSON.
+#[derive(Serialize)]
+struct Object<'a> {
+    group: &'a str,
+    name: &'a str,
+    instructions: Option<u64>,
+    cr3_loads: Option<f64>,
+    tlb_flushes: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xen: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xen_cr3_loads: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    xen_tlb_flushes: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    native: Option<u64>,
+}
+
+impl<'a> Object<'a> {
+    fn of(row: &'a Row) -> Self {
+        let instructions = |cost: Option<Cost>| Some(cost?.instructions);
+        // Counts of some operations: far from where a double is inexact.
+        let number = |share: Share| share.hundredths() as f64 / 100.0;
+        let cr3_loads = |cost: Option<Cost>| Some(number(cost?.flushes?.0));
+        let tlb_flushes = |cost: Option<Cost>| Some(number(cost?.flushes?.1));
+        Self {
+            group: row.group,
+            name: &row.name,
+            instructions: instructions(row.pavise),
+            cr3_loads: cr3_loads(row.pavise),
+            tlb_flushes: tlb_flushes(row.pavise),
+            xen: instructions(row.xen),
+            xen_cr3_loads: cr3_loads(row.xen),
+            xen_tlb_flushes: tlb_flushes(row.xen),
+            native: instructions(row.native),
+        }
     }
-    text + "}"
 }
 
 #[cfg(test)]
@@ -95,21 +129,29 @@ mod tests {
     #[test]
     fn shares_are_rounded_up() {
         let share = |count, operations| format!("{:>5}", Share { count, operations });
+        assert_eq!(Share { count: 999, operations: 1000 }.decimal(), "1.00");
         assert_eq!([share(8, 4), share(1, 64), share(0, 4), share(7, 4)], ["    2", " 0.02", "    0", " 1.75"]);
     }
 
     #[test]
     fn rows_become_json() {
         let cost = Cost { instructions: 7, flushes: None };
-        let row = Row { group: "boot", name: "total".to_owned(), pavise: Some(cost), xen: None };
-        let nothing = "\"cr3_loads\": null, \"tlb_flushes\": null";
-        let first = format!("{{\"group\": \"boot\", \"name\": \"total\", \"instructions\": 7, {nothing}}}");
-        assert_eq!(json(std::slice::from_ref(&row)), format!("[\n  {first}\n]\n"));
+        let row = Row { group: "boot", name: "a \"b\"".to_owned(), pavise: Some(cost), xen: None, native: None };
         let share = |count| Share { count, operations: 4 };
         let xen = Cost { instructions: 9, flushes: Some((share(4), share(1))) };
-        let missing = Row { pavise: None, xen: Some(xen), ..row.clone() };
-        let second =
-            first.replace('7', "null").replace('}', ", \"xen\": 9, \"xen_cr3_loads\": 1, \"xen_tlb_flushes\": 0.25}");
-        assert_eq!(json(&[row, missing]), format!("[\n  {first},\n  {second}\n]\n"));
+        let missing = Row { pavise: None, xen: Some(xen), native: Some(cost), ..row.clone() };
+        let read: serde_json::Value = serde_json::from_str(&json(&[row, missing]).unwrap()).unwrap();
+        let name = "a \"b\"";
+        assert_eq!(
+            read,
+            serde_json::json!([
+                {"group": "boot", "name": name, "instructions": 7, "cr3_loads": null, "tlb_flushes": null},
+                {
+                    "group": "boot", "name": name, "instructions": null, "cr3_loads": null, "tlb_flushes": null,
+                    "xen": 9, "xen_cr3_loads": 1.0, "xen_tlb_flushes": 0.25, "native": 7
+                },
+            ])
+        );
+        assert_eq!(json(&[]).unwrap().split_whitespace().collect::<String>(), "[]");
     }
 }

@@ -14,6 +14,7 @@ pub mod event;
 pub mod frame;
 pub mod frames;
 pub mod grant;
+pub mod hostile;
 pub mod iret;
 pub mod memory_op;
 pub mod mmu;

@@ -5,7 +5,7 @@ mod decode;
 mod native;
 
 use super::*;
-use crate::emulate::table_store::{NotExchanged, TableEntry, may_be_table_store, store_to_table};
+use crate::emulate::table_store::{NotChanged, TableEntry, may_be_table_store, store_to_table};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -17,37 +17,43 @@ const OLD: u64 = 0x8000_0000_1234_5067;
 
 struct Entry {
     value: u64,
-    /// What the next exchanges come to; after that they succeed.
-    failures: VecDeque<NotExchanged>,
-    reads: usize,
-    attempts: usize,
+    /// What happens to the next values; after that they are stored.
+    failures: VecDeque<Failure>,
+    /// How often a value was asked for.
+    asked: usize,
     stored: Vec<u64>,
 }
 
+/// What happens between the look at an entry and the store.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    Changed(u64),
+    NotStored(NotChanged),
+}
+
+const REFUSED: Failure = Failure::NotStored(NotChanged::Refused);
+
 impl Entry {
-    fn new(value: u64, failures: &[NotExchanged]) -> Entry {
-        Entry { value, failures: failures.iter().copied().collect(), reads: 0, attempts: 0, stored: Vec::new() }
+    fn new(value: u64, failures: &[Failure]) -> Entry {
+        Entry { value, failures: failures.iter().copied().collect(), asked: 0, stored: Vec::new() }
     }
 }
 
 impl TableEntry for Entry {
-    fn read(&mut self) -> u64 {
-        self.reads += 1;
-        self.value
-    }
-
-    fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged> {
-        assert_eq!(old, self.value);
-        self.attempts += 1;
-        if let Some(failure) = self.failures.pop_front() {
-            if let NotExchanged::Changed(now) = failure {
-                self.value = now;
+    fn change(&mut self, mut make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged> {
+        loop {
+            self.asked += 1;
+            let Some(new) = make(self.value) else { return Ok(()) };
+            match self.failures.pop_front() {
+                Some(Failure::Changed(now)) => self.value = now,
+                Some(Failure::NotStored(why)) => return Err(why),
+                None => {
+                    self.value = new;
+                    self.stored.push(new);
+                    return Ok(());
+                }
             }
-            return Err(failure);
         }
-        self.value = new;
-        self.stored.push(new);
-        Ok(())
     }
 }
 
@@ -71,7 +77,7 @@ impl Guest {
         let mut entry = Entry::new(OLD, &[]);
         assert_eq!(self.store(fault_address, &mut entry), None);
         assert_eq!(self.regs, before);
-        assert_eq!((entry.reads, entry.attempts), (0, 0));
+        assert_eq!(entry.asked, 0);
     }
 }
 
@@ -124,15 +130,15 @@ fn a_part_of_the_entry_leaves_the_rest_alone() {
 #[test]
 fn a_comparison_that_fails_stores_nothing() {
     let mut guest = Guest::storing(&LOCK_CMPXCHG);
-    let mut entry = Entry::new(OLD, &[NotExchanged::Refused]);
+    let mut entry = Entry::new(OLD, &[REFUSED]);
     assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
-    assert_eq!((entry.attempts, guest.regs.rax, guest.regs.rip), (0, OLD, CODE + 5));
+    assert_eq!((entry.failures.len(), guest.regs.rax, guest.regs.rip), (1, OLD, CODE + 5));
 }
 
 #[test]
 fn an_entry_that_changed_is_computed_anew() {
     let mut guest = Guest::storing(&LOCK_ADD_8);
-    let mut entry = Entry::new(OLD, &[NotExchanged::Changed(0x10), NotExchanged::Changed(u64::MAX - 7)]);
+    let mut entry = Entry::new(OLD, &[Failure::Changed(0x10), Failure::Changed(u64::MAX - 7)]);
     assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
     assert_eq!(entry.stored, [0]);
     // CF, PF, AF and ZF of the last one.
@@ -141,7 +147,7 @@ fn an_entry_that_changed_is_computed_anew() {
 
 #[test]
 fn a_refusal_is_the_guests_page_fault() {
-    for failures in [&[NotExchanged::Refused][..], &[NotExchanged::Changed(3), NotExchanged::Refused]] {
+    for failures in [&[REFUSED][..], &[Failure::Changed(3), REFUSED]] {
         let mut guest = Guest::storing(&XCHG);
         let before = guest.regs;
         assert_eq!(guest.store(ENTRY, &mut Entry::new(OLD, failures)), None);
@@ -151,17 +157,14 @@ fn a_refusal_is_the_guests_page_fault() {
 
 #[test]
 fn the_guest_tries_again_when_the_table_is_busy() {
-    let endless = [NotExchanged::Changed(OLD); 100];
-    for (failures, attempts) in [(&[NotExchanged::Again][..], 1), (&endless[..], 8)] {
-        let mut guest = Guest::storing(&XCHG);
-        // Nothing was executed, so there is no step to report.
-        guest.regs.rflags |= RFLAGS_TF;
-        let before = guest.regs;
-        let mut entry = Entry::new(OLD, failures);
-        assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
-        assert_eq!(guest.regs, before);
-        assert_eq!((entry.attempts, entry.stored.len()), (attempts, 0));
-    }
+    let mut guest = Guest::storing(&XCHG);
+    // Nothing was executed, so there is no step to report.
+    guest.regs.rflags |= RFLAGS_TF;
+    let before = guest.regs;
+    let mut entry = Entry::new(OLD, &[Failure::NotStored(NotChanged::Again)]);
+    assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
+    assert_eq!(guest.regs, before);
+    assert_eq!((entry.asked, entry.stored.len()), (1, 0));
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn movs_reads_its_source_once_with_the_guests_rights() {
     let mut guest = Guest::storing(&MOVSQ);
     guest.machine.bytes.extend((DATA..).zip([0x67, 0x50, 0x34]));
     guest.regs.rsi = DATA;
-    let mut entry = Entry::new(OLD, &[NotExchanged::Changed(1)]);
+    let mut entry = Entry::new(OLD, &[Failure::Changed(1)]);
     assert_eq!(guest.store(ENTRY, &mut entry), Some(Outcome::Resume));
     assert_eq!((entry.value, guest.regs.rsi), (0x34_5067, DATA + 8));
     let mut guest = Guest::storing(&MOVSQ);
@@ -260,8 +263,45 @@ fn movs_reads_its_source_once_with_the_guests_rights() {
     guest.faults(ENTRY);
 }
 
-fn any_failure() -> impl Strategy<Value = NotExchanged> {
-    prop_oneof![any::<u64>().prop_map(NotExchanged::Changed), Just(NotExchanged::Refused), Just(NotExchanged::Again)]
+fn any_failure() -> impl Strategy<Value = Failure> {
+    prop_oneof![any::<u64>().prop_map(Failure::Changed), Just(REFUSED), Just(Failure::NotStored(NotChanged::Again))]
+}
+
+/// Stores, an instruction that is none, and the same bytes with a prefix before them.
+const CODES: [&[u8]; 8] = [
+    &XCHG,
+    &LOCK_CMPXCHG,
+    &LOCK_ADD_8,
+    &REP_STOSQ,
+    &[0x87, 0x07, 0x48],
+    &[0x48, 0x8b, 0x07],
+    &[0xf0, 0x80, 0x27, 0xfd],
+    &[0xf0, 0x80, 0x27, 0xfb],
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// A vCPU that stored from there before does what another one does.
+    #[test]
+    fn code_that_was_rewritten_is_decoded_anew(
+        codes in prop::collection::vec((prop::sample::select(&CODES[..]), 0u64..12), 1..30),
+        noise: [u64; 4],
+    ) {
+        let mut guest = Guest::storing(&[]);
+        for (code, offset) in codes {
+            let mut other = Guest::at(CODE + offset, code);
+            let [rax, rcx, rdx, rsi] = noise;
+            let rdi = ENTRY;
+            other.regs = GuestRegisters { rax, rcx, rdx, rsi, rdi, error_code: WRITE_TO_PRESENT, ..other.regs };
+            guest.regs = other.regs;
+            guest.machine.bytes.clone_from(&other.machine.bytes);
+            let [mut entry, mut others] = [(); 2].map(|()| Entry::new(OLD, &[]));
+            prop_assert_eq!(guest.store(ENTRY, &mut entry), other.store(ENTRY, &mut others));
+            prop_assert_eq!(guest.regs, other.regs);
+            prop_assert_eq!(entry.stored, others.stored);
+        }
+    }
 }
 
 proptest! {

@@ -249,13 +249,8 @@ fn prepare(text: &str, mut state: State, to: u64, from: u64, offset: u64) -> Sta
 struct Slot<'a>(&'a mut u64);
 
 impl TableEntry for Slot<'_> {
-    fn read(&mut self) -> u64 {
-        *self.0
-    }
-
-    fn compare_exchange(&mut self, old: u64, new: u64) -> Result<(), NotExchanged> {
-        assert_eq!(old, *self.0);
-        *self.0 = new;
+    fn change(&mut self, mut make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged> {
+        *self.0 = make(*self.0).unwrap_or(*self.0);
         Ok(())
     }
 }

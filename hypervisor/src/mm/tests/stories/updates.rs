@@ -6,6 +6,7 @@ use crate::mm::root::{Mode, Roots};
 use crate::mm::state::FrameType;
 use crate::mm::tests::machine::HYPERVISOR_ENTRY;
 use crate::mm::update::Update;
+use std::vec::Vec;
 
 const ACCESSED: u64 = 1 << 5;
 const DIRTY: u64 = 1 << 6;
@@ -115,6 +116,49 @@ fn an_address_is_found_through_four_levels_or_not_at_all() {
     }
     assert_eq!(why(Slot::at(MachineAddr(0x5004))), Refusal::Misaligned);
     assert_eq!(Slot::at(MachineAddr(0x5ff8)), Ok(Slot { page: Mfn(5), index: 511 }));
+}
+
+#[test]
+fn an_instruction_that_stores_to_a_mapped_table_goes_by_the_entry_as_it_is() {
+    const AGAIN: u64 = 0x1000;
+    let mut bench = Bench::new();
+    bench.build_tree();
+    bench.set(L1, 3, entry(L1, P | US)).unwrap();
+    bench.pin(L4, Level::L4).unwrap();
+    let tables = 7 << 39 | 7 << 30 | 7 << 21;
+    let at = |page: u64, index: u64| GuestVa::new(tables | page << 12 | (index * 8)).unwrap();
+    // Another vCPU stores the values of `others` meanwhile, one at each look.
+    let mut store = |address, others: &[u64], new: fn(u64) -> Option<u64>| {
+        let mut seen = Vec::new();
+        let result = bench.call(UNLIMITED, |op| {
+            let memory = op.memory();
+            op.change_mapped_table(L4, address, |old| {
+                if let Some(&other) = others.get(seen.len()) {
+                    memory.write(L1, 2, other);
+                }
+                seen.push(old);
+                new(old)
+            })
+        });
+        (result, seen, bench.read(L1, 2))
+    };
+    let add = |old| Some(old + 0x10);
+    assert_eq!(store(at(3, 2), &[], add), (Ok(()), std::vec![0], 0x10));
+    assert_eq!(store(at(3, 2), &[AGAIN, 0], add), (Ok(()), std::vec![0x10, AGAIN, 0], 0x10));
+    assert_eq!(store(at(3, 2), &[], |_| None), (Ok(()), std::vec![0x10], 0x10));
+    let changing = [0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0x90, 0xa0];
+    assert_eq!(
+        store(at(3, 2), &changing, add),
+        (Err(Stop::Again), std::vec![0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80], 0x90)
+    );
+    // A frame of nobody's, a page that is no table, nothing.
+    let (refused, seen, value) = store(at(3, 2), &[], |_| Some(entry(Mfn(33), P)));
+    assert_eq!((why(refused), seen.len(), value), (Refusal::NotOwned(Mfn(33)), 1, 0x90));
+    for page in [7, 1] {
+        let (refused, seen, _) = store(at(page, 2), &[], add);
+        assert_eq!((why(refused), seen.len()), (Refusal::NotMapped, 0));
+    }
+    bench.check(&[L4]);
 }
 
 #[test]
