@@ -163,7 +163,8 @@ fn guests(name: &str, load: Load) -> Test {
         ask("top", vec![net_rates("alpha"), net_rates("beta"), regex("^machine: ")]),
         ask("destroy beta", vec![said_by("dom0", r"d2 \(beta\) was destroyed")]),
         ask("create beta", beta_is_new),
-        [Step::Type("console alpha\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
+        // Its stream may have broken already, and said so behind the prompt: another line has a new one.
+        [Step::Type("console alpha\r\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
         ask("reboot", vec![said_by("dom0", r"d4 \(alpha\): .*"), has_address("alpha", "101")]),
         [Step::Type("console alpha\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
         ask(&stream(mib), vec![whole()]),
