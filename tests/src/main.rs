@@ -19,6 +19,7 @@ mod suite;
 mod suites;
 mod telling;
 mod together;
+mod write_log;
 mod xen;
 
 use anyhow::Result;

@@ -83,8 +83,20 @@ impl Running {
     /// # Errors
     /// When time is up, the machine ended or the hypervisor panicked; the message has the end of the output.
     pub fn expect(&self, patterns: &[Pattern]) -> Result<()> {
+        self.expect_since(self.mark, patterns)
+    }
+
+    /// The same with all output: for what may be said before the last key or after it.
+    ///
+    /// # Errors
+    /// As [`expect`](Self::expect).
+    pub fn expect_ever(&self, patterns: &[Pattern]) -> Result<()> {
+        self.expect_since(0, patterns)
+    }
+
+    fn expect_since(&self, mark: usize, patterns: &[Pattern]) -> Result<()> {
         let verdict = self.session.wait_until(|output| {
-            let recent = output.get(self.mark..).unwrap_or_default();
+            let recent = output.get(mark..).unwrap_or_default();
             if patterns.iter().all(|pattern| pattern.find(recent).is_some()) {
                 return Some(Ok(()));
             }
@@ -96,7 +108,11 @@ impl Running {
             None if Instant::now() >= self.deadline => "time is up",
             None => "the machine ended",
         };
-        bail!("no {}: {why}; {}", missing(patterns, self.recent()), self.session.last_words())
+        bail!(
+            "no {}: {why}; {}",
+            missing(patterns, self.output().get(mark..).unwrap_or_default()),
+            self.session.last_words()
+        )
     }
 
     /// Types on the console. What the machine said before is no answer to it.
@@ -163,10 +179,6 @@ impl Running {
     /// The end of the output, and where all of it is, for error messages.
     pub fn last_words(&self) -> String {
         self.session.last_words()
-    }
-
-    fn recent(&self) -> String {
-        self.output().get(self.mark..).unwrap_or_default().to_owned()
     }
 }
 

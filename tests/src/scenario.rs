@@ -38,6 +38,8 @@ pub enum End {
 pub enum Step {
     /// Wait until all these have been said since the last key was typed, in any order.
     Expect(Vec<Pattern>),
+    /// Wait until these have been said at any time.
+    ExpectEver(Vec<Pattern>),
     /// Type this.
     Type(String),
     /// This must not have been said so far.
@@ -108,6 +110,7 @@ impl Step {
     pub fn take(&self, running: &mut Running) -> Result<()> {
         match self {
             Step::Expect(patterns) => running.expect(patterns),
+            Step::ExpectEver(patterns) => running.expect_ever(patterns),
             Step::Type(keys) => running.type_keys(keys),
             Step::Absent(pattern) => match pattern.find(&running.output()) {
                 Some(found) => bail!("'{found}' should not be there; {}", running.last_words()),

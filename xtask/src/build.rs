@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use std::{env, ffi::OsString, fs, path::PathBuf, process::Command};
 
 /// The Rust guest kernels that machine files can name as `guest:NAME`.
-pub const GUESTS: [&str; 5] = ["bench", "demo", "devices", "dom0", "selftest"];
+pub const GUESTS: [&str; 6] = ["bench", "demo", "devices", "direct", "dom0", "selftest"];
 
 /// The hypervisor's binary.
 const HYPERVISOR: &str = "pavise-hv";

@@ -71,10 +71,7 @@ mod kernel {
             // SAFETY: the parts stay where they are until the request is taken back.
             let token = unsafe { queue.add(&[header], &mut [&mut *data, &mut *status]) };
             let token = token.map_err(|error| format!("sector {sector}: {error}"))?;
-            if queue.should_notify() {
-                use virtio_drivers::transport::Transport;
-                device.transport().notify(0);
-            }
+            device.notify(0, &queue);
             event::disable();
             while HEARD.load(Ordering::SeqCst) == before {
                 // Wakes with upcalls on. An interrupt that is lost is a story without an end.

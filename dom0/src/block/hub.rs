@@ -5,6 +5,7 @@ use super::platform::Platform;
 use super::queue::{Batch, Queue};
 use super::request::Volume;
 use super::vbd::{Fault, Vbd};
+use crate::domains::traffic::Traffic;
 use crate::service::Allowance;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -110,6 +111,12 @@ impl<P: Platform> Hub<P> {
     pub fn directories(&self) -> Vec<String> {
         let members = self.vbds.iter().flatten().filter(|member| !member.leaves);
         members.map(|member| member.vbd.directory().into()).collect()
+    }
+
+    /// What was read from and written to the virtual disks of a domain.
+    pub fn traffic(&self, domain: u16) -> Traffic {
+        let members = self.vbds.iter().flatten().filter(|member| member.vbd.domain() == domain);
+        members.fold(Traffic::default(), |all, member| all + member.vbd.traffic())
     }
 
     /// Removes a virtual disk whose directory is gone, as soon as the disk is done with it. Returns its frontend's

@@ -10,6 +10,7 @@
 use super::disk::{Chunk, Disk, Full, Operation};
 use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
 use super::request::{Command, Refused, Segment, Volume, check_transfer, decode, decode_segments, response_operation};
+use crate::domains::traffic::Traffic;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use guest_kernel::ring::{Back, Error, SharedMemory};
@@ -50,6 +51,8 @@ pub struct Queue<R> {
     held: usize,
     /// Requests were left in the ring because too many pages are held.
     stalled: bool,
+    /// What was read and written.
+    traffic: Traffic,
     /// Requests that made no sense.
     refused: u64,
 }
@@ -112,6 +115,7 @@ impl<R: SharedMemory> Queue<R> {
             over: Vec::new(),
             held: 0,
             stalled: false,
+            traffic: Traffic::default(),
             refused: 0,
         })
     }
@@ -232,6 +236,11 @@ impl<R: SharedMemory> Queue<R> {
 
     /// The disk has completed an operation of the job `index`.
     pub fn complete(&mut self, index: u16, done: bool) {
+        let job = &self.jobs[usize::from(index)];
+        if done && job.step == Step::Transfer {
+            let bytes: u64 = job.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
+            *if job.write { &mut self.traffic.written } else { &mut self.traffic.read } += bytes;
+        }
         if !done {
             self.over.push((index, BLKIF_RSP_ERROR));
         } else if self.jobs[usize::from(index)].advance() {
@@ -260,6 +269,11 @@ impl<R: SharedMemory> Queue<R> {
             self.free.push(index);
         }
         self.ring.publish()
+    }
+
+    /// What was read and written.
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// Takes nothing more to the disk: what waits is over. What the disk has already is waited for.

@@ -8,6 +8,7 @@ use super::toolstack::{self, BACKENDS};
 use super::vbd::Fault;
 use super::virtio::{self, VirtioDisk};
 use super::volumes::Volumes;
+use crate::domains::traffic::Traffic;
 use crate::domains::{Attendant, Newcomer};
 use crate::nodes::Nodes;
 use crate::service::{Full, Next, Service, Services, Waker};
@@ -17,6 +18,7 @@ use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 use guest_kernel::paging::PAGE_BYTES;
 use guest_kernel::store::{Bus, Tx};
 use guest_kernel::{hypercall, memory, time};
@@ -28,7 +30,8 @@ const PATIENCE: u64 = 10_000_000_000;
 
 /// The back end.
 struct Backend {
-    hub: Hub<Calls>,
+    /// Between turns also that of [`Disks`].
+    hub: Rc<RefCell<Hub<Calls>>>,
     volumes: Rc<Volumes>,
     bus: Connection,
 }
@@ -68,7 +71,9 @@ pub fn start(services: &Services, store: &Shared) -> Result<Box<dyn Attendant>, 
         bus.on_event(move || woken.wake());
         bus.mkdir(Tx::NONE, BACKENDS).map_err(Error::Store)?;
         bus.watch(BACKENDS, BACKENDS).map_err(Error::Store)?;
-        let attendant: Box<dyn Attendant> = Box::new(Disks { bus: Connection::new(store), volumes: volumes.clone() });
+        let hub = Rc::new(RefCell::new(hub));
+        let disks = Disks { bus: Connection::new(store), volumes: volumes.clone(), hub: hub.clone() };
+        let attendant: Box<dyn Attendant> = Box::new(disks);
         Ok((Backend { hub, volumes, bus }, attendant))
     })
 }
@@ -139,11 +144,12 @@ impl Service for Backend {
             if event.token == BACKENDS {
                 self.directory_changed(&event.path);
             } else {
-                self.hub.frontend_changed(&event.token);
+                self.hub.borrow_mut().frontend_changed(&event.token);
             }
         }
-        let later = self.hub.follow(now, &mut self.bus, &mut report);
-        let (more, also_later) = self.hub.turn(now, &mut self.bus, &mut report);
+        let mut hub = self.hub.borrow_mut();
+        let later = hub.follow(now, &mut self.bus, &mut report);
+        let (more, also_later) = hub.turn(now, &mut self.bus, &mut report);
         match later.into_iter().chain(also_later).min() {
             _ if more => Next::More,
             Some(later) => Next::WaitUntil(later),
@@ -166,7 +172,8 @@ impl Backend {
             // A whole domain's, or all: those that are gone are the ones to be found here.
             _ => {
                 let prefix = format!("{path}/");
-                for directory in self.hub.directories() {
+                let directories = self.hub.borrow().directories();
+                for directory in directories {
                     if directory.starts_with(&prefix) {
                         self.look(&directory);
                     }
@@ -178,14 +185,16 @@ impl Backend {
     /// Looks whether a disk is new, or gone.
     fn look(&mut self, directory: &str) {
         let frontend = self.bus.read_text(Tx::NONE, &format!("{directory}/frontend")).ok();
-        match (frontend, self.hub.has(directory)) {
+        let known = self.hub.borrow().has(directory);
+        match (frontend, known) {
             (Some(frontend), false) => {
                 if let Err(error) = self.adopt(directory, &frontend) {
                     warn!("{directory}: {error}");
                 }
             }
             (None, true) => {
-                if let Some(frontend) = self.hub.remove(directory) {
+                let removed = self.hub.borrow_mut().remove(directory);
+                if let Some(frontend) = removed {
                     let _ = self.bus.unwatch(&format!("{frontend}/state"), &frontend);
                 }
             }
@@ -200,7 +209,7 @@ impl Backend {
         let (domain, params, mode): (u16, String, String) = told.map_err(|unclear| format!("{unclear}"))?;
         let read_only = mode != "w";
         let place = self.volumes.find(&params, read_only).ok_or_else(|| format!("there is no {params}"))?;
-        self.hub.add(directory, frontend, domain, place, &mut self.bus);
+        self.hub.borrow_mut().add(directory, frontend, domain, place, &mut self.bus);
         // The first event comes at once.
         let watched = self.bus.watch(&format!("{frontend}/state"), frontend);
         watched.map_err(|errno| format!("{frontend} can't be watched: {errno:?}"))
@@ -211,6 +220,7 @@ impl Backend {
 struct Disks {
     bus: Connection,
     volumes: Rc<Volumes>,
+    hub: Rc<RefCell<Hub<Calls>>>,
 }
 
 impl Attendant for Disks {
@@ -231,5 +241,9 @@ impl Attendant for Disks {
         if let Err(errno) = toolstack::remove_all(&mut self.bus, id) {
             warn!("d{id}: its disks' nodes can't be removed: {errno:?}");
         }
+    }
+
+    fn traffic(&self, id: u16) -> Traffic {
+        self.hub.borrow().traffic(id)
     }
 }

@@ -6,6 +6,7 @@
 use super::platform::Platform;
 use super::queue::{Batch, Queue};
 use super::request::Volume;
+use crate::domains::traffic::Traffic;
 use crate::nodes::{Nodes, Unclear};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -34,6 +35,8 @@ pub struct Vbd<P: Platform> {
     volume: Volume,
     state: XenbusState,
     queues: Vec<Connected<P>>,
+    /// Of queues that are gone.
+    earlier: Traffic,
 }
 
 /// Why a frontend's device is closed.
@@ -76,6 +79,7 @@ impl<P: Platform> Vbd<P> {
             volume,
             state: XenbusState::Initialising,
             queues: Vec::new(),
+            earlier: Traffic::default(),
         };
         vbd.offer(store);
         vbd
@@ -84,6 +88,16 @@ impl<P: Platform> Vbd<P> {
     /// Where it is.
     pub const fn state(&self) -> XenbusState {
         self.state
+    }
+
+    /// Whose it is.
+    pub const fn domain(&self) -> u16 {
+        self.domain
+    }
+
+    /// What was read and written.
+    pub fn traffic(&self) -> Traffic {
+        self.queues.iter().fold(self.earlier, |all, (queue, _)| all + queue.traffic())
     }
 
     /// The frontend's directory.
@@ -105,6 +119,7 @@ impl<P: Platform> Vbd<P> {
         let frontend = Nodes { directory: &self.frontend, bus: store }.state();
         loop {
             if self.state == XenbusState::Closing && self.is_idle() {
+                self.earlier = self.traffic();
                 self.queues.clear();
             }
             match next_of_backend(self.state, frontend) {

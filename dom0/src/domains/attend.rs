@@ -1,5 +1,6 @@
 //! Who sees to a part of each domain: its nodes in XenStore, its devices.
 
+use super::traffic::Traffic;
 use alloc::string::String;
 use boot_archive::DomainConfig;
 use guest_kernel::control::Created;
@@ -24,4 +25,7 @@ pub trait Attendant {
 
     /// A domain has ended. What was mapped of it is unmapped with this, ports of its are closed, its nodes are removed.
     fn leave(&mut self, id: u16);
+
+    /// What went through the devices of a domain that this attendant sees to, since it was created.
+    fn traffic(&self, id: u16) -> Traffic;
 }

@@ -3,7 +3,8 @@
 use super::attend::{Attendant, Newcomer};
 use super::cpus;
 use super::life::Ending;
-use super::table::Row;
+use super::table::{Row, Used};
+use super::traffic::Traffic;
 use crate::console::screen::Writer;
 use crate::console::{self, Back, Turns, screen};
 use crate::service::{Full, Services};
@@ -93,8 +94,17 @@ struct Live {
     /// Its ring to XenStore.
     ring: Rc<RefCell<store::Ring>>,
     started: u64,
-    /// CPU time when it was looked at last, and when that was.
-    sample: (u64, u64),
+    /// What it had used when it was looked at last.
+    sample: Sample,
+}
+
+/// What a domain had used at system time `at`.
+#[derive(Clone, Copy)]
+struct Sample {
+    at: u64,
+    /// CPU time.
+    cpu: u64,
+    traffic: Traffic,
 }
 
 /// All domains of the machine file.
@@ -239,7 +249,7 @@ impl Domains {
         let unpaused = calls::unpause_domain(id).inspect_err(|_| self.part(id));
         unpaused.map_err(|errno| Error::Refused("unpausedomain", errno))?;
         let now = time::now().unwrap_or(0);
-        Ok(Live { id, console, ring, started: now, sample: (0, now) })
+        Ok(Live { id, console, ring, started: now, sample: Sample { at: now, cpu: 0, traffic: Traffic::default() } })
     }
 
     fn connect_console(&self, index: usize, created: &Created) -> Result<Rc<RefCell<Back>>, Error> {
@@ -349,14 +359,21 @@ impl Domains {
 
     /// What there is to tell of each domain.
     pub fn rows(&mut self, now: u64) -> Vec<Row<'_>> {
-        let configs = &self.archive.config().domains;
+        let (configs, attendants) = (&self.archive.config().domains, &self.attendants);
         let rows = self.entries.iter_mut().zip(configs).map(|(entry, config)| {
             let live = entry.live.as_mut();
             let info =
                 live.as_ref().and_then(|live| calls::domain_info(live.id).ok().filter(|info| info.domain == live.id));
             let used = live.zip(info).map(|(live, info)| {
-                let (used, since) = core::mem::replace(&mut live.sample, (info.cpu_time, now));
-                (info.cpu_time.saturating_sub(used), now.saturating_sub(since))
+                let traffic = attendants.iter().map(|attendant| attendant.traffic(live.id));
+                let traffic = traffic.fold(Traffic::default(), |all, one| all + one);
+                let sample = Sample { at: now, cpu: info.cpu_time, traffic };
+                let last = core::mem::replace(&mut live.sample, sample);
+                Used {
+                    span: now.saturating_sub(last.at),
+                    cpu: sample.cpu.saturating_sub(last.cpu),
+                    traffic: traffic - last.traffic,
+                }
             });
             Row { name: &config.name, info, last: entry.last, used }
         });

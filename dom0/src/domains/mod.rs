@@ -5,6 +5,7 @@
 //! | `life` | how domains end, and what follows; pure |
 //! | `cpus` | which CPUs a domain may use; pure |
 //! | `table` | domains as a table of text; pure |
+//! | `traffic` | what went through a domain's devices; pure |
 //! | `attend` | who sees to a part of each domain |
 //! | `manager` | the live domains |
 //! | `supervisor` | the service that creates them at the start, and sees to those that end |
@@ -12,6 +13,7 @@
 pub mod cpus;
 pub mod life;
 pub mod table;
+pub mod traffic;
 
 #[cfg(target_os = "none")]
 mod attend;

@@ -6,6 +6,7 @@ use core::fmt::Write;
 use pv_abi::domctl::{DomainInfoFlags, GetDomainInfo};
 
 use super::life::Ending;
+use super::traffic::{PerSecond, Traffic};
 
 /// A line of the table.
 #[derive(Clone, Debug)]
@@ -16,34 +17,64 @@ pub struct Row<'a> {
     pub info: Option<GetDomainInfo>,
     /// How it ended the last time.
     pub last: Option<Ending>,
-    /// CPU time that it used in a span of time, both in nanoseconds.
-    pub used: Option<(u64, u64)>,
+    /// What it used lately.
+    pub used: Option<Used>,
 }
 
-/// The table with its heading. `top` adds what each domain used lately.
+/// What a domain used in a span of time.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    /// The span, in nanoseconds.
+    pub span: u64,
+    /// CPU time, in nanoseconds.
+    pub cpu: u64,
+    /// Bytes of its devices.
+    pub traffic: Traffic,
+}
+
+/// The table with its heading: what the domains are, or (`top`) what each used lately.
 pub fn table(rows: &[Row<'_>], top: bool) -> String {
     let width = rows.iter().map(|row| row.name.len()).chain([4]).max().unwrap_or(4);
-    let mut text = format!("{:width$}     ID  vCPUs    memory   CPU time", "name");
-    text.push_str(if top { "     CPU  state\n" } else { "  state\n" });
+    let mut text = format!("{:width$}     ID", "name");
+    text.push_str(if top { "" } else { "  vCPUs" });
+    text.push_str("    memory   CPU time");
+    text.push_str(if top { "     CPU  disk read   written    net in   net out  state\n" } else { "  state\n" });
     for row in rows {
         let _ = write!(text, "{:width$}  ", row.name);
         match &row.info {
-            Some(info) => {
-                let (id, memory) = (info.domain, info.tot_pages >> 8);
-                let seconds = Seconds(info.cpu_time);
-                let _ = write!(text, "{id:5}  {:5}  {memory:4} MiB  {seconds}", info.nr_online_vcpus);
+            Some(info) => _ = write!(text, "{:5}", info.domain),
+            None => text.push_str("    -"),
+        }
+        if !top {
+            match &row.info {
+                Some(info) => _ = write!(text, "  {:5}", info.nr_online_vcpus),
+                None => text.push_str("      -"),
             }
-            None => text.push_str("    -      -         -          -"),
+        }
+        match &row.info {
+            Some(info) => _ = write!(text, "  {:4} MiB  {}", info.tot_pages >> 8, Seconds(info.cpu_time)),
+            None => text.push_str("         -          -"),
         }
         if top {
-            match row.used {
-                Some((used, span)) if span > 0 => _ = write!(text, "  {:4} %", permille(used, span).div_ceil(10)),
-                _ => text.push_str("       -"),
-            }
+            used(&mut text, row.used);
         }
         let _ = writeln!(text, "  {}", state(row));
     }
     text
+}
+
+/// The columns about what was used lately.
+fn used(text: &mut String, used: Option<Used>) {
+    match used {
+        Some(Used { span, cpu, traffic }) if span > 0 => {
+            let Traffic { read, written, received, sent } = traffic;
+            let _ = write!(text, "  {:4} % ", permille(cpu, span).div_ceil(10));
+            for bytes in [read, written, received, sent] {
+                let _ = write!(text, "  {:>8}", PerSecond(bytes, span));
+            }
+        }
+        _ => text.push_str("       -          -         -         -         -"),
+    }
 }
 
 /// Thousandths, rounded down.
@@ -88,8 +119,10 @@ mod tests {
             ..GetDomainInfo::default()
         };
         let paused = GetDomainInfo { flags: DomainInfoFlags::PAUSED.bits(), ..running };
+        let traffic = Traffic { read: 3 << 20, written: 512 << 10, received: 1, sent: 0 };
+        let used = Used { span: 1_000_000_000, cpu: 250_000_000, traffic };
         let rows = [
-            Row { name: "alpha-long", info: Some(running), last: None, used: Some((250_000_000, 1_000_000_000)) },
+            Row { name: "alpha-long", info: Some(running), last: None, used: Some(used) },
             Row { name: "b", info: Some(paused), last: Some(Ending::Reboot), used: None },
             Row { name: "c", info: None, last: Some(Ending::Crash), used: None },
             Row { name: "d", info: None, last: None, used: None },
@@ -103,10 +136,11 @@ mod tests {
              d               -      -         -          -  not created\n"
         );
         assert_eq!(
-            table(&rows[..2], true),
-            "name           ID  vCPUs    memory   CPU time     CPU  state\n\
-             alpha-long     12      2    32 MiB    1.234 s    25 %  runs\n\
-             b              12      2    32 MiB    1.234 s       -  paused\n"
+            table(&rows[..3], true),
+            "name           ID    memory   CPU time     CPU  disk read   written    net in   net out  state\n\
+             alpha-long     12    32 MiB    1.234 s    25 %    3.0 M/s   512 K/s     1 K/s         0  runs\n\
+             b              12    32 MiB    1.234 s       -          -         -         -         -  paused\n\
+             c               -         -          -       -          -         -         -         -  crashed\n"
         );
     }
 }

@@ -5,6 +5,7 @@ use super::switch::Switch;
 use super::toolstack::{self, NewVif};
 use super::uplink::Uplink;
 use super::vif::{GrantCopy, Piece, Platform, Refusal, Vif};
+use crate::domains::traffic::Traffic;
 use crate::domains::{Attendant, Newcomer};
 use crate::service::{Full, Next, Port, Service, Services, Waker};
 use crate::store::{Connection, Shared};
@@ -103,6 +104,17 @@ impl Attendant for Network {
                 counters.lost
             );
         }
+    }
+
+    fn traffic(&self, id: u16) -> Traffic {
+        let switch = self.switch.borrow();
+        let vifs = self.vifs.get(&id).into_iter().flatten();
+        let counters = vifs.filter_map(|vif| switch.counters(vif.borrow().port()));
+        counters.fold(Traffic::default(), |all, counters| Traffic {
+            sent: all.sent + counters.sent.bytes,
+            received: all.received + counters.received.bytes,
+            ..all
+        })
     }
 }
 

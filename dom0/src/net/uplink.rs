@@ -13,7 +13,6 @@ use alloc::rc::Rc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
 use core::cell::RefCell;
-use core::sync::atomic::{Ordering, fence};
 use guest_kernel::net::Mac;
 use guest_kernel::paging::PAGE_BYTES;
 use guest_kernel::time;
@@ -93,7 +92,7 @@ impl Uplink {
         for _ in 0..SLOTS {
             uplink.post(Box::new(Buffer([0; BUFFER])));
         }
-        uplink.notify(RX);
+        uplink.device.notify(RX, &uplink.rx);
         Ok((uplink, mac.and_then(Result::ok)))
     }
 
@@ -104,15 +103,6 @@ impl Uplink {
         // There are as many slots as buffers.
         if let Ok(token) = token {
             self.buffers[usize::from(token)] = Some(buffer);
-        }
-    }
-
-    fn notify(&mut self, queue: u16) {
-        // The queue has shown the device its entries; the look at whether that sleeps must not come before.
-        fence(Ordering::SeqCst);
-        let wants = if queue == RX { self.rx.should_notify() } else { self.tx.should_notify() };
-        if wants {
-            self.device.transport().notify(queue);
         }
     }
 
@@ -139,7 +129,7 @@ impl Uplink {
             self.post(buffer);
         }
         if count > 0 {
-            self.notify(RX);
+            self.device.notify(RX, &self.rx);
         }
         count == TURN_PACKETS
     }
@@ -166,7 +156,7 @@ impl Uplink {
             sent = true;
         }
         if sent {
-            self.notify(TX);
+            self.device.notify(TX, &self.tx);
         }
     }
 }

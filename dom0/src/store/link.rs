@@ -64,6 +64,7 @@ pub struct Link<L> {
     /// Whether an event may go out before the request is carried out.
     events_first: bool,
     has_failed: bool,
+    messages: u64,
 }
 
 impl<L: Line> Link<L> {
@@ -87,12 +88,18 @@ impl<L: Line> Link<L> {
             outgoing: VecDeque::new(),
             events_first: true,
             has_failed: false,
+            messages: 0,
         })
     }
 
     /// What it was given for the domain's page and port.
     pub fn line(&self) -> &L {
         &self.line
+    }
+
+    /// How many requests were carried out and events sent so far.
+    pub const fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// Goes on until nothing can be done, or for a bounded time.
@@ -141,6 +148,7 @@ impl<L: Line> Link<L> {
                 }
                 (None, None) => return Ok(Turn::Wait),
             };
+            self.messages += 1;
             message.encode(&mut self.outgoing)?;
         }
         self.send(moved)?;

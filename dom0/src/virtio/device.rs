@@ -3,6 +3,7 @@
 use core::fmt::{self, Debug};
 use core::ops::BitAnd;
 use core::ptr::NonNull;
+use core::sync::atomic::{Ordering, fence};
 
 use alloc::vec::Vec;
 
@@ -187,6 +188,15 @@ impl Device {
     /// The machine address of its table of messages, if it interrupts by message.
     pub fn message_table(&self) -> Option<u64> {
         self.interrupt.table
+    }
+
+    /// Tells the device of what was added to its queue number `index`, if it wants to be told.
+    pub fn notify<const SIZE: usize>(&mut self, index: u16, queue: &VirtQueue<Memory, SIZE>) {
+        // The queue has shown the device its entries; the look at whether that sleeps must not come before.
+        fence(Ordering::SeqCst);
+        if queue.should_notify() {
+            self.transport.notify(index);
+        }
     }
 
     /// The transport, for queues and the device's configuration.

@@ -366,8 +366,8 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         // All of them: a grant that isn't taken back can be used for ever.
-        let ended = self.grants.drain(..).fold(true, |all, grant| grant.end().is_ok() && all);
-        if let (true, Some(run), Ok(mut memory)) = (ended, self.run.take(), memory::lock()) {
+        let kept = self.grants.drain(..).filter_map(|grant| grant.end().err()).count();
+        if let (0, Some(run), Ok(mut memory)) = (kept, self.run.take(), memory::lock()) {
             memory.release_run(run);
         }
     }

@@ -209,6 +209,22 @@ impl Netfront {
         &mut self.nic
     }
 
+    /// Sends a TCP packet over IPv4 of up to 64 KiB, with a blank checksum, to be cut into segments of `segment` bytes of
+    /// data by whom that concerns; whether there was room. [`settle`](Self::settle) tells the back end, which must
+    /// [take](Self::takes_large) such packets.
+    pub fn send_large(&mut self, packet: &[u8], segment: u16) -> bool {
+        self.nic.send_large(packet, segment)
+    }
+
+    /// Whether the back end takes large TCP packets over IPv4.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn takes_large(&self, store: &mut Connection) -> Result<bool, Errno> {
+        let mut offers = |name| Ok(self.device.theirs_or(store, Tx::NONE, name, 0)? == 1);
+        Ok(offers("feature-sg")? && offers("feature-gso-tcpv4")?)
+    }
+
     /// Packets that came with a wrong checksum.
     pub const fn spoiled(&self) -> u64 {
         self.nic.spoiled()

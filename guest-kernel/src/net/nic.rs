@@ -45,6 +45,13 @@ impl<M: SharedMemory, P: Pages> Nic<M, P> {
         Ok((more, notify))
     }
 
+    /// Sends a large TCP packet over IPv4, as [`Rings::send_large`]; whether it could.
+    pub fn send_large(&mut self, packet: &[u8], segment: u16) -> bool {
+        let sent = self.has_room() && self.rings.send_large(packet, segment);
+        self.notify |= self.rings.publish_tx();
+        sent
+    }
+
     /// Packets that came with a wrong checksum.
     pub const fn spoiled(&self) -> u64 {
         self.spoiled

@@ -9,8 +9,8 @@ use crate::ring::{Error, Front, SharedMemory};
 use alloc::vec::Vec;
 use core::fmt;
 use pv_abi::io::net::{
-    NETIF_RSP_NULL, NetRxFlags, NetTxFlags, NetifRxRequest, NetifTxRequest, NetifTxResponse, XEN_NETIF_EXTRA_FLAG_MORE,
-    XEN_NETIF_EXTRA_TYPE_MAX,
+    NETIF_RSP_NULL, NetRxFlags, NetTxFlags, NetifExtraInfo, NetifRxRequest, NetifTxRequest, NetifTxResponse,
+    XEN_NETIF_EXTRA_FLAG_MORE, XEN_NETIF_EXTRA_TYPE_GSO, XEN_NETIF_EXTRA_TYPE_MAX, XEN_NETIF_GSO_TYPE_TCPV4,
 };
 
 /// Pages for packets to come: a few of the largest.
@@ -167,6 +167,44 @@ impl<M: SharedMemory, P: Pages> Rings<M, P> {
         self.busy[page] = true;
         // There are no more pages than slots.
         self.tx.push(&TxSlot::request(NetifTxRequest { gref, offset: 0, flags: flags.bits(), id, size }));
+        self.tx.publish()
+    }
+
+    /// Sends a TCP packet over IPv4 that may be larger than a page, with a blank checksum, to be cut into segments of
+    /// `segment` bytes of data by whom that concerns; whether there were pages and slots for it. The back end must take
+    /// such packets (`feature-sg`, `feature-gso-tcpv4`), and sees it when it is [published](Self::publish_tx).
+    ///
+    /// # Panics
+    /// If it is longer than any packet.
+    pub fn send_large(&mut self, packet: &[u8], segment: u16) -> bool {
+        let Ok(size) = u16::try_from(packet.len()) else { panic!("a packet of {} bytes", packet.len()) };
+        let count = packet.len().div_ceil(PAGE_SIZE);
+        if self.free.len() < count || (self.tx.free() as usize) <= count {
+            return false;
+        }
+        let large = NetTxFlags::CSUM_BLANK | NetTxFlags::DATA_VALIDATED | NetTxFlags::EXTRA_INFO;
+        for (index, piece) in packet.chunks(PAGE_SIZE).enumerate() {
+            let Some(page) = self.free.pop() else { break };
+            self.busy[page] = true;
+            self.pages.write(RX_PAGES + page, piece.len(), |bytes| bytes.copy_from_slice(piece));
+            let mut flags = if index == 0 { large } else { NetTxFlags::empty() };
+            flags.set(NetTxFlags::MORE_DATA, index + 1 < count);
+            let (gref, id) = (self.pages.gref(RX_PAGES + page), u16::try_from(page).unwrap_or(0));
+            // The first says how long all of it is.
+            let size = if index == 0 { size } else { u16::try_from(piece.len()).unwrap_or(0) };
+            self.tx.push(&TxSlot::request(NetifTxRequest { gref, offset: 0, flags: flags.bits(), id, size }));
+            if index == 0 {
+                let [kind, gso] = [XEN_NETIF_EXTRA_TYPE_GSO, XEN_NETIF_GSO_TYPE_TCPV4];
+                let extra = NetifExtraInfo { kind, flags: 0, u: [segment, u16::from(gso), 0] };
+                self.tx.push(&TxSlot::extra(extra));
+            }
+        }
+        true
+    }
+
+    /// Shows the back end packets that are large. Whether it wants to be told.
+    #[must_use = "the back end sleeps until it is told"]
+    pub fn publish_tx(&mut self) -> bool {
         self.tx.publish()
     }
 
@@ -381,6 +419,27 @@ mod tests {
         let _ = world.tx.publish();
         assert_eq!(world.rings.can_send(), Ok(true));
         assert_eq!(world.rings.free.len(), TX_PAGES);
+    }
+
+    #[test]
+    fn a_large_packet_takes_several_slots_and_an_extra_one() {
+        let mut world = world();
+        let packet: Vec<u8> = (0..9000u16).map(|n| n.to_le_bytes()[0]).collect();
+        assert!(world.rings.send_large(&packet, 1448) && world.rings.publish_tx());
+        let slots: Vec<TxSlot> = core::iter::from_fn(|| world.tx.take().unwrap()).collect();
+        let extra = slots[1].as_extra();
+        assert_eq!((extra.kind, extra.flags, extra.u), (XEN_NETIF_EXTRA_TYPE_GSO, 0, [1448, 1, 0]));
+        let requests = [slots[0], slots[2], slots[3]].map(TxSlot::as_request);
+        assert_eq!(slots.len(), 4);
+        let (more, large) = (NetTxFlags::MORE_DATA, NetTxFlags::CSUM_BLANK | NetTxFlags::DATA_VALIDATED);
+        let flags = [more | large | NetTxFlags::EXTRA_INFO, more, NetTxFlags::empty()].map(|flags| flags.bits());
+        assert_eq!(requests.map(|request| request.flags), flags);
+        assert_eq!(requests.map(|request| request.size), [9000, 4096, 808]);
+        let sent = requests.iter().zip([4096, 4096, 808]);
+        let sent: Vec<&[u8]> = sent.map(|(it, length)| &world.rings.pages.0[it.gref as usize - 8][..length]).collect();
+        assert_eq!(sent.concat(), packet);
+        (0..20).for_each(|_| _ = world.rings.send_large(&[0; 65_000], 1448));
+        assert!(world.rings.can_send().unwrap(), "what doesn't fit takes no page");
     }
 
     #[test]

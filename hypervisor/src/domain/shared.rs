@@ -203,4 +203,51 @@ mod tests {
         assert!(!info.upcall_due());
         assert!(info.upcall_pending());
     }
+
+    /// On two CPUs at once, many times over: either who unmasks finds the upcall pending, or who made it so finds that it is
+    /// not masked.
+    #[test]
+    fn an_upcall_that_becomes_pending_while_it_is_unmasked_is_seen_by_somebody() {
+        const ROUNDS: u32 = 20_000;
+        let info = VcpuInfo::default();
+        // Rounds that each of them has begun, and ended.
+        let (begun, ended) = ([AtomicU32::new(0), AtomicU32::new(0)], [AtomicU32::new(0), AtomicU32::new(0)]);
+        let meet = |counts: &[AtomicU32; 2], me: usize, round: u32| {
+            counts[me].store(round, Ordering::SeqCst);
+            let mut looks = 0;
+            while counts[1 - me].load(Ordering::SeqCst) != round {
+                looks += 1;
+                // There may be one CPU only.
+                if looks % 1000 == 0 { std::thread::yield_now() } else { core::hint::spin_loop() }
+            }
+        };
+        let seen: [std::vec::Vec<bool>; 2] = std::thread::scope(|scope| {
+            let run = |me: usize, act: fn(&VcpuInfo) -> bool| {
+                let (info, begun, ended) = (&info, &begun, &ended);
+                scope.spawn(move || {
+                    let round = |round| {
+                        if me == 0 {
+                            info.set_upcall_mask(true);
+                            info.upcall_pending.store(0, Ordering::SeqCst);
+                        }
+                        meet(begun, me, round);
+                        let saw = act(info);
+                        meet(ended, me, round);
+                        saw
+                    };
+                    (1..=ROUNDS).map(round).collect()
+                })
+            };
+            let unmasks = run(0, |info| {
+                info.set_upcall_mask(false);
+                info.upcall_due()
+            });
+            let sends = run(1, |info| {
+                info.set_upcall_pending();
+                info.upcall_mask() == 0
+            });
+            [unmasks, sends].map(|thread| thread.join().unwrap())
+        });
+        assert!(seen[0].iter().zip(&seen[1]).all(|(unmasks, sends)| *unmasks || *sends));
+    }
 }

@@ -17,6 +17,8 @@ use crate::mm::perform::Unfinished;
 
 /// Requests copied in at a time.
 const CHUNK: usize = 32;
+/// As many as a list of a switch between processes has: room for [`CHUNK`] would be filled with zeros for nothing.
+const FEW: usize = 4;
 
 /// Why a request is not done.
 pub(super) enum Halt {
@@ -129,7 +131,11 @@ pub(super) fn list<'a, P: Platform, T: FromBytes + IntoBytes + Copy>(
     if count & MMU_UPDATE_PREEMPTED != 0 && done_at != 0 {
         progress.done = call.read(done_at)?;
     }
-    let result = chunks(call, &mut progress, some).and_then(|()| drain(call));
+    let done = match progress.left as usize {
+        0..=FEW => chunks::<P, T, FEW>(call, &mut progress, some),
+        _ => chunks::<P, T, CHUNK>(call, &mut progress, some),
+    };
+    let result = done.and_then(|()| drain(call));
     flush_if_due(call);
     if done_at != 0 {
         call.write(done_at, &progress.done)?;
@@ -140,14 +146,14 @@ pub(super) fn list<'a, P: Platform, T: FromBytes + IntoBytes + Copy>(
     }
 }
 
-fn chunks<'a, P: Platform, T: FromBytes + IntoBytes + Copy>(
+fn chunks<'a, P: Platform, T: FromBytes + IntoBytes + Copy, const SIZE: usize>(
     call: &mut Call<'a, P>,
     progress: &mut Progress,
     some: Some<'_, 'a, P, T>,
 ) -> Result<(), Halt> {
-    let mut chunk = [T::new_zeroed(); CHUNK];
+    let mut chunk = [T::new_zeroed(); SIZE];
     while progress.left > 0 {
-        let wanted = CHUNK.min(progress.left as usize);
+        let wanted = SIZE.min(progress.left as usize);
         let requests = read_some(call, progress.at, &mut chunk[..wanted])?;
         let mut rest = requests.iter();
         let result = some(call, &mut rest);

@@ -93,6 +93,10 @@ impl<P: Platform> Call<'_, P> {
 
 /// Forgets the pages of the LDT that were looked up.
 pub(super) fn drop_ldt_pages<P: Platform>(vcpu: &mut Vcpu, platform: &mut P, budget: &mut u32) {
+    // Few processes have an LDT, and this is called for each switch between them.
+    if vcpu.ldt.base.is_none() {
+        return;
+    }
     let pages = core::mem::take(&mut vcpu.ldt.pages);
     if pages.iter().all(Option::is_none) {
         return;

@@ -28,8 +28,8 @@ use xtask::{
 const SUITE: &str = "hostile";
 
 /// The system time in which is attacked and measured, in milliseconds. The neighbour must be at work by the first.
-const FROM: u64 = 800;
-const TO: u64 = 2000;
+const FROM: u64 = 1200;
+const TO: u64 = 2400;
 /// What must get done beside an attack, in percent of what gets done beside nobody.
 const LEAST: f64 = 90.0;
 /// Bytes per second that the attacker may send: that a guest may not flood the others is said in the machine file.

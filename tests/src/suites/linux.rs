@@ -50,6 +50,9 @@ const STRESS: &str = "linux-stress";
 const SECONDS: u32 = 20;
 const SECONDS_LONG: u32 = 180;
 
+/// Keeps what the kernel says from the console, where it would come in the middle of answers.
+const QUIET: &str = "dmesg -n 1; echo quiet";
+
 /// Everything that a kernel says when it has found a mistake of its own, or of the machine's.
 const COMPLAINTS: &str = "WARNING:|BUG:|Oops|lockup|Call Trace|rcu_.*stall|hung_task|Spurious|error code";
 
@@ -180,7 +183,8 @@ fn shell(guest: Guest) -> Vec<Step> {
     ];
     booted.extend(greeting(NEIGHBOUR, 16, 1, "name=rust").into_iter().take(1));
     let questions = [
-        told("uname -r", r"\d+\.\d+\.\d+-.*amd64"),
+        told(QUIET, "quiet"),
+        told("uname -r", r"\d+\.\d+\.\d+[-+].*amd64"),
         told("nproc", &vcpus),
         told("cat /sys/hypervisor/type", "xen"),
         told("dmesg | grep -c 'PV spinlocks enabled'", if guest.vcpus > 1 { "1" } else { "0" }),

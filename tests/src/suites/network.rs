@@ -143,6 +143,16 @@ fn ask(line: &str, answers: Vec<Pattern>) -> [Step; 2] {
     [Step::Type(format!("{line}\r")), Step::Expect(answers)]
 }
 
+/// What `top` shows of a domain that has no disk, and has received and sent.
+fn net_rates(name: &str) -> Pattern {
+    regex(&format!(r"^{name} .* %( +0){{2}}( +[\d.]+ [KM]/s){{2}}  "))
+}
+
+/// Goes from the prompt of dom0 to alpha's. That may have been said long ago, or be spoiled by what alpha said since.
+fn at_prompt_of_alpha() -> [Step; 2] {
+    [Step::Type("console alpha\r\r".to_owned()), Step::Expect(vec![regex("alpha> ")])]
+}
+
 /// What alpha sends to beta comes back whole. Then beta ends in the middle of that and is created again, and alpha too.
 fn guests(name: &str, load: Load) -> Test {
     let Load { mib, limit, .. } = load;
@@ -155,11 +165,12 @@ fn guests(name: &str, load: Load) -> Test {
         // Far too much, so that it doesn't end before beta does.
         ask(&stream(1 << 10), vec![]),
         [Step::Type(NEXT.repeat(2)), Step::Expect(vec![said_by("dom0", "keys now go to dom0; .*")])],
+        ask("top", vec![net_rates("alpha"), net_rates("beta"), regex("^machine: ")]),
         ask("destroy beta", vec![said_by("dom0", r"d2 \(beta\) was destroyed")]),
         ask("create beta", beta_is_new),
-        [Step::Type("console alpha\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
+        at_prompt_of_alpha(),
         ask("reboot", vec![said_by("dom0", r"d4 \(alpha\): .*"), has_address("alpha", "101")]),
-        [Step::Type("console alpha\r".to_owned()), Step::Expect(vec![regex("alpha> ")])],
+        at_prompt_of_alpha(),
         ask(&stream(mib), vec![whole()]),
     ];
     let steps = [both_at("101", "102")].into_iter().chain(steps.into_iter().flatten()).collect();

@@ -215,7 +215,7 @@ fn kernels_are_looked_at() {
     let kernel = |to: &str| mistake("\"guest:demo\"", to);
     assert_eq!(
         kernel("\"guest:none\""),
-        "11: domain.kernel: found \"guest:none\"; expected one of guest:bench, guest:demo, guest:devices, guest:dom0, guest:selftest"
+        "11: domain.kernel: found \"guest:none\"; expected one of guest:bench, guest:demo, guest:devices, guest:direct, guest:dom0, guest:selftest"
     );
     assert_eq!(
         kernel("\"/no/such\""),

@@ -1,6 +1,7 @@
 //! Random requests of an honest frontend against a naive disk.
 
 use super::world::*;
+use crate::domains::traffic::Traffic;
 use proptest::prelude::*;
 use pv_abi::io::block::*;
 use std::collections::BTreeMap;
@@ -57,6 +58,8 @@ struct Test {
     flights: BTreeMap<u64, Flight>,
     next_gref: u32,
     next_id: u64,
+    /// What was read and written.
+    traffic: Traffic,
 }
 
 impl Test {
@@ -65,7 +68,15 @@ impl Test {
         setup.add(1, FIRST as u64..(FIRST + SIZE) as u64, false);
         let ring = setup.connect(1);
         let model = setup.disk.platter.borrow().bytes[FIRST * 512..(FIRST + SIZE) * 512].to_vec();
-        Test { setup, ring, model, flights: BTreeMap::new(), next_gref: 2000, next_id: 1 << 40 }
+        Test {
+            setup,
+            ring,
+            model,
+            flights: BTreeMap::new(),
+            next_gref: 2000,
+            next_id: 1 << 40,
+            traffic: Traffic::default(),
+        }
     }
 
     fn is_free(&self, range: &core::ops::Range<usize>) -> bool {
@@ -168,13 +179,17 @@ impl Test {
             let bytes = range.start * 512..range.end * 512;
             match kind {
                 Kind::Read => {
+                    self.traffic.read += bytes.len() as u64;
                     let memory = self.setup.world.0.borrow();
                     let parts = pages.iter().map(|(page, (first, last))| {
                         &memory.pages[*page][usize::from(*first) * 512..(usize::from(*last) + 1) * 512]
                     });
                     prop_assert_eq!(parts.collect::<Vec<_>>().concat(), &self.model[bytes]);
                 }
-                Kind::Write(data) => self.model[bytes].copy_from_slice(&data),
+                Kind::Write(data) => {
+                    self.traffic.written += bytes.len() as u64;
+                    self.model[bytes].copy_from_slice(&data);
+                }
                 Kind::Discard => self.model[bytes].fill(0),
                 Kind::Flush(before) => self.check_durable(&before)?,
             }
@@ -225,6 +240,7 @@ proptest! {
         test.take()?;
         prop_assert!(test.flights.is_empty(), "unanswered");
         prop_assert_eq!(test.setup.world.held(), 0);
+        prop_assert_eq!(test.setup.hub.traffic(1), test.traffic);
         let platter = test.setup.disk.platter.borrow();
         prop_assert_eq!(&platter.bytes[FIRST * 512..(FIRST + SIZE) * 512], &test.model[..]);
         prop_assert_eq!(&platter.bytes[..FIRST * 512], &outside[..FIRST * 512]);

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Options on the command line: `group=` and `row=` choose rows; `operations=`, `batches=` and `tables=` say how much is
-//! done for each ([`meter::Effort`]); `wait=1` waits for a key first, so that the host can start watching. With `serves=`
-//! the guest measures nothing, but is the `partner=` of one that does ([`partner`]). With `idle=` it does nothing at all,
+//! done for each ([`meter::Effort`]); `wait=1` waits for a key first, so that the host can start watching; with `time=1` the
+//! TSC may count time instead. With `serves=` the guest measures nothing, but is the `partner=` of one that does
+//! ([`partner`]); with `reflects=` it is at the other end of the network ([`reflector`]). With `idle=` it does nothing at all,
 //! or next to nothing every so many milliseconds.
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
@@ -20,11 +21,15 @@ extern crate alloc;
 #[cfg(target_os = "none")]
 mod bell;
 #[cfg(target_os = "none")]
+mod frames;
+#[cfg(target_os = "none")]
 mod marks;
 #[cfg(target_os = "none")]
 mod meter;
 #[cfg(target_os = "none")]
 mod partner;
+#[cfg(target_os = "none")]
+mod reflector;
 #[cfg(target_os = "none")]
 mod rows;
 #[cfg(target_os = "none")]

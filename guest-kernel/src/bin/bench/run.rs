@@ -2,6 +2,7 @@
 
 use crate::meter::{self, Effort};
 use crate::partner;
+use crate::reflector;
 use crate::rows::ROWS;
 use guest_kernel::start::command_line;
 use guest_kernel::verdict::{Outcome, Verdict};
@@ -12,9 +13,10 @@ entry!(main);
 fn main(_info: &'static StartInfo) -> ! {
     event::init().expect("rows need events");
     partner::serve();
+    reflector::reflect();
     idle();
     let ticks = meter::ticks_per_1000_instructions();
-    if !(1000..=1001).contains(&ticks) {
+    if option("time").is_none() && !(1000..=1001).contains(&ticks) {
         finish(Outcome::Fail, "the TSC doesn't count instructions: start QEMU with -icount shift=0");
     }
     if partner::connect().is_err() {

@@ -27,7 +27,8 @@ impl KnownStores {
 
 /// The last bits of addresses of instructions are as good as random.
 fn place_of(rip: u64) -> usize {
-    (rip ^ rip >> 3) as usize % PLACES
+    let [last, ..] = (rip ^ rip >> 3).to_le_bytes();
+    usize::from(last) % PLACES
 }
 
 #[inline(never)]

@@ -1,7 +1,8 @@
 //! Linux with a disk and a network: its own drivers, dom0's back ends, and the host, which looks at both from outside.
 
 use super::{
-    COMPLAINTS, DOM0_PROMPT, Guest, LIMIT, NAME, NEIGHBOUR, PROMPT, SUITE, as_much_is_free, ask, free, next, told,
+    COMPLAINTS, DOM0_PROMPT, Guest, LIMIT, NAME, NEIGHBOUR, PROMPT, QUIET, SUITE, as_much_is_free, ask, free, next,
+    told,
 };
 use crate::{
     context::{Context, log_file},
@@ -101,6 +102,7 @@ fn found() -> Vec<Pattern> {
 /// The devices are as the machine file says, and in use. Files for the host are served.
 fn reads_and_writes() -> Vec<Step> {
     let steps = [
+        told(QUIET, "quiet"),
         told("cat /sys/block/xvda/size", &(DISK / 512).to_string()),
         told("cat /sys/block/xvda/queue/write_cache", "write back"),
         told("echo $(ls /sys/block/xvda/mq) $(ls /sys/class/net/eth0/queues)", "0 1 rx-0 rx-1 tx-0 tx-1"),
@@ -115,7 +117,7 @@ fn reads_and_writes() -> Vec<Step> {
         told("dd if=/dev/urandom of=/tmp/www/new bs=1M count=6", r"6\+0 records out"),
         told("dd if=/tmp/www/new of=/dev/xvda bs=1M seek=8 conv=fsync", r"6\+0 records out"),
         told("awk '{ print \"flushes\", $16 }' /sys/block/xvda/stat", r"flushes [1-9]\d*"),
-        told("echo 3 >/proc/sys/vm/drop_caches", r"\[ .*drop_caches: 3"),
+        told("echo 3 >/proc/sys/vm/drop_caches && echo dropped", "dropped"),
         told("dd if=/dev/xvda bs=1M skip=8 count=6 | cmp - /tmp/www/new && echo same", "same"),
         told("httpd -h /tmp/www; nc -ll -p 7 -e cat </dev/null >/dev/null & echo serving", "serving"),
     ];
@@ -137,7 +139,7 @@ fn seen_from_outside(http: u16, image: &Path, before: &[u8]) -> Result<()> {
 /// A file survives that its file system is taken away. What Linux served went out in pieces larger than a packet.
 fn file_system() -> Vec<Step> {
     let steps = [
-        told("awk '/eth0/ { print $10 / $11 > 3000 ? \"large\" : \"small\" }' /proc/net/dev", "large"),
+        told("awk '/eth0/ { print ($10 / $11 > 3000 ? \"large\" : \"small\") }' /proc/net/dev", "large"),
         told("mke2fs /dev/xvda >/dev/null && echo made", "made"),
         told("mount /dev/xvda /mnt && cp /tmp/www/new /mnt && umount /mnt && echo copied", "copied"),
         told("mount /dev/xvda /mnt && cmp /mnt/new /tmp/www/new && umount /mnt && echo same", "same"),

@@ -183,7 +183,10 @@ pub fn finish(mut session: Session) -> Result<Vec<Line>> {
 }
 
 /// The rows in the guest's output.
-fn lines(output: &str) -> Result<Vec<Line>> {
+///
+/// # Errors
+/// When it says something strange.
+pub fn lines(output: &str) -> Result<Vec<Line>> {
     let said = output.lines().filter_map(|line| Some(line.split_once(MARK)?.1.trim_end()));
     said.filter(|line| line.contains(' '))
         .map(|line| parse(line).with_context(|| format!("the bench guest says \"{line}\"")))

@@ -11,6 +11,7 @@
 //! | `watch`, `execution_log`, `code` | which of the hypervisor's instructions were executed |
 //! | `trace`, `source` | `--trace`: the functions that they belong to |
 //! | `linux` | the group `linux`: processes of a Linux guest, on Pavise, on Xen and without a hypervisor |
+//! | `io` | the group `io`: requests of disks and packets, through the whole machine |
 //! | `idle` | the group `idle`: wake-ups of a machine that has nothing to do, in real time |
 //! | `sched` | the group `sched`: the scheduler on the host, in time instead of instructions |
 //! | `report` | numbers as text, rows as JSON |
@@ -21,6 +22,7 @@ mod code;
 mod execution_log;
 mod guest;
 mod idle;
+mod io;
 pub mod linux;
 mod operations;
 mod report;
@@ -69,6 +71,8 @@ pub enum Group {
     Domains,
     /// Wake-ups of a machine whose guests sleep
     Idle,
+    /// Requests of a disk and packets on their whole way, through guest, control domain and device
+    Io,
     /// Processes of a Linux guest
     Linux,
     /// Shares, latency and moves of simulated vCPUs, on the host
@@ -96,6 +100,11 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
             return sched::simulate();
         }
         ensure!(idle::measure()?, "a bar is broken");
+        return Ok(());
+    }
+    if args.group == Some(Group::Io) {
+        ensure!(args.against.is_none(), "the group `io` is of Pavise alone");
+        ensure!(io::measure(args.json.as_deref())?, "a bar is broken");
         return Ok(());
     }
     if let Some(group @ (Group::Boot | Group::Domains)) = args.group

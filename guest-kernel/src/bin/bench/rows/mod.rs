@@ -1,11 +1,13 @@
 //! The rows, one file per subject.
 
 mod calls;
+mod disk;
 mod domains;
 mod events;
 mod fork;
 mod grants;
 mod instructions;
+mod net;
 mod paging;
 mod switch;
 mod tables;
@@ -66,5 +68,18 @@ rows! {
     "domains" {
         "create-start-8": domains::create_start_8,
         "create-start-200": domains::create_start_200,
+    }
+    "disk" {
+        "read-4k-depth-1": disk::read_4k_depth_1,
+        "read-4k-depth-32": disk::read_4k_depth_32,
+        "read-64k-depth-1": disk::read_64k_depth_1,
+        "read-64k-depth-32": disk::read_64k_depth_32,
+        "connect": disk::connect,
+    }
+    "net" {
+        "send-1500": net::send,
+        "receive-1500": net::receive,
+        "send-64k": net::send_large,
+        "uplink-1500-and-back": net::uplink,
     }
 }

@@ -126,7 +126,7 @@ fn an_instruction_that_stores_to_a_mapped_table_goes_by_the_entry_as_it_is() {
     bench.set(L1, 3, entry(L1, P | US)).unwrap();
     bench.pin(L4, Level::L4).unwrap();
     let tables = 7 << 39 | 7 << 30 | 7 << 21;
-    let at = |page: u64, index: u64| GuestVa::new(tables | page << 12 | index * 8).unwrap();
+    let at = |page: u64, index: u64| GuestVa::new(tables | page << 12 | (index * 8)).unwrap();
     // Another vCPU stores the values of `others` meanwhile, one at each look.
     let mut store = |address, others: &[u64], new: fn(u64) -> Option<u64>| {
         let mut seen = Vec::new();

@@ -117,7 +117,8 @@ impl Wire {
     /// Takes what came, and sends more. How many frames came.
     fn work(&mut self) -> Result<u32, Ending> {
         let (to, from, time) = (self.to.mac(), self.from.mac(), Instant::ZERO);
-        (self.from.begin(), self.to.begin());
+        self.from.begin();
+        self.to.begin();
         let mut count = 0;
         // What others send to everybody: it is not looked at.
         while let Some((other, _)) = self.from.nic().receive(time) {
