@@ -48,7 +48,7 @@ pub fn tests() -> Vec<Test> {
         test(kernel, LIMIT, Guest { kernel, vcpus: 2, ..Guest::SMALL }, |guest| [shell(guest), poweroff()].concat())
     }));
     tests.push(Test::host(SUITE, REALTIME, |_| {
-        Ok(Ending::Skipped("it hangs when it boots, on Xen 4.17 too".to_owned()))
+        Ok(Ending::Skipped("its RCU stalls when it boots, as it did in a run on Xen 4.17".to_owned()))
     }));
     tests
 }
