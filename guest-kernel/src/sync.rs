@@ -46,12 +46,13 @@ impl<F: Copy> Slot<F> {
     }
 
     pub(crate) fn set(&self, function: Option<F>) {
-        // SAFETY: a nullable pointer becomes another.
+        // SAFETY: `IS_POINTER` proves that `Option<F>` has a pointer's size; `None` is null. The bits are only ever read back
+        // as the same type.
         self.0.store(unsafe { transmute_copy(&function) }, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> Option<F> {
-        // SAFETY: the slot holds null or what `set` was given.
+        // SAFETY: the slot holds null, which is `None`, or the bits of an `Option<F>` that `set` was given.
         unsafe { transmute_copy(&self.0.load(Ordering::Acquire)) }
     }
 }
