@@ -17,7 +17,7 @@ const PAUSES: u32 = 256;
 pub type Mutex<T> = spin::mutex::Mutex<T, Yielding>;
 /// Its guard.
 pub type MutexGuard<'a, T> = spin::mutex::MutexGuard<'a, T, Yielding>;
-/// Something made by the first who asks; others wait in the same way.
+/// Something made by the first that asks; others wait in the same way.
 pub type Once<T> = spin::once::Once<T, Yielding>;
 
 /// How waiters wait.
