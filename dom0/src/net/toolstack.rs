@@ -78,7 +78,7 @@ fn frontend(domain: u16, index: u32) -> String {
     format!("/local/domain/{domain}/device/vif/{index}")
 }
 
-/// Makes a directory anew. Nodes made in it inherit its permissions, and so its owner.
+/// Makes a directory anew. What is made in it belongs to whom it belongs to.
 fn directory(
     bus: &mut impl Bus,
     tx: Tx,

@@ -180,7 +180,7 @@ extern "C" fn trap() -> ! {
     )
 }
 
-/// A page fault. Where no page is present it is mostly for the guest kernel to handle; else mostly a store to a page table.
+/// A page fault. Where no page is present it is mostly the guest kernel's own affair; else mostly a store to a page table.
 #[unsafe(naked)]
 extern "C" fn page_fault() -> ! {
     naked_asm!(

@@ -114,7 +114,7 @@ unsafe fn map_image(tables: Tables, pool: &mut Pool<'_>) -> Result<Ranges, MapEr
             if !section.flags.contains(PageFlags::WRITABLE) {
                 constant.add(FrameRange::new(frame, 1));
             }
-            // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM ([`build`]'s conditions); the
+            // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM (`build`'s conditions); the
             // image's pages get the rights of their section.
             unsafe { tables.map(address, frame, Level::Page, section.flags, &mut || pool.take())? };
         }
@@ -129,7 +129,7 @@ unsafe fn map_image(tables: Tables, pool: &mut Pool<'_>) -> Result<Ranges, MapEr
 unsafe fn copy_mappings(tables: Tables, range: Range<u64>, pool: &mut Pool<'_>) -> Result<(), MapError> {
     for address in range.step_by(PAGE_SIZE) {
         let frame = translate(address).expect("what is to be kept is mapped");
-        // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM ([`build`]'s conditions); the page
+        // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM (`build`'s conditions); the page
         // stays what it is in the boot loader's tables.
         unsafe { tables.map(address, frame, Level::Page, RAM, &mut || pool.take())? };
     }
@@ -154,7 +154,7 @@ unsafe fn map_ram(tables: Tables, ram: &Ranges, constant: &Ranges, pool: &mut Po
             };
             let level = [Level::Huge, Level::Large].into_iter().find(|&level| fits(level)).unwrap_or(Level::Page);
             let flags = if constant.contains(mfn) { IMAGE } else { RAM };
-            // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM ([`build`]'s conditions); what
+            // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM (`build`'s conditions); what
             // is constant gets no right to write.
             unsafe { tables.map(DIRECT_MAP + mfn.base().0, mfn, level, flags, &mut || pool.take())? };
             mfn = mfn.offset(level.frames());
