@@ -53,7 +53,7 @@ impl From<Full> for Error {
     }
 }
 
-/// Opens the disks, and starts the back end. Who sees to the domains' disks is returned.
+/// Opens the disks, and starts the back end. The attendant of the domains' disks is returned.
 ///
 /// # Errors
 /// [`Error`]. A disk that can't be used is no error: it is told, and left out.

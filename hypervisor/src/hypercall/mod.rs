@@ -1,12 +1,13 @@
-//! The boundary: one table from hypercall number to handler, arguments in, results out, restart.
+//! The hypercall boundary: one table maps numbers to handlers.
 //!
-//! A handler gets the six argument words by value and reaches guest memory only through [`Platform`]'s copies; it never
-//! sees registers. It answers with a value or an [`Errno`], or, for the few calls that do more than return, with a
-//! [`Next`]. What a number means and which errors it gives is ABI: Xen's `xen.h` and the header named at each handler.
+//! A handler sees its six arguments in [`Call::args`] and reaches guest memory only through [`Platform`]. It returns a value,
+//! an [`Errno`], or one of two signals: [`Call::then`] says what the vCPU does next, other than go on; [`Call::again`] asks
+//! for a restart. What a number means and which errors it gives is ABI: Xen's `xen.h` and the header named at each handler.
 //!
-//! **Restart**: a call that has done its budget of work answers [`Otherwise::AGAIN`] with new arguments. [`dispatch`] then
-//! sets them and moves RIP back onto the `syscall`, so that the guest itself makes the rest of the call after
-//! interrupts had their turn. Nothing is kept in the hypervisor meanwhile. There is no other form of preemption.
+//! **Restart**: a handler that has used up its budget stores the arguments for the rest of the work ([`Call::again`]).
+//! [`dispatch`] then moves RIP back onto the `syscall` instruction, so the guest reissues the call after pending interrupts
+//! have run. What is left to do is in the arguments, and in [`Vcpu::pending`] for a page table that is half done. There is
+//! no other preemption.
 #![forbid(unsafe_code)]
 
 mod args;

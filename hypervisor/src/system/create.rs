@@ -340,7 +340,7 @@ fn prepare_shared(shared: &SharedInfo) {
     shared.set_wall_clock(machine().wall_clock, 0);
 }
 
-/// What tools would give as a UUID: until there are tools, the domain's number.
+/// No toolstack names these domains; the number serves as UUID.
 fn handle(id: DomainId) -> [u8; 16] {
     u128::from(id.0).to_be_bytes()
 }
