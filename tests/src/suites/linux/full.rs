@@ -28,8 +28,8 @@ const CHANGES: u32 = 10;
 const WHOLE: u64 = 384 << 10;
 const LITTLE: u64 = 256 << 10;
 
-/// The kernel that needs another command line, and what it is told; `docs/linux.md` says why.
-const REALTIME: (&str, &str) = ("rt-amd64", "nolapic");
+/// The kernel that needs another command line; `docs/linux.md` says why.
+const REALTIME: Guest = Guest { kernel: "rt-amd64", command_line: "console=hvc0 nolapic", ..Guest::SMALL };
 
 /// All of it.
 pub fn tests() -> Vec<Test> {
@@ -45,10 +45,8 @@ pub fn tests() -> Vec<Test> {
     ];
     let others = debian::KERNELS.into_iter().filter(|kernel| *kernel != Guest::SMALL.kernel);
     tests.extend(others.map(|kernel| {
-        let options = if kernel == REALTIME.0 { REALTIME.1 } else { "" };
-        test(kernel, LIMIT, Guest { kernel, vcpus: 2, options, ..Guest::SMALL }, |guest| {
-            [shell(guest), poweroff()].concat()
-        })
+        let like = if kernel == REALTIME.kernel { REALTIME } else { Guest::SMALL };
+        test(kernel, LIMIT, Guest { kernel, vcpus: 2, ..like }, |guest| [shell(guest), poweroff()].concat())
     }));
     tests.push(root::test());
     tests
