@@ -94,8 +94,12 @@ fn teller(name: &str, story: &str) -> Domain {
     let options = format!("story={story} from={FROM} to={TO}");
     let source = Source::Partition(name.to_owned());
     let disks = vec![DomainDisk { name: "xvda".to_owned(), source, read_only: false }];
-    let network =
-        |place, last, rate| DomainNetwork { mac: [0x00, 0x16, 0x3e, 0, place, last], rate, any_source: false };
+    let network = |place, last, rate| DomainNetwork {
+        mac: [0x00, 0x16, 0x3e, 0, place, last],
+        rate,
+        any_source: false,
+        backend: None,
+    };
     let networks = match name {
         "attacker" => vec![network(1, 1, Some(RATE))],
         _ => vec![network(0, 1, None), network(0, 2, None)],
