@@ -10,6 +10,7 @@
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
 //! | `store` | XenStore |
+//! | `toolstack` | what the devices of other domains are in XenStore |
 //! | `nodes` | what back ends read and write of a device in XenStore |
 //! | `block` | disks for other domains, and their drivers |
 //! | `net` | the network: bridge, back end, uplink |
@@ -34,6 +35,7 @@ pub mod pci;
 pub mod prompt;
 pub mod service;
 pub mod store;
+pub mod toolstack;
 
 #[cfg(target_os = "none")]
 pub mod virtio;

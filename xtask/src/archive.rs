@@ -63,13 +63,14 @@ fn pack_disk(disk: &DomainDisk) -> DiskConfig {
     let source = match &disk.source {
         Source::Disk(name) => DiskSource::Disk(name.clone()),
         Source::Partition(label) => DiskSource::Partition(label.clone()),
+        Source::Domain(name) => DiskSource::Domain(name.clone()),
     };
     DiskConfig { name: disk.name.clone(), source, read_only: disk.read_only }
 }
 
 fn pack_network(network: &DomainNetwork) -> NetworkConfig {
-    let DomainNetwork { mac, rate, any_source } = *network;
-    NetworkConfig { mac, rate, any_source }
+    let DomainNetwork { mac, rate, any_source, backend } = network.clone();
+    NetworkConfig { mac, rate, any_source, backend }
 }
 
 /// The control domain, whose RAM disk is an archive of the other domains.

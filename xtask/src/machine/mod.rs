@@ -5,6 +5,7 @@
 
 mod disks;
 mod dom0;
+mod drivers;
 mod mistake;
 mod networks;
 mod parse;
