@@ -151,6 +151,48 @@ mod tests {
             }
             prop_assert_eq!(stream, data);
         }
+
+        /// Whatever a guest calls a large packet: no panic, and no endless pieces.
+        #[test]
+        fn any_bytes_are_cut_or_refused(
+            six in any::<bool>(), udp in any::<bool>(), options in 0usize..=10, size: u16,
+            data in proptest::collection::vec(any::<u8>(), 0..100), cut in 0usize..200, odd: (usize, u8),
+        ) {
+            let network = if six { Network::Ipv6 } else { Network::Ipv4 };
+            let mut frame = large(network, options, &data);
+            frame.truncate(frame.len().saturating_sub(cut));
+            // So that it is whole again, as short as it may be.
+            let start = if six { 54 } else { 34 };
+            if let Some(room) = frame.len().checked_sub(start) {
+                let room = if six { room } else { room + 20 };
+                let length = u16::try_from(room).unwrap().to_be_bytes();
+                let at = if six { 18 } else { 16 };
+                frame[at..at + 2].copy_from_slice(&length);
+                if udp {
+                    frame[if six { 20 } else { 23 }] = 17;
+                }
+            }
+            let at = odd.0 % (2 * frame.len().max(1));
+            if let Some(byte) = frame.get_mut(at) {
+                *byte = odd.1;
+            }
+            if let Some(segments) = Segments::new(&frame, Gso { network, size }) {
+                prop_assert!(segments.count() <= frame.len() / usize::from(MIN_SIZE) + 1);
+            }
+        }
+    }
+
+    #[test]
+    fn the_shortest_udp_packet_is_not_cut() {
+        for network in [Network::Ipv4, Network::Ipv6] {
+            let mut frame = large(network, 0, &[]);
+            frame.truncate(frame.len() - 12);
+            let [length, protocol] = if network == Network::Ipv4 { [17, 23] } else { [19, 20] };
+            frame[length] -= 12;
+            frame[protocol] = 17;
+            assert!(Headers::find(&frame).is_some_and(|found| found.end == frame.len()));
+            assert!(Segments::new(&frame, Gso { network, size: 1448 }).is_none());
+        }
     }
 
     #[test]
