@@ -151,6 +151,11 @@ impl Domains {
         self.entries.iter().all(|entry| entry.live.is_none())
     }
 
+    /// How many services there are.
+    pub fn services(&self) -> usize {
+        self.services.count()
+    }
+
     /// The connection to XenStore that the domains' nodes are written with.
     pub fn nodes(&mut self) -> &mut Connection {
         &mut self.nodes
