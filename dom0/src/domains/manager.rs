@@ -287,10 +287,11 @@ impl Domains {
 
     /// A domain is gone, or about to go: XenStore forgets it.
     fn forget(&mut self, id: u16) {
-        self.store.borrow_mut().release(id);
+        // First its home. Then it rarely owns anything that must be looked for.
         if let Err(errno) = home::remove(&mut self.nodes, id) {
             warn!("d{id}: its nodes can't be removed: {errno:?}");
         }
+        self.store.borrow_mut().release(id);
     }
 
     /// Pauses a domain.
