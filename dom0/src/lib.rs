@@ -6,6 +6,7 @@
 //! | room | what |
 //! |---|---|
 //! | `service` | the parts that take turns, and the loop that gives them |
+//! | `contain` | panics of one part that end this part alone |
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
 //! | `store` | XenStore |
@@ -25,6 +26,7 @@ extern crate std;
 
 pub mod block;
 pub mod console;
+pub mod contain;
 pub mod domains;
 pub mod net;
 pub mod nodes;

@@ -11,6 +11,7 @@ mod kernel {
     use boot_archive::{Archive, LogLevel};
     use core::cell::RefCell;
     use dom0::console::{self, Keyboard};
+    use dom0::contain;
     use dom0::domains::{Domains, Supervisor};
     use dom0::service::{self, Full};
     use dom0::store::{Limits, Store};
@@ -21,6 +22,7 @@ mod kernel {
     entry!(main);
 
     fn main(_info: &'static StartInfo) -> ! {
+        contain::init();
         let module = control::module().unwrap_or_else(|error| panic!("the memory: {error}"));
         let archive = Archive::parse(module.unwrap_or_default()).unwrap_or_else(|error| panic!("RAM disk: {error}"));
         let keys = console::init(level(archive.config().console.log_level));

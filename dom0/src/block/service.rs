@@ -22,7 +22,7 @@ use core::cell::RefCell;
 use guest_kernel::paging::PAGE_BYTES;
 use guest_kernel::store::{Bus, Tx};
 use guest_kernel::{hypercall, memory, time};
-use log::{info, warn};
+use log::{Level, info, log, warn};
 use pv_abi::errno::Errno;
 
 /// How long a disk may take to say what it is, in nanoseconds.
@@ -78,7 +78,8 @@ pub fn start(
         bus.mkdir(Tx::NONE, BACKENDS).map_err(Error::Store)?;
         bus.watch(BACKENDS, BACKENDS).map_err(Error::Store)?;
         let hub = Rc::new(RefCell::new(hub));
-        let disks = Disks { bus: Connection::new(store), volumes: volumes.clone(), hub: hub.clone() };
+        let (volumes_too, hub_too, waker) = (volumes.clone(), hub.clone(), waker.clone());
+        let disks = Disks { bus: Connection::new(store), volumes: volumes_too, hub: hub_too, waker };
         let attendant: Box<dyn Attendant> = Box::new(disks);
         Ok((Backend { hub, volumes, bus }, attendant))
     })
@@ -178,7 +179,8 @@ impl Service for Backend {
 }
 
 fn report(directory: &str, fault: &Fault) {
-    warn!("{directory}: closed: {fault}");
+    let level = if matches!(fault, Fault::Panicked(_)) { Level::Error } else { Level::Warn };
+    log!(level, "{directory}: closed: {fault}");
 }
 
 impl Backend {
@@ -240,6 +242,7 @@ struct Disks {
     bus: Connection,
     volumes: Rc<Volumes>,
     hub: Rc<RefCell<Hub<Calls>>>,
+    waker: Waker,
 }
 
 impl Attendant for Disks {
@@ -264,5 +267,11 @@ impl Attendant for Disks {
 
     fn traffic(&self, id: u16) -> Traffic {
         self.hub.borrow().traffic(id)
+    }
+
+    fn doom(&mut self, id: u16, kind: &str, number: u32) -> bool {
+        let doomed = kind == "vbd" && self.hub.borrow_mut().doom(&format!("{BACKENDS}/{id}/{number}"));
+        self.waker.wake();
+        doomed
     }
 }

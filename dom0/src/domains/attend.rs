@@ -28,4 +28,8 @@ pub trait Attendant {
 
     /// What went through the devices of a domain that this attendant sees to, since it was created.
     fn traffic(&self, id: u16) -> Traffic;
+
+    /// Has the back end of a domain's device panic when it has next something to do, to see what its guest makes of that.
+    /// Whether there is a device of this kind and number that this attendant sees to.
+    fn doom(&mut self, id: u16, kind: &str, number: u32) -> bool;
 }

@@ -329,6 +329,23 @@ impl Domains {
         target.map_err(|errno| Error::Store(errno).to_string())
     }
 
+    /// Has a part that serves a domain panic when it has next something to do, to see what its guest makes of that: the back
+    /// end of a device (`vbd`, `vif`) with a number, or the domain's `console` or connection to XenStore (`store`).
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn doom(&mut self, index: usize, kind: &str, number: u32) -> Result<(), String> {
+        let name = &self.archive.config().domains[index].name;
+        let live = self.entries[index].live.as_ref().ok_or_else(|| format!("{name} is not there"))?;
+        match kind {
+            "console" => live.console.borrow_mut().doom(),
+            "store" => live.ring.borrow_mut().doom(),
+            _ if self.attendants.iter_mut().any(|attendant| attendant.doom(live.id, kind, number)) => {}
+            _ => return Err(format!("{name} has no {kind} {number}")),
+        }
+        Ok(())
+    }
+
     /// How a domain that is there has ended, if it has.
     pub fn ending(&self, index: usize) -> Option<Ending> {
         let id = self.id(index)?;

@@ -5,6 +5,7 @@ use super::switch::Switch;
 use super::toolstack::{self, NewVif};
 use super::uplink::Uplink;
 use super::vif::{GrantCopy, Piece, Platform, Refusal, Vif};
+use crate::contain::indivisible;
 use crate::domains::traffic::Traffic;
 use crate::domains::{Attendant, Newcomer};
 use crate::service::{Full, Next, Port, Service, Services, Waker};
@@ -23,7 +24,7 @@ use guest_kernel::grant::{self, Access, End, Mapping};
 use guest_kernel::net::Mac;
 use guest_kernel::paging::{PAGE_BYTES, PAGE_SIZE};
 use guest_kernel::time;
-use log::{info, warn};
+use log::{Level, info, log, warn};
 use pv_abi::grant::{GNTST_OKAY, GnttabCopy};
 use virtio_drivers::transport::DeviceType;
 
@@ -116,6 +117,12 @@ impl Attendant for Network {
             ..all
         })
     }
+
+    fn doom(&mut self, id: u16, kind: &str, number: u32) -> bool {
+        let vifs = self.vifs.get(&id).filter(|_| kind == "vif");
+        let vif = vifs.and_then(|vifs| vifs.get(usize::try_from(number).ok()?));
+        vif.map(|vif| vif.borrow_mut().doom()).is_some()
+    }
 }
 
 /// Connects the machine's own network device to the switch, if it has one.
@@ -204,11 +211,11 @@ impl Platform for Live {
     type Port = Port;
 
     fn ring(&mut self, domain: u16, gref: u32) -> Option<RingPage> {
-        grant::map(domain, &[gref], Access::Write).ok().map(RingPage)
+        indivisible(|| grant::map(domain, &[gref], Access::Write)).ok().map(RingPage)
     }
 
     fn port(&mut self, domain: u16, remote: u32) -> Option<Port> {
-        Port::connect(domain, remote, &self.0).ok()
+        indivisible(|| Port::connect(domain, remote, &self.0)).ok()
     }
 
     fn notify(&mut self, port: &Port) {
@@ -219,8 +226,8 @@ impl Platform for Live {
         Copies(domain)
     }
 
-    fn report(&mut self, text: fmt::Arguments<'_>) {
-        warn!("{text}");
+    fn report(&mut self, level: Level, text: fmt::Arguments<'_>) {
+        log!(level, "{text}");
     }
 }
 

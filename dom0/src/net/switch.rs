@@ -2,10 +2,14 @@
 //!
 //! Inboxes are bounded, each and all together: who doesn't take its packets loses them. A port's inbox is closed until its
 //! owner is ready for packets.
+//!
+//! It is shared by all ports, so its changes are [indivisible](crate::contain). What a guest put into a packet is looked at
+//! between them.
 
 use super::bridge::{Bridge, Counters, PortId, Rate, Settings, Way};
 use super::packet::{Abilities, MAX_FRAME, Packet};
 use super::segment::Segments;
+use crate::contain::indivisible;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -75,27 +79,33 @@ impl Switch {
 
     /// Opens an inbox, which is empty then.
     pub fn open(&mut self, id: PortId, taste: Taste) {
-        self.close(id);
-        if let Some(inbox) = self.inboxes.get_mut(&id) {
-            inbox.lanes.resize_with(taste.lanes.max(1), Lane::default);
-            inbox.taste = Some(taste);
-        }
+        indivisible(|| {
+            self.close(id);
+            if let Some(inbox) = self.inboxes.get_mut(&id) {
+                inbox.lanes.resize_with(taste.lanes.max(1), Lane::default);
+                inbox.taste = Some(taste);
+            }
+        });
     }
 
     /// Closes an inbox: what waits there, and what comes, is lost.
     pub fn close(&mut self, id: PortId) {
-        let Some(inbox) = self.inboxes.get_mut(&id) else { return };
-        inbox.taste = None;
-        for lane in inbox.lanes.drain(..) {
-            self.waiting -= lane.bytes;
-        }
+        indivisible(|| {
+            let Some(inbox) = self.inboxes.get_mut(&id) else { return };
+            inbox.taste = None;
+            for lane in inbox.lanes.drain(..) {
+                self.waiting -= lane.bytes;
+            }
+        });
     }
 
     /// Changes which groups the owner of an open inbox wants packets for.
     pub fn set_groups(&mut self, id: PortId, groups: Option<BTreeSet<Mac>>) {
-        if let Some(taste) = self.inboxes.get_mut(&id).and_then(|inbox| inbox.taste.as_mut()) {
-            taste.groups = groups;
-        }
+        indivisible(|| {
+            if let Some(taste) = self.inboxes.get_mut(&id).and_then(|inbox| inbox.taste.as_mut()) {
+                taste.groups = groups;
+            }
+        });
     }
 
     /// As [`Bridge::ready`].
@@ -103,12 +113,12 @@ impl Switch {
     /// # Errors
     /// When the port may send, in nanoseconds.
     pub fn ready(&mut self, id: PortId, now: u64) -> Result<(), u64> {
-        self.bridge.ready(id, now)
+        indivisible(|| self.bridge.ready(id, now))
     }
 
     /// As [`Bridge::charge`].
     pub fn charge(&mut self, id: PortId, bytes: usize) {
-        self.bridge.charge(id, bytes);
+        indivisible(|| self.bridge.charge(id, bytes));
     }
 
     /// As [`Bridge::set_rate`].
@@ -134,10 +144,10 @@ impl Switch {
     /// Takes a packet from a port and puts it where it belongs.
     pub fn send(&mut self, from: PortId, packet: Packet, now: u64) {
         if !is_sound(&packet) {
-            self.bridge.count_refused(from);
+            self.refuse(from);
             return;
         }
-        match self.bridge.forward(from, &packet.data, now) {
+        match indivisible(|| self.bridge.forward(from, &packet.data, now)) {
             Ok(Way::One(to)) => self.deliver(to, packet),
             Ok(Way::AllOthers) => {
                 let ports: Vec<PortId> = self.bridge.others(from).collect();
@@ -152,11 +162,16 @@ impl Switch {
     /// Takes the next packet of a lane, if `takes` wants it.
     pub fn take_if(&mut self, id: PortId, lane: usize, takes: impl FnOnce(&Packet) -> bool) -> Option<Packet> {
         let lane = self.inboxes.get_mut(&id)?.lanes.get_mut(lane)?;
-        let packet = lane.packets.pop_front_if(|packet| takes(packet))?;
-        lane.bytes -= packet.data.len();
-        self.waiting -= packet.data.len();
-        self.bridge.count_received(id, packet.data.len());
-        Some(packet)
+        if !lane.packets.front().is_some_and(|packet| takes(packet)) {
+            return None;
+        }
+        indivisible(|| {
+            let packet = lane.packets.pop_front()?;
+            lane.bytes -= packet.data.len();
+            self.waiting -= packet.data.len();
+            self.bridge.count_received(id, packet.data.len());
+            Some(packet)
+        })
     }
 
     /// Whether packets wait in a lane.
@@ -185,25 +200,26 @@ impl Switch {
             return;
         };
         let index = if inbox.lanes.len() > 1 { wire::flow(&packet.data) as usize % inbox.lanes.len() } else { 0 };
-        let lane = &mut inbox.lanes[index];
-        let was_empty = lane.packets.is_empty();
+        let (lane, wake) = (&mut inbox.lanes[index], &inbox.wake);
         let (waiting, limit, bridge) = (&mut self.waiting, self.limit, &mut self.bridge);
         packet.fit(taste.abilities, |packet| {
-            let bytes = packet.data.len();
-            let in_all = lane.bytes + bytes <= LANE_GUARANTEED || *waiting + bytes <= limit;
-            let fits = lane.packets.len() < LANE_PACKETS && lane.bytes + bytes <= LANE_BYTES && in_all;
-            if fits {
+            indivisible(|| {
+                let bytes = packet.data.len();
+                let in_all = lane.bytes + bytes <= LANE_GUARANTEED || *waiting + bytes <= limit;
+                let fits = lane.packets.len() < LANE_PACKETS && lane.bytes + bytes <= LANE_BYTES && in_all;
+                if !fits {
+                    bridge.count_lost(to);
+                    return false;
+                }
+                if lane.packets.is_empty() {
+                    wake();
+                }
                 lane.bytes += bytes;
                 *waiting += bytes;
                 lane.packets.push_back(packet);
-            } else {
-                bridge.count_lost(to);
-            }
-            fits
+                true
+            })
         });
-        if was_empty && !lane.packets.is_empty() {
-            (inbox.wake)();
-        }
     }
 }
 

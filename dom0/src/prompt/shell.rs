@@ -76,6 +76,9 @@ impl Prompt {
             Command::Memory(name, mebibytes) => {
                 self.with(name, |index| said(self.domains.borrow_mut().set_memory(index, mebibytes)))
             }
+            Command::Crash(name, what, number) => {
+                self.with(name, |index| said(self.domains.borrow_mut().doom(index, what, number)))
+            }
             Command::StoreList(path) => self.list(path).unwrap_or_else(|errno| format!("{path}: {errno:?}")),
             Command::StoreRead(path) => {
                 let value = self.domains.borrow_mut().nodes().read(Tx::NONE, path);

@@ -9,10 +9,12 @@ use crate::service::Next;
 use crate::store::{Connection, Limits, Shared, Store};
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
+use core::sync::atomic::Ordering::SeqCst;
 use guest_kernel::net::rings::Rings;
 use guest_kernel::store::{Bus, Tx};
 use guest_kernel::xenbus::XenbusState;
+use log::Level;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::string::{String, ToString};
@@ -32,6 +34,19 @@ struct Guest {
     notified: Rc<RefCell<Vec<u32>>>,
     reports: Rc<RefCell<Vec<String>>>,
     memory: Option<Memory>,
+    /// How many calls go well before the device panics in one.
+    fuse: Rc<Cell<Option<usize>>>,
+}
+
+impl Guest {
+    fn burn(&self) {
+        let Some(left) = self.fuse.get() else { return };
+        self.fuse.set(left.checked_sub(1));
+        if left == 0 {
+            // As a panic does, but without a message to the test's output.
+            std::panic::resume_unwind(Box::new("made up"));
+        }
+    }
 }
 
 struct OpenPort(u32, Rc<RefCell<Vec<u32>>>);
@@ -48,23 +63,27 @@ impl Platform for Guest {
 
     fn ring(&mut self, domain: u16, gref: u32) -> Option<Words> {
         assert_eq!(domain, 5);
+        self.burn();
         self.rings.borrow().get(&gref).cloned()
     }
 
     fn port(&mut self, _: u16, remote: u32) -> Option<OpenPort> {
+        self.burn();
         self.ports.borrow_mut().push(remote);
         (remote < 100).then(|| OpenPort(remote, self.ports.clone()))
     }
 
     fn notify(&mut self, port: &OpenPort) {
+        self.burn();
         self.notified.borrow_mut().push(port.0);
     }
 
     fn pages(&mut self, _: u16) -> impl GrantCopy {
+        self.burn();
         self.memory.clone().unwrap()
     }
 
-    fn report(&mut self, text: fmt::Arguments<'_>) {
+    fn report(&mut self, _: Level, text: fmt::Arguments<'_>) {
         self.reports.borrow_mut().push(text.to_string());
     }
 }
@@ -306,6 +325,51 @@ fn a_frontend_that_changes_its_state_all_the_time_is_looked_at_now_and_then() {
     world.write(&[("state", "4")]);
     vif.work(now);
     assert_eq!(world.state(), 4);
+}
+
+/// Wherever the device panics, its frontend's rings and ports are given back, and the frontend can connect again; its
+/// neighbour's packets come.
+#[test]
+fn a_panic_closes_the_device() {
+    for calls in 0..12 {
+        let mut world = World::new();
+        let mut vif = world.vif();
+        let (tx, rx) = (words(), words());
+        world.guest.rings.borrow_mut().extend([(8, tx), (9, rx)]);
+        let other = crate::net::bridge::Settings { mac: None, rate: None, learned: 4 };
+        let other = world.switch.borrow_mut().add(other, Box::new(|| ()), 0).unwrap();
+        let frame = [&MAC.0[..], &[2, 0, 0, 0, 0, 9], &[8, 0], &[7; 50]].concat();
+        let mut panicked = false;
+        for now in 1..4 {
+            let (tx, rx) = (world.guest.rings.borrow()[&8].clone(), world.guest.rings.borrow()[&9].clone());
+            [&tx, &rx].into_iter().for_each(|ring| (0..4).for_each(|word| ring[word].store(0, SeqCst)));
+            let mut rings = Rings::new(tx, rx, world.guest.memory.clone().unwrap()).unwrap();
+            let _ = rings.publish_rx();
+            world.guest.fuse.set((!panicked).then_some(calls));
+            world.write(&LINUX);
+            world.write(&[("state", "4")]);
+            vif.work(now);
+            world.switch.borrow_mut().send(other, Packet::plain(frame.clone()), 0);
+            vif.work(now);
+            world.guest.fuse.set(None);
+            let reports = core::mem::take(&mut *world.guest.reports.borrow_mut());
+            assert!(reports.iter().all(|report| report.ends_with("made up")), "{reports:?}");
+            assert_eq!(world.state(), if reports.is_empty() { 4 } else { 5 });
+            if reports.is_empty() {
+                assert_eq!(rings.receive().unwrap().unwrap().data, frame);
+            } else {
+                panicked = true;
+                assert!(world.guest.ports.borrow().is_empty());
+                assert_eq!(Arc::strong_count(&world.guest.rings.borrow()[&8]), 2, "the front end's");
+            }
+            for state in ["6", "1"] {
+                world.write(&[("state", state)]);
+                vif.work(now);
+            }
+            assert_eq!(world.state(), 2);
+        }
+        assert!(panicked || calls > 6, "{calls}");
+    }
 }
 
 proptest! {

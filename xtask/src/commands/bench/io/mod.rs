@@ -209,7 +209,7 @@ impl Bench {
 
     /// Watches what the guest's operations of a group call and copy: name, calls, number of operations.
     fn watch(&self, group: &str) -> Result<Vec<(String, Calls, u64)>> {
-        let file = |name: &str| fs::read(paths::bare_metal().join(name)).with_context(|| format!("no {name}"));
+        let file = |name: &str| fs::read(build::with_symbols(name)).with_context(|| format!("no {name}"));
         let (hypervisor, guest, dom0) = (fs::read(&self.built.hypervisor)?, file(guest::GUEST)?, file("dom0")?);
         // The copies of packets would make the log too long.
         let sites = calls::Sites::find(&hypervisor, &guest, if group == "disk" { Some(&dom0) } else { None })?;
