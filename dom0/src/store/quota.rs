@@ -116,6 +116,11 @@ impl Accounts {
         self.all.remove(&owner);
     }
 
+    /// Whether a domain owns nodes.
+    pub fn has_nodes(&self, owner: Owner) -> bool {
+        self.of(owner).nodes > 0
+    }
+
     fn of(&self, owner: Owner) -> Account {
         self.all.get(&owner).copied().unwrap_or_default()
     }
