@@ -14,7 +14,7 @@ const FETCH: &str = "scripts/fetch-debian";
 
 /// The kernels that machine files can name as `debian:NAME`: Debian's package for the newest one is `linux-image-NAME`, for
 /// those that begin with [`BACKPORTS`] that of the suite with newer ones than Debian's release has.
-pub const KERNELS: [&str; 5] = ["amd64", "cloud-amd64", "rt-amd64", "backports-amd64", "backports-rt-amd64"];
+pub const KERNELS: [&str; 4] = ["amd64", "cloud-amd64", "rt-amd64", "backports-amd64"];
 
 /// What the names of backported kernels begin with, and the suite with their packages.
 const BACKPORTS: &str = "backports-";
