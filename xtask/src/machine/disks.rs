@@ -86,6 +86,8 @@ pub enum Source {
     Disk(String),
     /// A partition, by its label.
     Partition(String),
+    /// What the back end of another domain, of this name, makes of it.
+    Domain(String),
 }
 
 /// Disks, each with its line.
@@ -190,15 +192,29 @@ pub fn read_domain<'n, 't>(raw: Option<&'n Spanned<DeValue<'t>>>, notes: &'n Not
         .filter_map(|mut section| {
             let line = section.line();
             let name = section.required("name", "xvda to xvdp", disk_name);
-            let source = section.required("source", "\"disk:NAME\" or \"partition:LABEL\"", source);
+            let source = read_source(&mut section, notes);
             let read_only = section.optional("read_only", flag).is_some_and(|flag| flag.value);
             section.finish();
-            Some(Located { value: DomainDisk { name: name?.value, source: source?.value, read_only }, line })
+            Some(Located { value: DomainDisk { name: name?.value, source: source?, read_only }, line })
         })
         .collect();
     let names: Vec<_> = disks.iter().map(|disk| (disk.line, disk.value.name.as_str())).collect();
     check_unique(&names, "domain.disks.name", "disk", notes);
     disks
+}
+
+/// What a domain's disk is: a `source` of the machine's, or whatever the `backend` serves.
+fn read_source(section: &mut Section<'_, '_>, notes: &Notes<'_>) -> Option<Source> {
+    let Some(backend) = section.optional("backend", text) else {
+        return section
+            .required("source", "\"disk:NAME\" or \"partition:LABEL\", or a backend", source)
+            .map(|it| it.value);
+    };
+    if section.raw("source").is_some() {
+        let problem = format!("the domain {:?} says what it is", backend.value);
+        notes.add(backend.line, "domain.disks.source", problem, "either source or backend");
+    }
+    Some(Source::Domain(backend.value))
 }
 
 /// Checks that what domains use is there, and that nobody writes what another uses. A whole disk is all its partitions.
@@ -211,6 +227,7 @@ pub fn check(machine: &[Located<Disk>], domains: &[&DomainDisks], has_dom0: bool
         let place = place(machine, &user.value.source);
         let known = machine.iter().any(|disk| matches!(disk.value.content, Content::Image(_)));
         match (&user.value.source, place) {
+            (Source::Domain(_), _) => {}
             // An image's partitions are not looked at.
             (Source::Partition(_), None) if known => {}
             (source, None) => {
@@ -235,7 +252,7 @@ fn place<'d>(machine: &'d [Located<Disk>], source: &Source) -> Option<&'d str> {
     let found = machine.iter().map(|disk| &disk.value).find(|disk| match (source, &disk.content) {
         (Source::Disk(name), _) => disk.name == *name,
         (Source::Partition(label), Content::Made { partitions, .. }) => partitions.iter().any(|p| p.label == *label),
-        (Source::Partition(_), Content::Image(_) | Content::Debian { .. }) => false,
+        (Source::Partition(_), Content::Image(_) | Content::Debian { .. }) | (Source::Domain(_), _) => false,
     });
     found.map(|disk| disk.name.as_str())
 }
@@ -317,6 +334,7 @@ impl std::fmt::Display for Source {
         match self {
             Self::Disk(name) => write!(f, "disk:{name}"),
             Self::Partition(label) => write!(f, "partition:{label}"),
+            Self::Domain(name) => write!(f, "the disk of {name}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::disks::{self, DomainDisks};
 use super::dom0::{self, PartialDom0};
+use super::drivers::{self, Client};
 use super::networks::{self, DomainNetworks};
 use super::{
     Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory,
@@ -53,6 +54,7 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     disks::check(&disks, &used, dom0.is_some(), notes);
     let devices: Vec<&DomainNetworks> = domains.iter().map(|domain| &domain.networks).collect();
     networks::check(network.as_ref(), &devices, dom0.is_some(), notes);
+    drivers::check(&domains.iter().map(PartialDomain::client).collect::<Vec<_>>(), notes);
     check_control(&domains, dom0.as_ref(), notes);
     if let Some(memory) = memory {
         check_memory(&domains, dom0.as_ref(), &memory, notes);
@@ -140,6 +142,11 @@ struct PartialDomain {
 }
 
 impl PartialDomain {
+    fn client(&self) -> Client<'_> {
+        let name = self.name.as_ref().map(|name| name.value.as_str());
+        Client { name, line: self.line, disks: &self.disks, networks: &self.networks }
+    }
+
     fn whole(self) -> Option<Domain> {
         Some(Domain {
             name: self.name?.value,
