@@ -28,8 +28,8 @@ const CHANGES: u32 = 10;
 const WHOLE: u64 = 384 << 10;
 const LITTLE: u64 = 256 << 10;
 
-/// The kernel that needs another command line; `docs/linux.md` says why.
-const REALTIME: Guest = Guest { kernel: "rt-amd64", command_line: "console=hvc0 nolapic", ..Guest::SMALL };
+/// The kernel that hangs by itself; `docs/linux.md` says why.
+const REALTIME: &str = "rt-amd64";
 
 /// All of it.
 pub fn tests() -> Vec<Test> {
@@ -43,10 +43,12 @@ pub fn tests() -> Vec<Test> {
         test("boots", LIMIT, Guest { vcpus: 2, ..Guest::SMALL }, boots),
         two(),
     ];
-    let others = debian::KERNELS.into_iter().filter(|kernel| *kernel != Guest::SMALL.kernel);
+    let others = debian::KERNELS.into_iter().filter(|kernel| ![Guest::SMALL.kernel, REALTIME].contains(kernel));
     tests.extend(others.map(|kernel| {
-        let like = if kernel == REALTIME.kernel { REALTIME } else { Guest::SMALL };
-        test(kernel, LIMIT, Guest { kernel, vcpus: 2, ..like }, |guest| [shell(guest), poweroff()].concat())
+        test(kernel, LIMIT, Guest { kernel, vcpus: 2, ..Guest::SMALL }, |guest| [shell(guest), poweroff()].concat())
+    }));
+    tests.push(Test::host(SUITE, REALTIME, |_| {
+        Ok(Ending::Skipped("it hangs by a mistake of its own, on Xen too: docs/linux.md".to_owned()))
     }));
     tests.push(root::test());
     tests
