@@ -151,6 +151,11 @@ impl Domains {
         self.entries.iter().all(|entry| entry.live.is_none())
     }
 
+    /// How many services there are.
+    pub fn services(&self) -> usize {
+        self.services.count()
+    }
+
     /// The connection to XenStore that the domains' nodes are written with.
     pub fn nodes(&mut self) -> &mut Connection {
         &mut self.nodes
@@ -282,10 +287,11 @@ impl Domains {
 
     /// A domain is gone, or about to go: XenStore forgets it.
     fn forget(&mut self, id: u16) {
-        self.store.borrow_mut().release(id);
+        // First its home. Then it rarely owns anything that must be looked for.
         if let Err(errno) = home::remove(&mut self.nodes, id) {
             warn!("d{id}: its nodes can't be removed: {errno:?}");
         }
+        self.store.borrow_mut().release(id);
     }
 
     /// Pauses a domain.

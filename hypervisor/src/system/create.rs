@@ -17,7 +17,6 @@ use pv_abi::start_info::StartFlags;
 use pv_abi::trap::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use spin::Mutex;
 
-use super::complain::Complaints;
 use super::memory::{self, Memory};
 use super::park::Parked;
 use super::runner::Runner;
@@ -39,6 +38,7 @@ use crate::mm::perform::Unfinished;
 use crate::mm::state::Level;
 use crate::sched::Share;
 use crate::sync::{Once, Rank, SpinLock};
+use crate::time::Allowance;
 
 /// The control domain's number.
 const CONTROL: DomainId = DomainId(0);
@@ -287,7 +287,8 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         allowed: new.sharing.allowed,
         dedicated: new.sharing.dedicated,
         cpus: AtomicCpuSet::new(),
-        complaints: Complaints::default(),
+        complaints: Allowance::default(),
+        printed: Allowance::default(),
         hardware: (new.id == CONTROL && new.privileged).then(|| Arc::new(machine().own.others())),
         shutdown: Once::new(),
         end: Once::new(),
@@ -340,7 +341,7 @@ fn prepare_shared(shared: &SharedInfo) {
     shared.set_wall_clock(machine().wall_clock, 0);
 }
 
-/// What tools would give as a UUID: until there are tools, the domain's number.
+/// No toolstack names these domains; the number serves as UUID.
 fn handle(id: DomainId) -> [u8; 16] {
     u128::from(id.0).to_be_bytes()
 }
@@ -357,11 +358,8 @@ impl Blocks {
         while extents.frames() < pages {
             let pfn = extents.frames();
             let order = largest.min(u8::try_from((pages - pfn).ilog2()).unwrap_or(MAX_ORDER));
-            match Memory(domain).populate(order) {
-                Some(mfn) => {
-                    (0..1 << order).for_each(|n| m2p::set(&guest_frames::Tables, mfn.offset(n), Pfn(pfn + n)));
-                    extents.push(mfn, 1 << order);
-                }
+            match Memory(domain).populate(order, Some(Pfn(pfn))) {
+                Some(mfn) => extents.push(mfn, 1 << order),
                 None if order > 0 => largest = order - 1,
                 None => {
                     let free = machine().allocator.lock().free_frames() + pfn;

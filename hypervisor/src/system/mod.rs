@@ -1,6 +1,7 @@
-//! The glue: every lock and every piece of shared state, the run loop, and what carries out the rules' decisions.
+//! The glue: locks, shared state, the run loop, and the code that carries out decisions of the pure modules.
 //!
-//! [`Machine`] holds it all and is made once at boot. Where things are:
+//! [`Machine`] holds the state that all CPUs share and is made once at boot. A few statics stand beside the code that owns
+//! them: those that must exist before it, that the fast path needs, or that one file alone uses. Where things are:
 //! * [`entry`]: what the entry stubs call, and what interrupts do;
 //! * [`cpu`]: which vCPU a CPU runs, and switching; [`wake`]: vCPUs that wait for something;
 //! * [`park`]: vCPUs that may not run: down, or of a paused domain;
@@ -57,7 +58,7 @@ use crate::mm::frame::FrameTable;
 use crate::mm::owner::DomainFrames;
 use crate::sched::{Board, RunQueue, Share};
 use crate::sync::{Once, PerCpu, SpinLock};
-use complain::Complaints;
+use crate::time::Allowance;
 use console::Input;
 use device::Own;
 use park::Parked;
@@ -146,7 +147,10 @@ pub struct Domain {
     dedicated: bool,
     /// CPUs that may hold its translations.
     cpus: AtomicCpuSet,
-    complaints: Complaints,
+    /// Lines of the log about it.
+    complaints: Allowance,
+    /// What it wrote on the hypervisor's console, in bytes.
+    printed: Allowance,
     /// The hardware, if it has that.
     hardware: Option<Arc<Hardware>>,
     /// Why it shut down, if it did and waits for the control domain to end it; set once.
