@@ -157,12 +157,12 @@ mod tests {
     #[test]
     fn a_panic_ends_the_turn_and_what_was_borrowed_is_free() {
         let shared = RefCell::new(1);
-        let end = contain(|| {
+        let end: Result<(), _> = contain(|| {
             let mut borrowed = shared.borrow_mut();
             *borrowed = indivisible(|| 2);
             panic!("number {}", 3);
         });
-        assert_eq!(end.map(|()| ()), Err(Panicked("number 3".into())));
+        assert_eq!(end, Err(Panicked("number 3".into())));
         assert_eq!(*shared.borrow_mut(), 2);
         assert_eq!(contain(|| 4), Ok(4));
     }

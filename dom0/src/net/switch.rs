@@ -162,7 +162,7 @@ impl Switch {
     /// Takes the next packet of a lane, if `takes` wants it.
     pub fn take_if(&mut self, id: PortId, lane: usize, takes: impl FnOnce(&Packet) -> bool) -> Option<Packet> {
         let lane = self.inboxes.get_mut(&id)?.lanes.get_mut(lane)?;
-        if !lane.packets.front().is_some_and(|packet| takes(packet)) {
+        if !lane.packets.front().is_some_and(takes) {
             return None;
         }
         indivisible(|| {
