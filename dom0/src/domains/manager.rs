@@ -302,6 +302,15 @@ impl Domains {
         self.store.borrow_mut().release(id);
     }
 
+    /// Asks a domain to power itself off. It does so in its own time, if it knows how to.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn stop(&mut self, index: usize) -> Result<(), Error> {
+        let id = self.id(index).ok_or(Error::Store(Errno::ESRCH))?;
+        home::ask_to_stop(&mut self.nodes, id).map_err(Error::Store)
+    }
+
     /// Pauses a domain.
     ///
     /// # Errors
