@@ -13,11 +13,13 @@ use crate::domains::{Attendant, Newcomer};
 use crate::nodes::Nodes;
 use crate::service::{Full, Next, Service, Services, Waker};
 use crate::store::{Connection, Shared};
+use crate::toolstack::remove_all;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use boot_archive::DiskSource;
 use core::cell::RefCell;
 use guest_kernel::paging::PAGE_BYTES;
 use guest_kernel::store::{Bus, Tx};
@@ -53,7 +55,7 @@ impl From<Full> for Error {
     }
 }
 
-/// Opens the disks, of which `domains` will have some, and starts the back end. Who sees to the domains' disks is returned.
+/// Opens the disks, of which `domains` will have some, and starts the back end. The attendant of the domains' disks is returned.
 ///
 /// # Errors
 /// [`Error`]. A disk that can't be used is no error: it is told, and left out.
@@ -247,12 +249,13 @@ struct Disks {
 
 impl Attendant for Disks {
     fn arrive(&mut self, new: &Newcomer<'_>) -> Result<(), String> {
-        let added = new.config.disks.iter().try_for_each(|disk| {
+        let mut own = new.config.disks.iter().filter(|disk| !matches!(disk.source, DiskSource::Domain(_)));
+        let added = own.try_for_each(|disk| {
             let params = toolstack::params(&disk.source);
             if self.volumes.find(&params, disk.read_only).is_none() {
                 return Err(format!("{}: there is no {params}", disk.name));
             }
-            let added = toolstack::add(&mut self.bus, new.created.id, disk);
+            let added = toolstack::device(disk).and_then(|device| device.add(&mut self.bus, new.created.id, 0));
             added.map_err(|errno| format!("{}: its nodes can't be written: {errno:?}", disk.name))
         });
         added.inspect_err(|_| self.leave(new.created.id))
@@ -260,7 +263,7 @@ impl Attendant for Disks {
 
     fn leave(&mut self, id: u16) {
         // The back end sees that they are gone, and lets go of the domain's pages as the disk gets done with them.
-        if let Err(errno) = toolstack::remove_all(&mut self.bus, id) {
+        if let Err(errno) = remove_all(&mut self.bus, toolstack::KIND, id) {
             warn!("d{id}: its disks' nodes can't be removed: {errno:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! The bridge with packets in it: each port has an inbox, whose owner is woken when something comes.
 //!
-//! Inboxes are bounded, each and all together: who doesn't take its packets loses them. A port's inbox is closed until its
+//! Inboxes are bounded, each and all together: packets that aren't taken in time are lost. A port's inbox is closed until its
 //! owner is ready for packets.
 //!
 //! It is shared by all ports, so its changes are [indivisible](crate::contain). What a guest put into a packet is looked at

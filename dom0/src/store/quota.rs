@@ -65,7 +65,8 @@ impl Accounts {
         Accounts { limits, all: BTreeMap::new() }
     }
 
-    /// Whether nobody's nodes would be beyond his limits after these changes. Who doesn't get more is not stopped.
+    /// Whether each owner that gets more would be within its limits after these changes. One that gets no more is not
+    /// stopped, even if it is beyond them.
     ///
     /// # Errors
     /// `ENOSPC`.

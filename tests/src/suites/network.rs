@@ -50,7 +50,7 @@ pub fn tests(full: bool) -> Vec<Test> {
 /// A guest that asks for its address by DHCP.
 fn guest(name: &str, last: u8, rate: Option<u64>) -> Domain {
     let mac = [0x00, 0x16, 0x3e, 0, 0, last];
-    let networks = vec![DomainNetwork { mac, rate, any_source: false }];
+    let networks = vec![DomainNetwork { mac, rate, any_source: false, backend: None }];
     Domain { networks, ..domain(name, "demo", &format!("name={name}"), Memory::mib(32)) }
 }
 

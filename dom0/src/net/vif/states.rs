@@ -7,6 +7,7 @@ use crate::net::toolstack::{self, NewVif};
 use crate::net::{Packet, Switch};
 use crate::service::Next;
 use crate::store::{Connection, Limits, Shared, Store};
+use crate::toolstack::remove_all;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::cell::{Cell, RefCell};
@@ -101,7 +102,7 @@ impl World {
         let store: Shared = Rc::new(RefCell::new(Store::new(Limits::default())));
         let mut bus = Connection::new(&store);
         let rate = Some(Rate::new(1_000_000));
-        toolstack::add(&mut bus, 5, 0, &NewVif { mac: MAC, rate, any_source: false }).unwrap();
+        toolstack::device(0, &NewVif { mac: MAC, rate, any_source: false }).add(&mut bus, 5, 0).unwrap();
         let guest = Guest { memory: Some(Memory::new()), ..Guest::default() };
         guest.rings.borrow_mut().extend((8..16).map(|gref| (gref, words())));
         World { store, bus, guest, switch: Rc::new(RefCell::new(Switch::new(1 << 20))) }
@@ -169,12 +170,12 @@ fn a_frontend_connects_leaves_and_comes_again() {
     world.write(&LINUX);
     world.write(&[("state", "4")]);
     vif.work(0);
-    toolstack::remove_all(&mut world.bus, 5).unwrap();
+    remove_all(&mut world.bus, toolstack::KIND, 5).unwrap();
     assert_eq!(vif.work(0), Next::End);
     assert!(world.guest.ports.borrow().is_empty());
     assert!(world.bus.read(Tx::NONE, BACK).is_err(), "what was removed stays removed");
     drop(vif);
-    toolstack::add(&mut world.bus, 5, 0, &NewVif { mac: MAC, rate: None, any_source: false }).unwrap();
+    toolstack::device(0, &NewVif { mac: MAC, rate: None, any_source: false }).add(&mut world.bus, 5, 0).unwrap();
     world.vif();
 }
 
@@ -291,7 +292,7 @@ fn an_address_in_use_is_refused() {
     let mut world = World::new();
     let _first = world.vif();
     let new = NewVif { mac: MAC, rate: None, any_source: false };
-    toolstack::add(&mut world.bus, 6, 0, &new).unwrap();
+    toolstack::device(0, &new).add(&mut world.bus, 6, 0).unwrap();
     let back = format!("{}/6/0", toolstack::BACKENDS);
     let bus = Connection::new(&world.store);
     let second = Vif::new(back, bus, world.guest.clone(), world.switch.clone(), Box::new(|| ()), 0);

@@ -42,7 +42,7 @@ fn permissions_hold() {
     assert_eq!(three.read(NONE, path).unwrap(), b"2");
     assert_eq!(three.write(NONE, path, b"3"), Err(Errno::EACCES));
     assert_eq!(three.remove(NONE, path), Err(Errno::EACCES));
-    // Nodes belong to who makes them.
+    // Nodes belong to whoever makes them.
     two.write(NONE, "/local/domain/1/x/y", b"").unwrap();
     assert_eq!(two.permissions(NONE, "/local/domain/1/x/y").unwrap(), permissions("r2 b2"));
     control.write(NONE, "/local/domain/1/x/z", b"").unwrap();

@@ -217,6 +217,7 @@ stories! {
         "attack-user-addresses": attack::addresses::in_user_mode,
         "attack-descriptors": attack::gates::into_tables,
         "attack-gates": attack::gates::calls,
+        "attack-absent-segments": attack::gates::absent_segments,
         "attack-stale-descriptors": attack::gates::stale_translations,
         "attack-stores": attack::stores::all_instructions,
         "attack-stores-across-borders": attack::stores::across_borders,
@@ -463,6 +464,10 @@ stories! {
         "hostile-witness": hostile::witness::works,
         "hostile-again": hostile::again::reconnects,
         "hostile-survivor": hostile::again::survives,
+        "driver-lies": driver::lies,
+        "driver-serves": driver::serves,
+        "driver-lied-to": driver::lied_to,
+        "driver-unplugged": driver::unplugged,
     }
 }
 

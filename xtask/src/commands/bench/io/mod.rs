@@ -270,7 +270,7 @@ fn direct() -> Machine {
 fn guests(group: &str, options: &str) -> Machine {
     let options = format!("group={group} {options} wait=1");
     let disk = DomainDisk { name: "xvda".to_owned(), source: Source::Disk("data".to_owned()), read_only: false };
-    let network = |mac| vec![DomainNetwork { mac, rate: None, any_source: false }];
+    let network = |mac| vec![DomainNetwork { mac, rate: None, any_source: false, backend: None }];
     let [own, other] = MACS;
     let bench = Domain { disks: vec![disk], networks: network(own), ..domain(guest::GUEST, guest::GUEST, options) };
     let partner = Domain { networks: network(other), ..domain("partner", guest::GUEST, "reflects=1".to_owned()) };
