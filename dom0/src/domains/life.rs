@@ -7,7 +7,7 @@ use pv_abi::sched;
 /// Least time between two starts of a domain, in nanoseconds: one that reboots at once doesn't keep this domain busy.
 const PAUSE: u64 = 1_000_000_000;
 /// A domain that has lived shorter than this has rebooted quickly.
-const QUICK: u64 = 10_000_000_000;
+const QUICK: u64 = 5_000_000_000;
 /// So many quick reboots in a row are nothing unusual. With each further one the time between two starts doubles.
 const USUAL: u32 = 4;
 /// How often it doubles: to a bit more than a minute.
