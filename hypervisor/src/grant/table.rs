@@ -143,7 +143,7 @@ impl Grants {
                 memory,
                 page,
                 index,
-                |grant| (!is_first || grant.permits(mapper)) && !(uses.writable && grant.is_read_only()),
+                |grant| grant.permits(mapper) && !(uses.writable && grant.is_read_only()),
                 uses.writable,
             )?;
             if is_first {

@@ -25,6 +25,8 @@ fn write<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
     let chunk = chunk.split_at_mut((count as usize).min(CHUNK)).0;
     call.platform.read_bytes(at, chunk)?;
     call.platform.console_write(chunk);
+    // A list of such calls is restarted after each.
+    call.budget = 0;
     let (done, left) = (chunk.len() as u64, count as usize - chunk.len());
     if left == 0 {
         return Ok(0);

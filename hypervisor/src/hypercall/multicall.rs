@@ -34,6 +34,9 @@ pub(super) fn multicall<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         }
         at = next;
         left -= 1;
+        if call.budget == 0 {
+            break;
+        }
     }
     if left == 0 { Ok(0) } else { Err(call.again([at, left.into()])) }
 }

@@ -12,7 +12,7 @@ use pv_abi::event::VIRQ_CONSOLE;
 use super::runner::Kicker;
 use super::{Domain, control, machine};
 use crate::addr::{DomainId, VcpuId};
-use crate::arch::console;
+use crate::arch::{console, time};
 
 /// Moves the focus.
 const CTRL_T: u8 = 0x14;
@@ -74,9 +74,18 @@ pub fn read(domain: DomainId, buf: &mut [u8]) -> usize {
     count
 }
 
-/// Prints a domain's output, in one piece. What could make the terminal do anything but print is left out.
+/// What a domain under the control domain may print at once, and then in each second, in bytes: it has a console of its
+/// own, and a byte keeps this CPU busy for 90 us on a serial line.
+const STOCK: u64 = 64 << 10;
+const PER_SECOND: u64 = 1024;
+
+/// Prints a domain's output, in one piece. What could make the terminal do anything but print is left out, and so is what
+/// is more than the domain may print.
 pub fn write(domain: &Domain, bytes: &[u8]) {
     let prefix = !owns_console(domain);
+    if domain.supervised && domain.printed.take(time::now(), shown(domain, bytes), STOCK, PER_SECOND).is_none() {
+        return;
+    }
     let mut input = machine().input.lock();
     let mut output = console::output();
     if input.line_of.is_some_and(|other| other != domain.id) {
@@ -88,14 +97,27 @@ pub fn write(domain: &Domain, bytes: &[u8]) {
             output.write(domain.name.as_bytes());
             output.write(b") ");
         }
-        for part in line.split_inclusive(|&byte| !is_printable(byte)) {
+        let is_left_out = |&byte: &u8| !is_printable(byte) || (prefix && is_command(byte));
+        for part in line.split_inclusive(is_left_out) {
             match part {
-                [text @ .., last] if !is_printable(*last) => output.write(text),
+                [text @ .., last] if is_left_out(last) => output.write(text),
                 text => output.write(text),
             }
         }
     }
     input.line_of = (!output.at_line_start()).then_some(domain.id);
+}
+
+/// How many bytes of the line these take, with the domain's name before each line.
+fn shown(domain: &Domain, bytes: &[u8]) -> u64 {
+    let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
+    (bytes.len() + lines * (domain.name.len() + 4)) as u64
+}
+
+/// What may begin a command to a terminal: escape, and all that isn't ASCII, where other such controls are (ISO 6429). With
+/// those a domain could forge lines of others, or have the terminal answer as if somebody had typed.
+fn is_command(byte: u8) -> bool {
+    matches!(byte, 27 | 128..)
 }
 
 /// Text, line ends, tabs, backspace and the escape character of cursor movements.

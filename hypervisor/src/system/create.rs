@@ -17,7 +17,6 @@ use pv_abi::start_info::StartFlags;
 use pv_abi::trap::{FLAT_KERNEL_CS, FLAT_KERNEL_SS};
 use spin::Mutex;
 
-use super::complain::Complaints;
 use super::memory::{self, Memory};
 use super::park::Parked;
 use super::runner::Runner;
@@ -39,6 +38,7 @@ use crate::mm::perform::Unfinished;
 use crate::mm::state::Level;
 use crate::sched::Share;
 use crate::sync::{Once, Rank, SpinLock};
+use crate::time::Allowance;
 
 /// The control domain's number.
 const CONTROL: DomainId = DomainId(0);
@@ -287,7 +287,8 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         allowed: new.sharing.allowed,
         dedicated: new.sharing.dedicated,
         cpus: AtomicCpuSet::new(),
-        complaints: Complaints::default(),
+        complaints: Allowance::default(),
+        printed: Allowance::default(),
         hardware: (new.id == CONTROL && new.privileged).then(|| Arc::new(machine().own.others())),
         shutdown: Once::new(),
         end: Once::new(),

@@ -58,7 +58,7 @@ use crate::mm::frame::FrameTable;
 use crate::mm::owner::DomainFrames;
 use crate::sched::{Board, RunQueue, Share};
 use crate::sync::{Once, PerCpu, SpinLock};
-use complain::Complaints;
+use crate::time::Allowance;
 use console::Input;
 use device::Own;
 use park::Parked;
@@ -147,7 +147,10 @@ pub struct Domain {
     dedicated: bool,
     /// CPUs that may hold its translations.
     cpus: AtomicCpuSet,
-    complaints: Complaints,
+    /// Lines of the log about it.
+    complaints: Allowance,
+    /// What it wrote on the hypervisor's console, in bytes.
+    printed: Allowance,
     /// The hardware, if it has that.
     hardware: Option<Arc<Hardware>>,
     /// Why it shut down, if it did and waits for the control domain to end it; set once.

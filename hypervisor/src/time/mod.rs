@@ -2,13 +2,16 @@
 //!
 //! * [`Clock`] turns TSC values into nanoseconds of system time and deadlines into TSC values.
 //! * [`GuestRecord`] is what a guest needs to do the first of these by itself.
+//! * [`Allowance`] says how much a domain may do in a second.
 //! * [`RtcReading`] turns the CMOS clock's registers into seconds since 1970.
 #![forbid(unsafe_code)]
 
+mod allowance;
 mod calendar;
 mod clock;
 mod scale;
 
+pub use allowance::Allowance;
 pub use calendar::RtcReading;
 pub use clock::{Clock, GuestRecord};
 pub use scale::{GuestScale, Scale};

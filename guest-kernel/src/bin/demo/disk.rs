@@ -60,7 +60,7 @@ pub fn run(task: DiskTask, mut store: Option<&mut Connection>) {
         match (done, started, time::now()) {
             (Err(error @ Error::Broken(_)), ..) => {
                 println!("disk: {error}");
-                let mut own = None;
+                let mut own;
                 let store = match &mut store {
                     Some(store) => Some(&mut **store),
                     None => {

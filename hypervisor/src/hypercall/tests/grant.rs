@@ -81,6 +81,24 @@ fn a_frame_of_another_domain_is_mapped_by_its_grant_alone() {
 }
 
 #[test]
+fn a_use_that_grows_is_one_that_is_granted_now() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    let mfn = granted(world);
+    let (status, reader) = world.map_grant(0x2000, HOST | READ_ONLY, 9);
+    assert_eq!(status, GNTST_OKAY);
+    // Taken back by force, given to another, granted for reading.
+    for (flags, to) in [(0, 0), (GTF_PERMIT_ACCESS, MAPPER + 1), (GTF_PERMIT_ACCESS | GTF_READONLY, MAPPER)] {
+        world.set_grant(GRANTER, 9, flags | GTF_READING, to, mfn);
+        assert_eq!(world.map_grant(0x1000, HOST, 9).0, GNTST_GENERAL_ERROR, "{flags:#x}");
+    }
+    world.set_grant(GRANTER, 9, GTF_PERMIT_ACCESS | GTF_READING, MAPPER, mfn);
+    let (status, writer) = world.map_grant(0x1000, HOST, 9);
+    assert_eq!(status, GNTST_OKAY);
+    assert_eq!([world.unmap_grant(0x1000, writer), world.unmap_grant(0x2000, reader)], [GNTST_OKAY; 2]);
+}
+
+#[test]
 fn cpus_flush_before_the_granter_learns_of_the_end() {
     let machine = machine();
     let world = &mut World::new(&machine);

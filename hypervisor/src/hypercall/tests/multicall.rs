@@ -37,6 +37,20 @@ fn a_long_list_is_carried_out_once_each() {
 }
 
 #[test]
+fn a_list_of_long_outputs_waits_after_each() {
+    let machine = machine();
+    let world = &mut World::new(&machine);
+    for n in 0..32 {
+        world.fake.put_words(BASE + 64 * n, &[number::CONSOLE_IO.into(), 9, 0, 128, BASE + 0xf000, 0, 0, 0]);
+    }
+    let mut regs = World::registers(number::MULTICALL, &[BASE, 32]);
+    for calls in 1..=32 {
+        let done = world.step(&mut regs, 2, BUDGET).is_some();
+        assert_eq!((world.fake.record.printed.len(), done), (128 * calls, calls == 32));
+    }
+}
+
+#[test]
 fn a_shutdown_ends_the_domain() {
     let machine = machine();
     let world = &mut World::new(&machine);
