@@ -57,18 +57,26 @@ impl<'a> Archive<'a> {
     /// # Errors
     /// Says which of the two checks failed.
     pub fn blob(&self, blob: &Blob) -> Result<&'a [u8], BlobError> {
+        let bytes = self.blob_unchecked(blob)?;
+        let computed = crc32fast::hash(bytes);
+        if computed != blob.crc32 {
+            return Err(BlobError::Checksum { stored: blob.crc32, computed });
+        }
+        Ok(bytes)
+    }
+
+    /// The bytes of a blob whose CRC-32 was found right before, after checking that it lies in the archive.
+    ///
+    /// # Errors
+    /// When it doesn't.
+    pub fn blob_unchecked(&self, blob: &Blob) -> Result<&'a [u8], BlobError> {
         let span = || {
             let start = usize::try_from(blob.offset).ok()?;
             let end = start.checked_add(usize::try_from(blob.len).ok()?)?;
             (start >= self.blobs_start && start.is_multiple_of(BLOB_ALIGN)).then_some(())?;
             self.bytes.get(start..end)
         };
-        let bytes = span().ok_or(BlobError::OutOfBounds)?;
-        let computed = crc32fast::hash(bytes);
-        if computed != blob.crc32 {
-            return Err(BlobError::Checksum { stored: blob.crc32, computed });
-        }
-        Ok(bytes)
+        span().ok_or(BlobError::OutOfBounds)
     }
 }
 

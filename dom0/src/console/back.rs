@@ -51,7 +51,9 @@ pub struct Back {
     waker: Waker,
     writer: Writer,
     keys: VecDeque<u8>,
-    budget: Budget,
+    /// What it may say in focus, and behind another.
+    in_focus: Budget,
+    behind: Budget,
     complained: bool,
     is_to_panic: bool,
 }
@@ -72,7 +74,8 @@ impl Back {
             waker: waker.clone(),
             writer,
             keys: VecDeque::new(),
-            budget: Budget::new(),
+            in_focus: Budget::in_focus(),
+            behind: Budget::behind(),
             complained: false,
             is_to_panic: false,
         })
@@ -112,32 +115,36 @@ impl Back {
         assert!(!core::mem::take(&mut self.is_to_panic), "asked for at the prompt");
         // First this: an event that comes from here on wakes the service again.
         self.port.rang();
-        let may = if self.budget.left(now) < TURN { 0 } else { TURN };
-        let shown = self.show(may);
-        self.budget.spend(now, shown);
-        if self.hand_keys() | (shown > 0) {
+        let has_focus = screen().focus() == self.writer;
+        let budget = if has_focus { self.in_focus } else { self.behind };
+        let may = if budget.left(now) < TURN { 0 } else { TURN };
+        let (taken, shown) = self.show(may);
+        let budget = if has_focus { &mut self.in_focus } else { &mut self.behind };
+        budget.spend(now, shown);
+        let refilled = budget.refilled();
+        if self.hand_keys() | (taken > 0) {
             self.port.notify();
         }
         if may == 0 {
-            Next::WaitUntil(self.budget.refilled())
-        } else if shown == may {
+            Next::WaitUntil(refilled)
+        } else if taken == may {
             Next::More
         } else {
             Next::Wait
         }
     }
 
-    /// Shows up to so many bytes of what the domain wrote; how many.
-    fn show(&mut self, most: usize) -> usize {
+    /// Shows up to so many bytes of what the domain wrote; how many, and how many the screen put out for them.
+    fn show(&mut self, most: usize) -> (usize, usize) {
         let mut bytes = [0; CONSOLE_OUT_SIZE];
         let bytes = &mut bytes[..most.min(CONSOLE_OUT_SIZE)];
         // SAFETY: the page of a ring is made of atomics, and shown as long as `self` lives.
         let page = unsafe { self.page.shared::<Page>() };
         match self.ring.read(page, bytes) {
-            Ok(0) => 0,
+            Ok(0) => (0, 0),
             Ok(count) => {
-                indivisible(|| screen().write(self.writer, &bytes[..count]));
-                count
+                let shown = indivisible(|| screen().write(self.writer, &bytes[..count]));
+                (count, shown)
             }
             Err(ring::Broken) => {
                 // Once: it can do it as often as it likes.
@@ -145,7 +152,7 @@ impl Back {
                     let name = String::from(screen().name(self.writer));
                     warn!("{name}: the indices of its console ring are wrong; text may be lost");
                 }
-                0
+                (0, 0)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Keys, and whom they are for.
 
+use super::begun::Begun;
 use super::output::screen;
 use crate::domains::Domains;
 use crate::prompt::Prompt;
@@ -18,22 +19,33 @@ const TURN: usize = 32;
 pub struct Keyboard {
     port: Port,
     prompt: Prompt,
+    begun: Begun,
     domains: Rc<RefCell<Domains>>,
 }
 
 impl Keyboard {
     /// Takes the keyboard, by the port of [`init`](super::init).
     pub fn new(port: u32, domains: Rc<RefCell<Domains>>, waker: &Waker) -> Keyboard {
-        Keyboard { port: Port::attach(port, waker), prompt: Prompt::new(domains.clone()), domains }
+        Keyboard {
+            port: Port::attach(port, waker),
+            prompt: Prompt::new(domains.clone()),
+            begun: Begun::default(),
+            domains,
+        }
     }
 
     fn press(&mut self, key: u8) {
         let focus = screen().focus();
         if key == CTRL_T {
+            self.begun.leave();
             let mut screen = screen();
             screen.focus_next();
             let name = String::from(screen.name(screen.focus()));
             screen.say("dom0", format_args!("keys now go to {name}; Ctrl-T moves on"));
+        } else if self.begun.strays(focus, key) {
+            if key < b' ' {
+                screen().say("dom0", format_args!("a line is left out: it was begun for another console"));
+            }
         } else if focus == screen().first() {
             self.prompt.press(key);
         } else {

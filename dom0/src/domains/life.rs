@@ -6,6 +6,12 @@ use pv_abi::sched;
 
 /// Least time between two starts of a domain, in nanoseconds: one that reboots at once doesn't keep this domain busy.
 const PAUSE: u64 = 1_000_000_000;
+/// A domain that has lived shorter than this has rebooted quickly.
+const QUICK: u64 = 5_000_000_000;
+/// So many quick reboots in a row are nothing unusual. With each further one the time between two starts doubles.
+const USUAL: u32 = 4;
+/// How often it doubles: to a bit more than a minute.
+const DOUBLINGS: u32 = 6;
 
 /// How a domain ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,20 +51,24 @@ impl Ending {
         })
     }
 
-    /// When to start the domain again, if at all, that was started at system time `started` and ended at `now`.
-    pub const fn restart(self, started: u64, now: u64) -> Option<u64> {
-        match self {
-            Ending::Reboot => {
-                let earliest = started.saturating_add(PAUSE);
-                Some(if earliest > now { earliest } else { now })
-            }
-            _ => None,
-        }
-    }
-
     /// Whether it is what the domain or its user wanted.
     pub const fn is_clean(self) -> bool {
         matches!(self, Ending::PowerOff | Ending::Reboot | Ending::Destroyed)
+    }
+}
+
+/// How often a domain has rebooted quickly. To build a domain takes much of this domain's time, and console output and requests
+/// to XenStore are counted anew for each life: who reboots all the time waits longer and longer.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Haste(u32);
+
+impl Haste {
+    /// When to start the domain again, if at all, that was started at system time `started` and ended at `now`.
+    pub fn restart(&mut self, ending: Ending, started: u64, now: u64) -> Option<u64> {
+        let quickly = ending == Ending::Reboot && now.saturating_sub(started) < QUICK;
+        self.0 = if quickly { self.0.saturating_add(1) } else { 0 };
+        let pause = PAUSE << self.0.saturating_sub(USUAL).min(DOUBLINGS);
+        (ending == Ending::Reboot).then(|| started.saturating_add(pause).max(now))
     }
 }
 
@@ -97,9 +107,24 @@ mod tests {
 
     #[test]
     fn only_a_reboot_starts_it_again_and_not_too_soon() {
-        assert_eq!(Ending::Crash.restart(0, 5), None);
-        assert_eq!(Ending::PowerOff.restart(0, 5), None);
-        assert_eq!(Ending::Reboot.restart(100, 101), Some(100 + PAUSE));
-        assert_eq!(Ending::Reboot.restart(100, 3 * PAUSE), Some(3 * PAUSE));
+        let mut haste = Haste::default();
+        assert_eq!(haste.restart(Ending::Crash, 0, 5), None);
+        assert_eq!(haste.restart(Ending::PowerOff, 0, 5), None);
+        assert_eq!(haste.restart(Ending::Reboot, 100, 101), Some(100 + PAUSE));
+        assert_eq!(haste.restart(Ending::Reboot, 100, 3 * PAUSE), Some(3 * PAUSE));
+    }
+
+    #[test]
+    fn who_reboots_all_the_time_waits_longer_and_longer() {
+        let (mut haste, mut now) = (Haste::default(), 0);
+        let mut reboot = |lives: u64| {
+            let (started, ended) = (now, now + lives);
+            now = haste.restart(Ending::Reboot, started, ended).unwrap();
+            (now - started) / PAUSE
+        };
+        let waits: [u64; 12] = core::array::from_fn(|_| reboot(5));
+        assert_eq!(waits, [1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        assert_eq!(reboot(QUICK), QUICK / PAUSE, "it has lived long enough");
+        assert_eq!([(); 5].map(|()| reboot(5)), [1, 1, 1, 1, 2]);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::attend::{Attendant, Newcomer};
 use super::cpus;
-use super::life::Ending;
+use super::life::{Ending, Haste};
 use super::table::{Row, Used};
 use super::traffic::Traffic;
 use crate::console::screen::Writer;
@@ -16,7 +16,7 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use boot_archive::{Archive, BlobError, DomainConfig, WhenAllStopped};
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use guest_kernel::control::{self, Created, New, calls};
 use guest_kernel::time;
@@ -85,6 +85,9 @@ struct Entry {
     writer: Writer,
     live: Option<Live>,
     last: Option<Ending>,
+    haste: Haste,
+    /// Its blobs were found undamaged.
+    checked: Cell<bool>,
 }
 
 /// One that is there.
@@ -128,7 +131,9 @@ impl Domains {
     ) -> Domains {
         let mut screen = screen();
         let writers = archive.config().domains.iter().map(|config| screen.add(&config.name));
-        let entries = writers.map(|writer| Entry { writer, live: None, last: None }).collect();
+        let entries = writers
+            .map(|writer| Entry { writer, live: None, last: None, haste: Haste::default(), checked: Cell::new(false) })
+            .collect();
         Domains { archive, entries, services, store: store.clone(), nodes: Connection::new(store), attendants }
     }
 
@@ -208,8 +213,10 @@ impl Domains {
     }
 
     fn build(&self, index: usize) -> Result<Created, Error> {
-        let config = self.config(index);
-        let blob = |what, blob| self.archive.blob(blob).map_err(|error| Error::Archive(what, error));
+        let (config, checked) = (self.config(index), &self.entries[index].checked);
+        // Once is enough: nobody writes to the archive. It takes as long as all the rest.
+        let find = |blob| if checked.get() { self.archive.blob_unchecked(blob) } else { self.archive.blob(blob) };
+        let blob = |what, blob| find(blob).map_err(|error| Error::Archive(what, error));
         let new = New {
             kernel: blob("kernel", &config.kernel)?,
             ramdisk: config.ramdisk.as_ref().map_or(Ok(&[][..]), |ramdisk| blob("ramdisk", ramdisk))?,
@@ -219,6 +226,7 @@ impl Domains {
             // Unique on the machine, and the same each time.
             handle: (index as u128 + 1).to_be_bytes(),
         };
+        checked.set(true);
         control::create(&new).map_err(Error::Build)
     }
 
@@ -292,6 +300,15 @@ impl Domains {
             warn!("d{id}: its nodes can't be removed: {errno:?}");
         }
         self.store.borrow_mut().release(id);
+    }
+
+    /// Asks a domain to power itself off. It does so in its own time, if it knows how to.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn stop(&mut self, index: usize) -> Result<(), Error> {
+        let id = self.id(index).ok_or(Error::Store(Errno::ESRCH))?;
+        home::ask_to_stop(&mut self.nodes, id).map_err(Error::Store)
     }
 
     /// Pauses a domain.
@@ -377,7 +394,12 @@ impl Domains {
         {
             warn!("d{} ({name}): destroying it was refused: {errno:?}", live.id);
         }
-        ending.restart(live.started, now)
+        let at = self.entries[index].haste.restart(ending, live.started, now)?;
+        let seconds = (at - now) / 1_000_000_000;
+        if seconds > 0 {
+            info!("{} reboots often: it starts again in {seconds} seconds", self.config(index).name);
+        }
+        Some(at)
     }
 
     /// What there is to tell of each domain.

@@ -151,9 +151,11 @@ impl Switch {
             Ok(Way::One(to)) => self.deliver(to, packet),
             Ok(Way::AllOthers) => {
                 let ports: Vec<PortId> = self.bridge.others(from).collect();
-                for to in ports {
-                    self.deliver_copy(to, &packet);
-                }
+                self.deliver_copies(&ports, &packet);
+            }
+            Ok(Way::Unknown) => {
+                let ports: Vec<PortId> = self.bridge.open_others(from).collect();
+                self.deliver_copies(&ports, &packet);
             }
             Ok(Way::Stays) | Err(_) => {}
         }
@@ -177,6 +179,11 @@ impl Switch {
     /// Whether packets wait in a lane.
     pub fn has_packets(&self, id: PortId, lane: usize) -> bool {
         self.inboxes.get(&id).and_then(|inbox| inbox.lanes.get(lane)).is_some_and(|lane| !lane.packets.is_empty())
+    }
+
+    /// A copy for each of many.
+    fn deliver_copies(&mut self, to: &[PortId], packet: &Packet) {
+        to.iter().for_each(|to| self.deliver_copy(*to, packet));
     }
 
     /// A copy for one of many.
@@ -352,6 +359,17 @@ mod tests {
             switch.send(ports[0], packet(mac(1), to, 60), 0);
         }
         assert_eq!(drain(&mut switch, ports[1]), 3);
+    }
+
+    #[test]
+    fn who_has_an_address_of_its_own_does_not_hear_what_is_for_others() {
+        let World { mut switch, ports, .. } = world(2, 1 << 20);
+        let own = switch.add(Settings { mac: Some(mac(9)), ..OPEN }, Box::new(|| {}), 0).unwrap();
+        switch.open(own, taste());
+        for (to, heard) in [(mac(7), [1, 0]), (Mac::BROADCAST, [1, 1]), (mac(9), [0, 1])] {
+            switch.send(ports[0], packet(mac(1), to, 60), 0);
+            assert_eq!([ports[1], own].map(|port| drain(&mut switch, port)), heard);
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub enum Command<'a> {
 pub enum Action {
     /// Create it, as the machine file says.
     Create,
+    /// Ask it to power itself off.
+    Stop,
     /// End it at once.
     Destroy,
     /// Let it run no more for now.
@@ -58,6 +60,7 @@ help               this list
 list               the domains
 top                domains, with usage since the last `top`
 create NAME        creates a domain of the machine file, and starts it
+stop NAME          asks a domain to power itself off, as its own poweroff does
 destroy NAME       ends a domain at once
 pause NAME         stops a domain until `unpause`
 unpause NAME       lets it run again
@@ -71,10 +74,11 @@ store ls PATH      the nodes of XenStore below one
 store read PATH    a node's value
 store write PATH VALUE
                    changes a node
-shutdown           ends all domains, and powers the machine off";
+shutdown           ends all domains at once, and powers the machine off";
 
-const ACTIONS: [(&str, Action); 6] = [
+const ACTIONS: [(&str, Action); 7] = [
     ("create", Action::Create),
+    ("stop", Action::Stop),
     ("destroy", Action::Destroy),
     ("pause", Action::Pause),
     ("unpause", Action::Unpause),
@@ -167,6 +171,7 @@ mod tests {
         assert_eq!(Command::parse("?"), Command::Help);
         assert_eq!(Command::parse(" top "), Command::Top);
         assert_eq!(Command::parse("create  alpha"), Command::Domain(Action::Create, "alpha"));
+        assert_eq!(Command::parse("stop alpha"), Command::Domain(Action::Stop, "alpha"));
         assert_eq!(Command::parse("log beta"), Command::Domain(Action::Log, "beta"));
         assert_eq!(Command::parse("crash beta vbd 51712"), Command::Crash("beta", "vbd", 51712));
         assert_eq!(Command::parse("crash  beta store "), Command::Crash("beta", "store", 0));

@@ -140,6 +140,7 @@ impl Prompt {
         }
         match action {
             Action::Create => said(domains.create(index)),
+            Action::Stop => said(domains.stop(index)),
             Action::Destroy => {
                 domains.end(index, Ending::Destroyed, time::now().unwrap_or(0));
                 String::new()

@@ -26,6 +26,8 @@ pub struct Home<'a> {
 
 /// How much memory a domain is to have, in KiB.
 const MEMORY_TARGET: &str = "memory/target";
+/// Where a domain is asked to shut down. It answers by emptying the node.
+const SHUTDOWN: &str = "control/shutdown";
 
 /// Directories in which a guest may write what it likes.
 const OWN: [&str; 6] = ["attr", "control", "data", "device", "error", "feature"];
@@ -54,8 +56,7 @@ impl Home<'_> {
                 bus.mkdir(tx, &format!("{home}/{name}"))?;
                 bus.set_permissions(tx, &format!("{home}/{name}"), &[Permission::new(self.domain, Rights::NONE)])?;
             }
-            // Where it is asked to shut down. It answers by emptying the node.
-            bus.write(tx, &format!("{home}/control/shutdown"), b"")
+            bus.write(tx, &format!("{home}/{SHUTDOWN}"), b"")
         })
     }
 
@@ -82,6 +83,14 @@ impl Home<'_> {
 /// The store's.
 pub fn set_memory_target(bus: &mut impl Bus, domain: u16, memory: u64) -> Result<(), Errno> {
     bus.write(Tx::NONE, &format!("{}/{MEMORY_TARGET}", home(domain)), format!("{memory}").as_bytes())
+}
+
+/// Asks a domain to power itself off.
+///
+/// # Errors
+/// The store's.
+pub fn ask_to_stop(bus: &mut impl Bus, domain: u16) -> Result<(), Errno> {
+    bus.write(Tx::NONE, &format!("{}/{SHUTDOWN}", home(domain)), b"poweroff")
 }
 
 /// Removes all nodes of a domain's home.
@@ -116,6 +125,9 @@ mod tests {
         set_memory_target(&mut control, 3, 2048).unwrap();
         assert_eq!(ask(XS_READ, b"memory/target\0").unwrap(), b"2048");
         assert_eq!(ask(XS_READ, b"memory/static-max\0").unwrap(), b"4096");
+        ask_to_stop(&mut control, 3).unwrap();
+        assert_eq!(ask(XS_READ, b"control/shutdown\0").unwrap(), b"poweroff");
+        assert_eq!(ask(XS_WRITE, b"control/shutdown\0").unwrap(), b"OK\0");
         assert_eq!(ask(XS_DIRECTORY, b"data\0").unwrap(), b"");
         assert_eq!(ask(XS_WRITE, b"name\0x"), Err(Errno::EACCES));
         assert_eq!(ask(XS_WRITE, b"new\0x"), Err(Errno::EACCES));

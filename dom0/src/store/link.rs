@@ -17,6 +17,10 @@ use pv_abi::io::xenstore::*;
 
 /// Messages that go out in one turn at most.
 const MESSAGES: usize = 16;
+/// What a request or an event costs its domain, in nanoseconds.
+const MESSAGE_COST: u64 = 50_000;
+/// A turn whose requests have cost so much beside that is over, in nanoseconds: there are few such requests.
+const TURN_COST: u64 = 100_000;
 
 /// The page and the port that a domain shares with the server.
 pub trait Line {
@@ -64,7 +68,7 @@ pub struct Link<L> {
     /// Whether an event may go out before the request is carried out.
     events_first: bool,
     has_failed: bool,
-    messages: u64,
+    spent: u64,
     is_to_panic: bool,
 }
 
@@ -89,7 +93,7 @@ impl<L: Line> Link<L> {
             outgoing: VecDeque::new(),
             events_first: true,
             has_failed: false,
-            messages: 0,
+            spent: 0,
             is_to_panic: false,
         })
     }
@@ -99,9 +103,10 @@ impl<L: Line> Link<L> {
         &self.line
     }
 
-    /// How many requests were carried out and events sent so far.
-    pub const fn messages(&self) -> u64 {
-        self.messages
+    /// What its domain's requests and events have cost so far, in nanoseconds: a price for each, and what it made the server
+    /// look at. One request can be a hundred times as dear as another.
+    pub const fn spent(&self) -> u64 {
+        self.spent
     }
 
     /// Goes on until nothing can be done, or for a bounded time.
@@ -147,12 +152,14 @@ impl<L: Line> Link<L> {
     }
 
     fn exchange(&mut self, store: &mut Store, moved: &mut bool) -> Result<Turn, Failure> {
+        let mut dear = 0;
         for _ in 0..MESSAGES {
             self.receive(moved)?;
             self.send(moved)?;
             if !self.outgoing.is_empty() {
                 return Ok(Turn::Wait);
             }
+            let before = store.cost();
             let event = if self.events_first || self.request.is_none() { store.next_event(self.id) } else { None };
             let message = match (event, self.request.take()) {
                 (Some(payload), request) => {
@@ -167,8 +174,13 @@ impl<L: Line> Link<L> {
                 }
                 (None, None) => return Ok(Turn::Wait),
             };
-            self.messages += 1;
+            let cost = store.cost() - before;
+            self.spent += MESSAGE_COST + cost;
+            dear += cost;
             message.encode(&mut self.outgoing)?;
+            if dear > TURN_COST {
+                break;
+            }
         }
         self.send(moved)?;
         Ok(if self.outgoing.is_empty() { Turn::More } else { Turn::Wait })

@@ -12,8 +12,6 @@ use guest_kernel::store::ring::Interface;
 use log::error;
 use pv_abi::errno::Errno;
 
-/// What a request or an event costs its domain, in nanoseconds. Not what it took: on a busy machine that is anything.
-const MESSAGE_COST: u64 = 50_000;
 /// What a panic costs.
 const PANIC_COST: u64 = 10_000_000;
 
@@ -73,7 +71,7 @@ impl Service for Turns {
         let mut ring = ring.borrow_mut();
         // First this: an event that comes from here on wakes the service again.
         ring.line().port.rang();
-        let before = ring.messages();
+        let before = ring.spent();
         let turn = contain(|| ring.turn()).unwrap_or_else(|panicked| {
             ring.cut_off();
             error!("d{}: its connection to XenStore is closed: {panicked}", ring.line().domain);
@@ -81,7 +79,7 @@ impl Service for Turns {
             // It may have asked for a new one.
             Turn::More
         });
-        self.allowance.spend(now, (ring.messages() - before) * MESSAGE_COST);
+        self.allowance.spend(now, ring.spent() - before);
         match turn {
             Turn::More => Next::More,
             Turn::Wait => Next::Wait,

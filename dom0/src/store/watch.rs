@@ -4,6 +4,7 @@ use super::path::Path;
 use super::server::ConnectionId;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
+use core::cell::Cell;
 use core::ops::Bound::{Excluded, Included};
 
 /// A watch's number, never used again.
@@ -28,9 +29,8 @@ pub struct Watches {
     all: BTreeMap<WatchId, Watch>,
     by_path: BTreeMap<Box<str>, BTreeSet<WatchId>>,
     last: WatchId,
-    /// Watches looked at, for tests of what a change costs.
-    #[cfg(test)]
-    pub visits: core::cell::Cell<usize>,
+    /// Watches looked at so far: what changes cost.
+    pub visits: Cell<usize>,
 }
 
 impl Watches {
@@ -77,8 +77,7 @@ impl Watches {
         ids: impl IntoIterator<Item = &'a BTreeSet<WatchId>>,
     ) -> impl Iterator<Item = (WatchId, &'a Watch)> {
         ids.into_iter().flatten().filter_map(|id| {
-            #[cfg(test)]
-            self.visits.set(self.visits.get() + 1);
+            self.visits.update(|visits| visits + 1);
             Some((*id, self.all.get(id)?))
         })
     }

@@ -73,6 +73,8 @@ pub enum Way {
     One(PortId),
     /// To all ports but the sender: it is for a group, or nobody knows for whom.
     AllOthers,
+    /// Nobody has been heard from there: to the [`Bridge::open_others`].
+    Unknown,
     /// It is for somebody behind the sender's own port.
     Stays,
 }
@@ -179,13 +181,19 @@ impl Bridge {
         Ok(match self.table.find(destination, now) {
             Some(to) if to == from => Way::Stays,
             Some(to) => Way::One(to),
-            None => Way::AllOthers,
+            None => Way::Unknown,
         })
     }
 
     /// All ports but one.
     pub fn others(&self, from: PortId) -> impl Iterator<Item = PortId> + '_ {
         self.ports.keys().copied().filter(move |id| *id != from)
+    }
+
+    /// All ports but one that may have any address. One that has an address of its own is never where an unknown one is, and
+    /// what others say is none of its business.
+    pub fn open_others(&self, from: PortId) -> impl Iterator<Item = PortId> + '_ {
+        self.others(from).filter(|id| self.ports[id].settings.mac.is_none())
     }
 
     /// A port was given a frame.

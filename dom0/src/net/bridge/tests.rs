@@ -38,7 +38,7 @@ impl Model {
             _ if to.is_group() => Way::AllOthers,
             Some(port) if port == from => Way::Stays,
             Some(port) => Way::One(port),
-            None => Way::AllOthers,
+            None => Way::Unknown,
         })
     }
 }
@@ -74,6 +74,8 @@ proptest! {
                         prop_assert!(to != port);
                     }
                     prop_assert!(bridge.others(port).all(|other| other != port));
+                    let open = |(id, own): &(PortId, Option<Mac>)| (*id != port && own.is_none()).then_some(*id);
+                    prop_assert!(bridge.open_others(port).eq(model.ports.iter().filter_map(open)));
                 }
                 (_, None) => {}
             }
@@ -91,7 +93,7 @@ fn no_port_fills_the_table_of_another() {
     bridge.forward(quiet, &frame(mac(201), Mac::BROADCAST), 1).unwrap();
     assert_eq!(bridge.forward(flooder, &frame(mac(0), mac(201)), 1), Ok(Way::One(quiet)));
     assert_eq!(bridge.forward(quiet, &frame(mac(201), mac(2)), 1), Ok(Way::One(flooder)));
-    assert_eq!(bridge.forward(quiet, &frame(mac(201), mac(3)), 1), Ok(Way::AllOthers), "beyond the limit");
+    assert_eq!(bridge.forward(quiet, &frame(mac(201), mac(3)), 1), Ok(Way::Unknown), "beyond the limit");
     // Later there is room again.
     bridge.forward(flooder, &frame(mac(100), Mac::BROADCAST), AGEING + 1).unwrap();
     assert_eq!(bridge.forward(quiet, &frame(mac(201), mac(100)), AGEING + 1), Ok(Way::One(flooder)));

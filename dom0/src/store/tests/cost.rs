@@ -1,4 +1,5 @@
-//! What requests cost does not depend on how many domains there are: nodes and watches looked at are counted.
+//! What requests cost does not depend on how many domains there are: nodes and watches looked at are counted. Requests that
+//! make the server look at a great many are charged for it.
 
 use super::*;
 use std::format;
@@ -35,4 +36,31 @@ fn lookups_and_watches_cost_the_same_among_10_and_500_domains() {
     assert_eq!(cost(500), (nodes, watches));
     // So few that nobody walked over everything even among 10.
     assert!(nodes < 120 && watches < 10, "{nodes} nodes, {watches} watches");
+}
+
+/// As with 128 watches on the deepest of 500 nodes, the uppermost of which is removed.
+#[test]
+fn a_request_that_looks_at_much_costs_much() {
+    let (store, _, mut guests) = world(Limits::default(), 1);
+    let guest = &mut guests[0];
+    let mut cost = |act: &mut dyn FnMut(&mut Guest)| {
+        let before = store.borrow().cost();
+        act(guest);
+        store.borrow().cost() - before
+    };
+    let deep = format!("d{}", "/a".repeat(499));
+    let cheap = cost(&mut |guest| guest.write(Tx::NONE, "x", b"").unwrap());
+    assert!((1..5_000).contains(&cheap), "{cheap}");
+    let dear = cost(&mut |guest| {
+        guest.write(Tx::NONE, &deep, b"").unwrap();
+        (0..128).for_each(|n| guest.watch(&deep, &format!("{n}")).unwrap());
+    });
+    assert!(dear > 500 * 60, "{dear}");
+    let dearer = cost(&mut |guest| guest.remove(Tx::NONE, "d").unwrap());
+    assert!(dearer > 128 * 500 * 50, "{dearer}");
+    for n in 0..900 {
+        cost(&mut |guest| guest.mkdir(Tx::NONE, &format!("{n}")).unwrap());
+    }
+    let listed = cost(&mut |guest| assert_eq!(guest.directory(Tx::NONE, "/local/domain/1").unwrap().len(), 901));
+    assert!(listed > 900 * 400, "{listed}");
 }

@@ -315,6 +315,33 @@ fn a_panic_closes_the_link() {
     assert_eq!(again.read(Tx::NONE, "name").unwrap(), b"value");
 }
 
+/// One request can be a hundred times as dear as another, and has its price.
+#[test]
+fn dear_requests_are_paid_for_and_end_the_turn() {
+    let (mut machine, mut control) = Machine::new(1);
+    for n in 0..900 {
+        control.mkdir(Tx::NONE, &format!("/local/domain/1/x/{n:05}")).unwrap();
+    }
+    let (mut client, shelf) = (Client::new(machine.page(1)), machine.shelves[0].clone());
+    let mut ask = |kind| {
+        let ids = [(); 4].map(|()| client.submit(kind, Tx::NONE, &[b"x\0"]).unwrap());
+        client.work(shelf.page());
+        let (mut turns, before) = (0, machine.links[0].spent());
+        while machine.links[0].turn() == Turn::More {
+            turns += 1;
+        }
+        client.work(shelf.page());
+        (turns, machine.links[0].spent() - before, ids.map(|id| client.reply(id).unwrap()))
+    };
+    // More names than fit in a reply: it is short then, but they are looked at all the same.
+    let (turns, spent, replies) = ask(XS_DIRECTORY);
+    assert_eq!(replies, [const { Err(Errno::E2BIG) }; 4]);
+    assert!(turns == 4 && spent > 4 * 900 * 400, "{turns} turns, {spent} ns");
+    let (turns, spent, replies) = ask(XS_READ);
+    assert_eq!(replies, [const { Ok(Vec::new()) }; 4]);
+    assert!(turns == 0 && spent < 4 * 60_000, "{turns} turns, {spent} ns");
+}
+
 #[derive(Clone, Debug)]
 enum Hostile {
     Bytes(Vec<u8>),
