@@ -81,11 +81,16 @@ const FIRST_ARGUMENT: usize = core::mem::offset_of!(GuestRegisters, rdi) / 8;
 const _: () = assert!(WORDS == 21);
 
 impl GuestRegisters {
+    /// All of them, in memory's order.
+    #[inline]
+    pub fn words(&mut self) -> &mut [u64; WORDS] {
+        zerocopy::transmute_mut!(self)
+    }
+
     /// RDI, RSI, RDX, R10, R8, R9: the arguments of a hypercall, in their order.
     #[inline]
     pub fn arguments(&mut self) -> &mut [u64; 6] {
-        let words: &mut [u64; WORDS] = zerocopy::transmute_mut!(self);
-        let arguments = words.split_at_mut(FIRST_ARGUMENT).1;
+        let arguments = self.words().split_at_mut(FIRST_ARGUMENT).1;
         arguments.first_chunk_mut().expect("six registers follow")
     }
 }

@@ -1,5 +1,7 @@
 //! The bytes at a guest's RIP.
 
+use zerocopy::IntoBytes;
+
 use crate::addr::PAGE_SIZE;
 use crate::guest::GuestCopy;
 
@@ -8,33 +10,38 @@ pub const MAX_LENGTH: usize = 15;
 
 /// Up to 15 bytes of guest code, copied once.
 pub struct Code {
-    bytes: [u8; ROOM],
+    /// Words, which are compared with fewer steps than bytes.
+    words: [u64; 2],
+    /// How many bytes are valid; all of them where none is of another page.
     len: usize,
 }
 
-/// Two words, which are copied in one go.
-const ROOM: usize = 16;
+const ROOM: usize = size_of::<[u64; 2]>();
 
 impl Code {
     /// Copies what can be read at `rip`: fewer than 15 bytes if the next page can't be, none if `rip` can't be.
-    #[inline]
+    #[inline(always)]
     pub fn fetch(memory: &mut impl GuestCopy, rip: u64) -> Code {
-        let in_page = PAGE_SIZE - (rip & 0xfff) as usize;
-        if in_page < ROOM {
-            return Code::fetch_at_end(memory, rip, in_page);
-        }
-        match memory.read(rip) {
-            Ok(bytes) => Code { bytes, len: MAX_LENGTH },
-            Err(_) => Code { bytes: [0; ROOM], len: 0 },
-        }
+        Code::fetch_in_page(memory, rip).unwrap_or_else(|| Code::fetch_at_end(memory, rip))
     }
 
-    /// [`Code::fetch`] where `in_page` bytes are left of the page.
+    /// [`Code::fetch`], if 16 bytes of the page can be read from there on.
+    #[inline(always)]
+    pub fn fetch_in_page(memory: &mut impl GuestCopy, rip: u64) -> Option<Code> {
+        if in_page(rip) < ROOM {
+            return None;
+        }
+        let words = memory.read(rip).ok()?;
+        Some(Code { words, len: ROOM })
+    }
+
+    /// [`Code::fetch`] where the page ends, or can't be read.
     #[cold]
     #[inline(never)]
-    fn fetch_at_end(memory: &mut impl GuestCopy, rip: u64, in_page: usize) -> Code {
-        let mut code = Code { bytes: [0; ROOM], len: 0 };
-        let (first, second) = code.bytes[..MAX_LENGTH].split_at_mut(in_page);
+    fn fetch_at_end(memory: &mut impl GuestCopy, rip: u64) -> Code {
+        let mut code = Code { words: [0; 2], len: 0 };
+        let bytes = &mut code.words.as_mut_bytes()[..MAX_LENGTH];
+        let (first, second) = bytes.split_at_mut(in_page(rip).min(MAX_LENGTH));
         if memory.read_bytes(rip, first).is_ok() {
             code.len = first.len();
             let next_page = rip.wrapping_add(first.len() as u64);
@@ -45,14 +52,21 @@ impl Code {
         code
     }
 
-    /// The bytes and the one that follows them as one number; `None` if there are fewer.
+    /// The bytes and the one that follows them as numbers, if all are of one page: so what follows an instruction at their
+    /// start is at a guest address too.
     #[inline]
-    pub fn word(&self) -> Option<u128> {
-        (self.len == MAX_LENGTH).then_some(u128::from_le_bytes(self.bytes))
+    pub fn words(&self) -> Option<[u64; 2]> {
+        (self.len == ROOM).then_some(self.words)
     }
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or_default()
+        self.words.as_bytes().get(..self.len.min(MAX_LENGTH)).unwrap_or_default()
     }
+}
+
+/// Bytes from `rip` to the end of its page.
+#[inline]
+fn in_page(rip: u64) -> usize {
+    PAGE_SIZE - (rip & 0xfff) as usize
 }

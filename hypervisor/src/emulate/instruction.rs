@@ -197,6 +197,16 @@ impl Gpr {
         Gpr::ALL[(number & 0xf) as usize]
     }
 
+    /// The number of its value among the words of [`GuestRegisters`].
+    pub fn word(self) -> u8 {
+        // Each register is a number that no other word is.
+        let mut numbered = GuestRegisters::default();
+        for (word, number) in numbered.words().iter_mut().zip(0..) {
+            *word = number;
+        }
+        self.read(&numbered).to_le_bytes()[0]
+    }
+
     /// Reads it.
     pub const fn read(self, regs: &GuestRegisters) -> u64 {
         match self {

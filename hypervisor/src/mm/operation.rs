@@ -108,14 +108,14 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// The start of every operation: finishes what an earlier one left behind, and pays for this one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn begin(&mut self) -> Result<(), Stop> {
         self.drain()?;
         self.spend()
     }
 
     /// Pays for one step.
-    #[inline]
+    #[inline(always)]
     pub(super) fn spend(&mut self) -> Result<(), Stop> {
         if self.pending.freed.remaining_capacity() < STEP_FREES {
             return Err(Stop::Again);
@@ -124,7 +124,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// Pays for one step that frees nothing.
-    #[inline]
+    #[inline(always)]
     pub(super) fn pay(&mut self) -> Result<(), Stop> {
         self.budget = self.budget.checked_sub(1).ok_or(Stop::Again)?;
         Ok(())

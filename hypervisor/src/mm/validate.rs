@@ -82,6 +82,15 @@ impl Pending {
         self.stack.is_empty() && self.outcome.is_none() && self.freed.is_empty()
     }
 
+    /// Takes over the tables that `other` has under work. There are none here.
+    ///
+    /// # Panics
+    /// If there are.
+    pub fn adopt(&mut self, other: &mut Pending) {
+        assert!(self.is_drained(), "tables under work at two ends");
+        core::mem::swap(&mut self.stack, &mut other.stack);
+    }
+
     /// Notes that a frame lost its last reference.
     #[cold]
     pub(super) fn note_freed(&mut self, mfn: Mfn) {
@@ -123,7 +132,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     ///
     /// A hypercall calls this last and reports success only after it returned `Ok`, so that a guest finds the tables
     /// it dropped untyped.
-    #[inline]
+    #[inline(always)]
     pub fn drain(&mut self) -> Result<(), Stop> {
         if self.pending.is_drained() { Ok(()) } else { self.finish() }
     }

@@ -26,7 +26,7 @@ pub struct Access {
 
 impl<M: PageTableMem> Operation<'_, M> {
     /// The L1 entry that maps `address`, in the address space of `root`, an L4 table the caller holds.
-    #[inline]
+    #[inline(always)]
     pub fn find_l1(&self, root: Mfn, address: GuestVa) -> Result<Slot, Stop> {
         self.walk(root, address, |_| true)
     }
@@ -41,7 +41,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 
     /// Descends to L1, as long as entries are present and `go_on` likes them.
-    #[inline]
+    #[inline(always)]
     fn walk(&self, root: Mfn, address: GuestVa, go_on: impl Fn(Entry) -> bool) -> Result<Slot, Stop> {
         let mut page = root;
         for level in [Level::L4, Level::L3, Level::L2] {

@@ -132,10 +132,51 @@ pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCe
         }
         _ => {}
     }
+    if regs.vector == vector::PAGE_FAULT {
+        return page_fault(cpu, regs, mm::fault_address());
+    }
     let cpu_state = &mut *cpu;
     let (vcpu, world) = current(&mut cpu_state.current, &mut cpu_state.local);
     let info = vcpu.info;
-    let next = match on_exception(vcpu, regs, world) {
+    let entered = on_exception(vcpu, regs, world);
+    after_exception(cpu, info, regs, entered)
+}
+
+/// A page fault from a guest where a page is present, with all registers in `regs`: nearly always a store to a page table.
+pub extern "C" fn page_fault_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
+    let mut cpu = cpu.borrow_mut();
+    let address = mm::fault_address();
+    let cpu_state = &mut *cpu;
+    let (vcpu, mut world) = current(&mut cpu_state.current, &mut cpu_state.local);
+    let info = vcpu.info;
+    if !fault::common_store(vcpu, regs, &mut world, address) {
+        return page_fault(cpu, regs, address);
+    }
+    if cpu_state.local.attention || info.upcall_due() {
+        return leave(cpu, regs, Next::Resume(Return::Full));
+    }
+    Exit::Full
+}
+
+/// A page fault of any kind, at `address`.
+#[inline(never)]
+fn page_fault(mut cpu: RefMut<'static, Cpu>, regs: &mut GuestRegisters, address: u64) -> Exit {
+    let cpu_state = &mut *cpu;
+    let (vcpu, mut world) = current(&mut cpu_state.current, &mut cpu_state.local);
+    let info = vcpu.info;
+    let outcome = fault::page_fault(vcpu, regs, &mut world, address);
+    let entered = finish_exception(vcpu, regs, &mut world, outcome);
+    after_exception(cpu, info, regs, entered)
+}
+
+/// The rest of an exception's way, when the guest's handler is entered, if it is to be.
+fn after_exception(
+    cpu: RefMut<'static, Cpu>,
+    info: &VcpuInfo,
+    regs: &mut GuestRegisters,
+    entered: Result<Return, Crash>,
+) -> Exit {
+    let next = match entered {
         Ok(how) if !cpu.local.attention && !info.upcall_due() => return exit(how, regs),
         Ok(how) => Next::Resume(how),
         Err(crash) => Next::End(End::Crash(crash)),
@@ -245,7 +286,6 @@ fn on_exception(vcpu: &mut Vcpu, regs: &mut GuestRegisters, mut world: World<'_>
         SYSENTER => return bounce::user_call(vcpu, regs, &mut world, UserCall::Sysenter),
         vector::GENERAL_PROTECTION => emulate::general_protection(vcpu, regs, &mut world),
         vector::INVALID_OPCODE => emulate::invalid_opcode(vcpu, regs, &mut world),
-        vector::PAGE_FAULT => fault::page_fault(vcpu, regs, &mut world, mm::fault_address()),
         vector::DEVICE_NOT_AVAILABLE => {
             // A guest's handler expects to find TS clear, as `clts` in it would leave it.
             vcpu.control.task_switched = false;
@@ -258,9 +298,19 @@ fn on_exception(vcpu: &mut Vcpu, regs: &mut GuestRegisters, mut world: World<'_>
         }
         other => Outcome::Raise(other_exception(other, regs.error_code)),
     };
+    finish_exception(vcpu, regs, &mut world, outcome)
+}
+
+/// Enters the guest's handler, if that is due.
+fn finish_exception(
+    vcpu: &mut Vcpu,
+    regs: &mut GuestRegisters,
+    world: &mut World<'_>,
+    outcome: Outcome,
+) -> Result<Return, Crash> {
     match outcome {
         Outcome::Resume => Ok(Return::Full),
-        Outcome::Raise(exception) => bounce::exception(vcpu, regs, &mut world, exception),
+        Outcome::Raise(exception) => bounce::exception(vcpu, regs, world, exception),
     }
 }
 

@@ -35,7 +35,21 @@ pub fn guests_own(vcpu: &Vcpu, regs: &GuestRegisters, address: u64) -> Option<Ex
     if regs.error_code & USER != 0 { Some(exception(vcpu, regs.error_code, address)) } else { None }
 }
 
+/// Carries out a store to a page table that is a [common](table_store::common) one, if the page fault at `address` is such.
+/// Else nothing has changed, and [`page_fault`] is to be asked.
+#[inline(always)]
+pub fn common_store(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> bool {
+    if !may_be_table_store(vcpu, regs) || !vcpu.pending.is_drained() {
+        return false;
+    }
+    let (Some(root), Some(address_in_space)) = (vcpu.roots.kernel, GuestVa::new(address)) else { return false };
+    let memory = Memory(world.domain);
+    let mut entry = AtOnce { memory, root, address: address_in_space, pending: &mut vcpu.pending };
+    table_store::common::common_store(&vcpu.stores, regs, world, address, &mut entry)
+}
+
 /// Handles a page fault that the guest took in ring 3 at `address`.
+#[inline(never)]
 pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> Outcome {
     let code = regs.error_code;
     // The CPU reads descriptors with its own rights, whoever runs.
@@ -63,9 +77,15 @@ pub fn page_fault(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
     raise(vcpu, code, address)
 }
 
+/// Whether the fault may be a store to a page table, and the guest wants that to be carried out.
+#[inline]
+fn may_be_table_store(vcpu: &Vcpu, regs: &GuestRegisters) -> bool {
+    table_store::may_be_table_store(vcpu, regs) && vcpu.assists.has(VMASST_TYPE_WRITABLE_PAGETABLES)
+}
+
 /// Carries out a store to a page table, if the guest wants that and it is one.
 fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<'_>, address: u64) -> Option<Outcome> {
-    if !vcpu.assists.has(VMASST_TYPE_WRITABLE_PAGETABLES) || !table_store::may_be_table_store(vcpu, regs) {
+    if !may_be_table_store(vcpu, regs) {
         return None;
     }
     let root = vcpu.roots.kernel?;
@@ -75,7 +95,14 @@ fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
     if !vcpu.pending.is_drained() && memory.step(&mut vcpu.pending, |op, _| op.drain()).is_err() {
         return Some(Outcome::Resume);
     }
-    table_store::store_to_table(vcpu, regs, world, address, &mut Entry { memory, root, address: address_in_space })
+    let mut entry = Entry { memory, root, address: address_in_space, pending: Pending::new() };
+    let outcome = table_store::store_to_table(vcpu, regs, world, address, &mut entry);
+    if !entry.pending.is_drained() {
+        // Meanwhile other vCPUs have dropped all other references to the table: ours was the last, and its entries are to be
+        // let go of, by this vCPU's next call.
+        vcpu.pending.adopt(&mut entry.pending);
+    }
+    outcome
 }
 
 /// What may be an entry of an L1 table, where the guest has mapped the table.
@@ -83,21 +110,36 @@ struct Entry<'a> {
     memory: Memory<'a>,
     root: Mfn,
     address: GuestVa,
+    /// What becomes the vCPU's: that is in use until then.
+    pending: Pending,
 }
 
 impl TableEntry for Entry<'_> {
     #[inline(always)]
     fn change(&mut self, mut make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged> {
         let (root, address) = (self.root, self.address);
-        let mut pending = Pending::new();
-        let result = self.memory.step(&mut pending, |op, _| op.change_mapped_table(root, address, &mut make));
-        if !pending.is_drained() {
-            self.memory.take_apart(&mut pending);
-        }
-        result.map_err(|why| match why {
-            Unfinished::Again => NotChanged::Again,
-            Unfinished::Refused(_) => NotChanged::Refused,
+        self.memory.step(&mut self.pending, |op, _| op.change_mapped_table(root, address, &mut make)).map_err(|why| {
+            match why {
+                Unfinished::Again => NotChanged::Again,
+                Unfinished::Refused(_) => NotChanged::Refused,
+            }
         })
+    }
+}
+
+/// As [`Entry`], but changed if that can be done at once.
+struct AtOnce<'a> {
+    memory: Memory<'a>,
+    root: Mfn,
+    address: GuestVa,
+    pending: &'a mut Pending,
+}
+
+impl TableEntry for AtOnce<'_> {
+    #[inline(always)]
+    fn change(&mut self, make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged> {
+        let changed = self.memory.change_mapped_table(self.pending, self.root, self.address, make);
+        if changed { Ok(()) } else { Err(NotChanged::Again) }
     }
 }
 

@@ -180,15 +180,30 @@ extern "C" fn trap() -> ! {
     )
 }
 
-/// A page fault. Where no page is present it is mostly the guest kernel's own affair; else mostly a store to a page table.
+/// A page fault. Where no page is present it is mostly the guest kernel's own affair; else mostly a store to a page table,
+/// which has a way of its own.
 #[unsafe(naked)]
 extern "C" fn page_fault() -> ! {
     naked_asm!(
         "test byte ptr [rsp], 1",
         "jz {own_trap}",
-        "jmp {trap}",
+        push_scratch!(),
+        push_preserved!(),
+        "cld",
+        smap_site!("0xca"),
+        "test byte ptr [rsp + {cs}], 3",
+        "jz {from_hypervisor}",
+        "mov rdi, rsp",
+        "mov rsi, [rsp + {system}]",
+        "sub rsp, 8",
+        "call {page_fault_from_guest}",
+        "jmp {leave}",
+        cs = const CS,
+        system = const SYSTEM,
         own_trap = sym own_trap,
-        trap = sym trap,
+        from_hypervisor = sym from_hypervisor,
+        page_fault_from_guest = sym system::page_fault_from_guest,
+        leave = sym leave,
     )
 }
 

@@ -74,6 +74,10 @@ impl GuestCopy for CurrentGuest {
     #[inline(always)]
     fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
         check_span(from, size_of::<T>())?;
+        // SAFETY: the source lies in guest addresses and may fault.
+        if let Some(value) = unsafe { read_pair(from) } {
+            return Ok(value);
+        }
         let mut value = MaybeUninit::<T>::uninit();
         // SAFETY: `from..` was checked to lie in guest addresses (`.ex_table` has the fault); `value` is large enough.
         unsafe { copy_value::<T>(value.as_mut_ptr() as u64, from) }.map_err(|()| Fault(from))?;
@@ -87,6 +91,46 @@ impl GuestCopy for CurrentGuest {
         // SAFETY: `to..` was checked to lie in guest addresses, where no Rust object is; all of `value` may be read.
         unsafe { copy_value::<T>(to, &raw const *value as u64) }.map_err(|()| Fault(to))
     }
+}
+
+/// Reads a value of two words, as a request or an instruction has, into registers: a string instruction takes long to start,
+/// and leaves it in memory. `None` for other values, and if it faulted.
+///
+/// Longer values are no faster this way: their words don't stay in registers anyhow.
+///
+/// # Safety
+/// As for [`copy_user`].
+#[inline(always)]
+unsafe fn read_pair<T: FromBytes>(from: u64) -> Option<T> {
+    if size_of::<T>() != size_of::<[u64; 2]>() {
+        return None;
+    }
+    let (low, high, failed): (u64, u64, u32);
+    // SAFETY: the copy is the caller's responsibility. A fault lands behind it, with `failed` set.
+    unsafe {
+        asm!(
+            "mov {failed:e}, 1",
+            smap_site!("0xcb"), // stac
+            "2: mov {low}, [{from}]",
+            "3: mov {high}, [{from} + 8]",
+            "xor {failed:e}, {failed:e}",
+            "4:",
+            smap_site!("0xca"), // clac
+            ".pushsection .ex_table, \"a\"",
+            ".balign 4",
+            ".long 2b - .",
+            ".long 4b - .",
+            ".long 3b - .",
+            ".long 4b - .",
+            ".popsection",
+            from = in(reg) from,
+            low = out(reg) low,
+            high = out(reg) high,
+            failed = out(reg) failed,
+            options(nostack, readonly),
+        );
+    }
+    if failed == 0 { T::read_from_bytes([low, high].as_bytes()).ok() } else { None }
 }
 
 /// Copies a value. Tries once more, see [`twice`].

@@ -4,7 +4,7 @@
 //! `xchg`, `lock and`, `cmpxchg` and the like, where a hypercall could not tell them what was there. So the instruction
 //! is carried out here, as a checked update of the one entry that it means (ABI: `VMASST_TYPE_writable_pagetables`).
 //!
-//! * `decode`: bytes to a `Store`; [`known`]: those that were decoded before;
+//! * `decode`: bytes to a `Store`; [`known`]: those that were decoded before; `common`: those made most;
 //! * `arithmetic`: values and flags.
 //!
 //! Invariants:
@@ -15,6 +15,7 @@
 //! * Whatever is not known to be such a store is none, and the guest's own page fault.
 
 mod arithmetic;
+pub mod common;
 pub(super) mod decode;
 pub mod known;
 
@@ -53,6 +54,7 @@ const WRITE_TO_PRESENT: u32 = 0b111;
 
 /// Can a page fault be a store to a page table at all? To be asked before looking for the entry, which costs more.
 /// `regs` are those of the fault, with the CPU's error code.
+#[inline]
 pub fn may_be_table_store(vcpu: &Vcpu, regs: &GuestRegisters) -> bool {
     vcpu.mode == Mode::Kernel && regs.error_code == WRITE_TO_PRESENT
 }

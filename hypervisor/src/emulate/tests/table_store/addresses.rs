@@ -5,7 +5,7 @@ use crate::emulate::Gpr;
 use iced_x86::{Decoder, DecoderOptions, Register};
 
 /// The address of operand 0 by the other decoder.
-fn oracle(guest: &Guest, code: &[u8]) -> u64 {
+pub fn oracle(guest: &Guest, code: &[u8]) -> u64 {
     let iced = Decoder::with_ip(64, code, guest.regs.rip, DecoderOptions::NONE).decode();
     let [fs, gs, _] = guest.machine.bases;
     iced.virtual_address(0, 0, |register, _, _| {
@@ -23,7 +23,7 @@ fn oracle(guest: &Guest, code: &[u8]) -> u64 {
     .unwrap()
 }
 
-fn guest(code: &[u8], values: [u64; 16], bases: [u64; 3]) -> Guest {
+pub fn guest(code: &[u8], values: [u64; 16], bases: [u64; 3]) -> Guest {
     let mut guest = Guest::storing(code);
     for (number, value) in (0..).zip(values) {
         *Gpr::from_number(number).of(&mut guest.regs) = value;

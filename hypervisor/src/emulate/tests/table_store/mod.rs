@@ -5,6 +5,7 @@ mod decode;
 mod native;
 
 use super::*;
+use crate::emulate::table_store::common::common_store;
 use crate::emulate::table_store::{NotChanged, TableEntry, may_be_table_store, store_to_table};
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -66,7 +67,20 @@ impl Guest {
         guest
     }
 
+    /// As the hypervisor does it: the short way first.
     fn store(&mut self, fault_address: u64, entry: &mut impl TableEntry) -> Option<Outcome> {
+        if may_be_table_store(&self.vcpu, &self.regs) && self.common_store(fault_address, entry) {
+            return Some(Outcome::Resume);
+        }
+        self.any_store(fault_address, entry)
+    }
+
+    /// True if the instruction was decoded before, and is a common one.
+    fn common_store(&mut self, fault_address: u64, entry: &mut impl TableEntry) -> bool {
+        common_store(&self.vcpu.stores, &mut self.regs, &mut self.machine, fault_address, entry)
+    }
+
+    fn any_store(&mut self, fault_address: u64, entry: &mut impl TableEntry) -> Option<Outcome> {
         store_to_table(&mut self.vcpu, &mut self.regs, &mut self.machine, fault_address, entry)
     }
 
@@ -304,8 +318,60 @@ proptest! {
     }
 }
 
+#[test]
+fn what_linux_does_goes_the_short_way() {
+    // As above, and with other registers and a displacement: xchg %r12,-8(%r13); lock andb $0xfd,0x100(%rbx).
+    let codes: [&[u8]; 4] =
+        [&XCHG, &[0xf0, 0x80, 0x27, 0xfd], &[0x4d, 0x87, 0x65, 0xf8], &[0xf0, 0x80, 0xa3, 0, 1, 0, 0, 0xfd]];
+    for code in codes {
+        let mut guest = Guest::storing(code);
+        (guest.regs.r13, guest.regs.rbx) = (ENTRY + 8, ENTRY - 0x100);
+        let before = guest.regs;
+        assert!(!guest.common_store(ENTRY, &mut Entry::new(OLD, &[])));
+        let mut entry = Entry::new(OLD, &[]);
+        assert_eq!(guest.any_store(ENTRY, &mut entry), Some(Outcome::Resume));
+        let after = core::mem::replace(&mut guest.regs, before);
+        let mut again = Entry::new(OLD, &[]);
+        assert!(guest.common_store(ENTRY, &mut again), "{code:x?}");
+        assert_eq!((guest.regs, again.stored), (after, entry.stored));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    /// Where the short way is gone at all, it leads where the other does; else it has changed nothing.
+    #[test]
+    fn the_short_way_leads_to_the_same_place(
+        prefixes in prop::collection::vec(prop::sample::select(std::vec![0xf0u8, 0x64, 0x66, 0x67]), 0..2),
+        rex in 0x40u8..0x50,
+        opcode in prop::sample::select(std::vec![0x87u8, 0x86, 0x80, 0x83, 0x21, 0x89]),
+        modrm in 0u8..0xc0,
+        tail: [u8; 11],
+        values: [u64; 16],
+        offset in prop::sample::select(std::vec![0u64, 1, 4, 7, 8]),
+        trap: bool,
+        old: u64,
+        failures in prop::collection::vec(any_failure(), 0..2),
+        misses in prop::bool::weighted(0.1),
+    ) {
+        let code = [&prefixes[..], &[rex, opcode, modrm], &tail].concat();
+        let mut guest = addresses::guest(&code, values, [0x10, 0x20, 0x30]);
+        // The base is where it has to be for the entry; the index may be anywhere.
+        let address = addresses::oracle(&guest, &code);
+        guest.regs.rflags |= if trap { RFLAGS_TF } else { 0 };
+        let fault_address = if misses { address ^ 8 } else { address }.wrapping_add(offset & 7);
+        let before = guest.regs;
+        let mut entry = Entry::new(old, &failures);
+        let outcome = guest.any_store(fault_address, &mut entry);
+        let after = core::mem::replace(&mut guest.regs, before);
+        let mut other = Entry::new(old, &failures);
+        if guest.common_store(fault_address, &mut other) {
+            prop_assert_eq!((outcome, guest.regs, other.stored), (Some(Outcome::Resume), after, entry.stored));
+        } else {
+            prop_assert_eq!((guest.regs, other.stored.len()), (before, 0));
+        }
+    }
 
     /// Whatever the bytes: at most one store, all or nothing, and RIP stays a guest's.
     #[test]

@@ -224,6 +224,33 @@ fn roots_are_held_until_no_cpu_has_them() {
     bench.check(&[]);
 }
 
+/// Another vCPU unlinks the table in the middle of a store to it: then the store's reference is the last, and what is left to
+/// do goes to the vCPU that made it.
+#[test]
+fn a_table_that_is_unlinked_during_a_store_is_taken_apart_by_the_one_who_stores() {
+    let mut bench = Bench::new();
+    bench.build_tree();
+    bench.set(L1, 3, entry(L1, P | US)).unwrap();
+    bench.pin(L4, Level::L4).unwrap();
+    let at = GuestVa::new(7 << 39 | 7 << 30 | 7 << 21 | 3 << 12 | 2 * 8).unwrap();
+    let mmu = bench.machine.mmu();
+    let (mut others, mut own) = (Pending::new(), Pending::new());
+    let mut other = Operation::new(&mmu, bench.machine.space(1), &mut others, UNLIMITED);
+    let done = Operation::new(&mmu, bench.machine.space(1), &mut own, UNLIMITED).change_mapped_table(L4, at, |old| {
+        let unlinked = other.update(Slot { page: L2, index: 7 }, 0, Change::Set, OWN);
+        assert_eq!(unlinked, Ok(Changed::Yes));
+        Some(old + 0x10)
+    });
+    assert_eq!(done, Ok(()));
+    assert!(others.is_empty() && !own.is_drained());
+    assert_eq!((bench.state(L1).type_references(), bench.state(L1).is_validated()), (1, false));
+    bench.pending.adopt(&mut own);
+    assert!(own.is_empty());
+    bench.call(UNLIMITED, |op| op.drain()).unwrap();
+    assert_eq!(bench.state(L1).type_references(), 0);
+    bench.check(&[L4]);
+}
+
 impl Bench {
     fn machine_find(&self, address: GuestVa) -> Result<Slot, Stop> {
         let mmu = self.machine.mmu();
