@@ -4,7 +4,7 @@
 pub const MAGIC: [u8; 8] = *b"PVArchiv";
 
 /// Version of the format. A reader takes exactly its own version: archive and hypervisor are built together.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Length of the fixed header in bytes; the configuration follows it.
 pub const HEADER_LEN: usize = 32;
