@@ -48,7 +48,8 @@ const BLOCK: [u64; 22] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 18, 
 pub fn tests(full: bool) -> Result<Vec<Test>> {
     let mut stories: Vec<(String, Shape)> = STORIES.map(|(story, shape)| (story.to_owned(), shape)).into();
     if full {
-        for (suite, shape) in [(abi::SUITE, Shape::SINGLE), (mmu::SUITE, Shape::SINGLE), (sched::SUITE, Shape::SEVERAL)] {
+        for (suite, shape) in [(abi::SUITE, Shape::SINGLE), (mmu::SUITE, Shape::SINGLE), (sched::SUITE, Shape::SEVERAL)]
+        {
             stories.extend(stories::of_suite(suite)?.into_iter().map(|story| (story, shape)));
         }
     }
@@ -142,9 +143,7 @@ fn hypervisor_pages(memory: &str) -> impl Iterator<Item = u64> + '_ {
         Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
     };
     let ranges = memory.lines().filter_map(range);
-    ranges.flat_map(|range| {
-        (range.start.max(HYPERVISOR.start)..range.end.min(HYPERVISOR.end)).step_by(PAGE as usize)
-    })
+    ranges.flat_map(|range| (range.start.max(HYPERVISOR.start)..range.end.min(HYPERVISOR.end)).step_by(PAGE as usize))
 }
 
 #[cfg(test)]

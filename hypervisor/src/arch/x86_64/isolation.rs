@@ -35,7 +35,7 @@ macro_rules! detour {
             "781: ",
             $replaced,
             "\n782:\n",
-            ".pushsection .text.entry, \"ax\", @progbits\n",
+            ".pushsection .text.entry.detours, \"ax\", @progbits\n",
             "783: ",
             $before,
             "\n",
