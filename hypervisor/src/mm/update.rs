@@ -189,6 +189,8 @@ impl<M: PageTableMem> Operation<'_, M> {
     ///
     /// `make` is asked again if the entry changes meanwhile; [`Stop::Again`] if it goes on changing. Refuses if no L1 table
     /// is there.
+    ///
+    /// May leave the table in [`Pending`](super::validate::Pending): it is the last to hold it if others let it go meanwhile.
     #[inline(always)]
     pub fn change_mapped_table(
         &mut self,

@@ -71,7 +71,7 @@ fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
     let root = vcpu.roots.kernel?;
     let address_in_space = GuestVa::new(address)?;
     let memory = Memory(world.domain);
-    // An update at L1 leaves no work behind; what an earlier call did is finished first.
+    // What an earlier call left is finished first.
     if !vcpu.pending.is_drained() && memory.step(&mut vcpu.pending, |op, _| op.drain()).is_err() {
         return Some(Outcome::Resume);
     }
@@ -89,11 +89,14 @@ impl TableEntry for Entry<'_> {
     #[inline(always)]
     fn change(&mut self, mut make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged> {
         let (root, address) = (self.root, self.address);
-        self.memory.step(&mut Pending::new(), |op, _| op.change_mapped_table(root, address, &mut make)).map_err(|why| {
-            match why {
-                Unfinished::Again => NotChanged::Again,
-                Unfinished::Refused(_) => NotChanged::Refused,
-            }
+        let mut pending = Pending::new();
+        let result = self.memory.step(&mut pending, |op, _| op.change_mapped_table(root, address, &mut make));
+        if !pending.is_drained() {
+            self.memory.take_apart(&mut pending);
+        }
+        result.map_err(|why| match why {
+            Unfinished::Again => NotChanged::Again,
+            Unfinished::Refused(_) => NotChanged::Refused,
         })
     }
 }

@@ -116,7 +116,15 @@ impl Memory<'_> {
         pending: &mut Pending,
         step: impl FnMut(&mut Operation<'_, Tables>, &dyn FramesLock) -> Result<T, Stop>,
     ) -> Result<T, Unfinished> {
-        perform(&mut self, pending, &mut STEP.clone(), step)
+        perform(&mut self, pending, &mut { STEP }, step)
+    }
+
+    /// Finishes what a step at L1 has left in a list of its own: a table that other vCPUs dropped while the step held it. Its
+    /// entries are dropped here, or nobody ever would; that is bounded and waits for nothing.
+    #[cold]
+    #[inline(never)]
+    pub fn take_apart(self, pending: &mut Pending) {
+        while self.step(pending, |op, _| op.drain()) == Err(Unfinished::Again) {}
     }
 
     /// Takes `2^order` frames from the allocator for the domain, zeroed; `None` if there are none, or if the domain may

@@ -421,7 +421,7 @@ impl GuestCpu for World<'_> {
     }
 
     fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<Progress, Refused> {
-        match hypercall::new_kernel_root(vcpu, self, &mut memory::STEP.clone(), root) {
+        match hypercall::new_kernel_root(vcpu, self, &mut { memory::STEP }, root) {
             Ok(()) => Ok(Progress::Done),
             Err(Unfinished::Again) => Ok(Progress::Again),
             Err(Unfinished::Refused(_)) => Err(Refused),

@@ -253,9 +253,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
         let domain = domain_of(vcpu);
         let id = |domain: usize| DomainId(domain as u16);
         match call {
-            Call::Update { slot, value, change, page_owner } => {
-                op.update(slot, value, change, id(page_owner)).map(drop)
-            }
+            Call::Update { slot, value, change, page_owner } => op.update(slot, value, change, id(page_owner)),
             Call::UpdateL1 { slot, value } => op.update_l1(slot, value, Change::Set, id(domain)).map(drop),
             Call::Pin { mfn, level } => {
                 op.pin(mfn, level)?;
