@@ -43,11 +43,20 @@ pub fn copied_slots<M: PageTableMem>() -> [Range<usize>; 2] {
     [0..start + 1, end..M::ENTRIES]
 }
 
-/// Copies a root's slots to a shadow root.
-pub fn renew<M: PageTableMem>(memory: &M, shadow: Mfn, root: Mfn) {
-    for slots in copied_slots::<M>() {
-        memory.copy_entries(shadow, root, slots);
+impl Source {
+    /// Of a shadow root that is a copy of none: frame 0 is no table.
+    pub const NONE: Source = Source { root: Mfn(0), flushed: Stamp::NEVER };
+}
+
+/// Makes a shadow root, which is a copy of `copied`, one of `source`. Returns whether there was anything to do.
+pub fn renew<M: PageTableMem>(memory: &M, shadow: Mfn, copied: Source, source: Source) -> bool {
+    if copied == source {
+        return false;
     }
+    for slots in copied_slots::<M>() {
+        memory.copy_entries(shadow, source.root, slots);
+    }
+    true
 }
 
 /// Copies the slot for an address. Returns whether the shadow root had another entry there, accessed bits apart.
@@ -80,7 +89,7 @@ mod tests {
     #[test]
     fn the_hypervisors_slots_are_never_copied_but_the_one_for_guests() {
         let (machine, root, shadow) = machine();
-        renew(&machine.memory, shadow, root);
+        assert!(renew(&machine.memory, shadow, Source::NONE, Source { root, flushed: Stamp::NEVER }));
         for slot in 0..512 {
             let copied = machine.memory.read(shadow, slot) == machine.memory.read(root, slot);
             assert_eq!(copied, !(257..272).contains(&slot), "{slot}");
@@ -102,7 +111,7 @@ mod tests {
     fn what_the_cpu_notes_in_the_copy_is_no_difference() {
         const ACCESSED: u64 = 1 << 5;
         let (machine, root, shadow) = machine();
-        renew(&machine.memory, shadow, root);
+        assert!(renew(&machine.memory, shadow, Source::NONE, Source { root, flushed: Stamp::NEVER }));
         machine.memory.write(shadow, 5, machine.memory.read(root, 5) | ACCESSED);
         assert!(!follow(&machine.memory, shadow, root, GuestVa::new(5 << 39).unwrap()));
     }

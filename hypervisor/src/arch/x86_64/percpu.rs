@@ -77,7 +77,7 @@ pub struct CpuTop {
     pub shadow: Cell<u64>,
     /// CR3 as it was when the CPU went to its shadow root, and is to be when it comes back.
     pub root: Cell<u64>,
-    /// What the shadow is a copy of: of frame 0, which is no root, at first.
+    /// What the shadow is a copy of: [`Source::NONE`] at first.
     pub source: Cell<Source>,
     /// Something may be left on an interrupt stack.
     pub stacks_used: Cell<bool>,

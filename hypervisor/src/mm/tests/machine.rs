@@ -1,5 +1,6 @@
 //! The made-up machine. With `REAL` its tables have 512 entries; else 8, of which 2 are the hypervisor's.
 
+use core::mem;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::collections::BTreeSet;
@@ -158,12 +159,17 @@ struct Cached {
 
 /// A CPU's TLB and paging-structure caches. They only lose anything in a full flush. The same goes for what its shadow root
 /// has shown it.
-#[derive(Default)]
 pub struct Tlb {
     pages: BTreeSet<Cached>,
     tables: BTreeSet<(Mfn, Level, Option<DomainId>)>,
     /// What the shadow root is a copy of.
-    shadow: Option<Source>,
+    shadow: Source,
+}
+
+impl Default for Tlb {
+    fn default() -> Tlb {
+        Tlb { pages: BTreeSet::new(), tables: BTreeSet::new(), shadow: Source::NONE }
+    }
 }
 
 impl Tlb {
@@ -182,10 +188,7 @@ impl Tlb {
     pub fn enter_guest<const REAL: bool>(&mut self, machine: &Machine<REAL>, cpu: u32, root: Mfn) {
         let (memory, shadow) = (&machine.memory, machine.shadow(cpu));
         let source = Source { root, flushed: machine.clock.latest(CpuId(cpu)) };
-        let renewed = self.shadow.replace(source) != Some(source);
-        if renewed {
-            shadow::renew(memory, shadow, root);
-        }
+        let renewed = shadow::renew(memory, shadow, mem::replace(&mut self.shadow, source), source);
         for index in shadow::copied_slots::<Memory<REAL>>().into_iter().flatten() {
             let entry = Entry(memory.read(shadow, index));
             assert!(!renewed || entry.0 == memory.read(root, index), "slot {index} is no copy");
@@ -199,7 +202,7 @@ impl Tlb {
 
     /// The guest that runs with `root` faults at an address, or flushes it.
     pub fn follow<const REAL: bool>(&mut self, machine: &Machine<REAL>, cpu: u32, root: Mfn, address: GuestVa) {
-        if self.shadow.is_none_or(|source| source.root != root) {
+        if self.shadow.root != root {
             return;
         }
         let shadow = machine.shadow(cpu);

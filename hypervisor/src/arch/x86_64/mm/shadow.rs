@@ -39,8 +39,7 @@ pub fn build(cpu: CpuId) -> Result<Mfn, MapError> {
 /// Makes this CPU's shadow root a copy of the root in CR3, unless it is. `flushed`: when this CPU has flushed last.
 pub fn renew(top: &CpuTop, flushed: Stamp) {
     let source = Source { root: tlb::root(), flushed };
-    if top.source.get() != source {
-        shadow::renew(&guest_frames::Tables, shadow_of(top), source.root);
+    if shadow::renew(&guest_frames::Tables, shadow_of(top), top.source.get(), source) {
         top.source.set(source);
         top.root.set(source.root.base().0);
     }
