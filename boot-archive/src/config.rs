@@ -113,7 +113,7 @@ pub struct DomainConfig {
 }
 
 /// A network device of a domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkConfig {
     /// Its address.
     pub mac: [u8; 6],
@@ -121,6 +121,8 @@ pub struct NetworkConfig {
     pub rate: Option<u64>,
     /// It may send from other addresses too.
     pub any_source: bool,
+    /// The domain whose back end serves it. `None`: the control domain.
+    pub backend: Option<String>,
 }
 
 /// A disk of a domain.
@@ -141,6 +143,8 @@ pub enum DiskSource {
     Disk(String),
     /// A partition, by its label in a GUID partition table.
     Partition(String),
+    /// What the back end of another domain, of this name, makes of it.
+    Domain(String),
 }
 
 /// A domain's part of the CPUs.

@@ -13,7 +13,12 @@ fn domain(name: &str, kernel: Blob, ramdisk: Option<Blob>) -> DomainConfig {
         scheduling: Scheduling { weight: 512, cap: 50, cpus: 0b101, dedicated: false },
         kernel,
         ramdisk,
-        networks: vec![NetworkConfig { mac: [0, 0x16, 0x3e, 1, 2, 3], rate: Some(1 << 20), any_source: false }],
+        networks: vec![NetworkConfig {
+            mac: [0, 0x16, 0x3e, 1, 2, 3],
+            rate: Some(1 << 20),
+            any_source: false,
+            backend: Some("driver".into()),
+        }],
         disks: vec![DiskConfig { name: "xvda".into(), source: DiskSource::Partition(name.into()), read_only: true }],
     }
 }

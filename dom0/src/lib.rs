@@ -3,12 +3,14 @@
 //! It is a PV guest like any other, built on the library of `guest-kernel`, and privileged. Nothing here is part of the
 //! hypervisor: a mistake in this crate ends this domain, not the machine.
 //!
-//! | room | what |
+//! | module | what |
 //! |---|---|
 //! | `service` | the parts that take turns, and the loop that gives them |
+//! | `contain` | panics of one part that end this part alone |
 //! | `console` | the domains' consoles, on one screen and keyboard |
 //! | `domains` | the domains: created, watched, ended |
 //! | `store` | XenStore |
+//! | `toolstack` | what the devices of other domains are in XenStore |
 //! | `nodes` | what back ends read and write of a device in XenStore |
 //! | `block` | disks for other domains, and their drivers |
 //! | `net` | the network: bridge, back end, uplink |
@@ -16,7 +18,7 @@
 //! | `virtio` | virtio devices: transport, queues, interrupt |
 //! | `prompt` | what is typed for this domain |
 //!
-//! Rooms named above the `target_os = "none"` line are pure and tested on the host.
+//! Modules declared above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
 
 extern crate alloc;
@@ -25,6 +27,7 @@ extern crate std;
 
 pub mod block;
 pub mod console;
+pub mod contain;
 pub mod domains;
 pub mod net;
 pub mod nodes;
@@ -32,6 +35,7 @@ pub mod pci;
 pub mod prompt;
 pub mod service;
 pub mod store;
+pub mod toolstack;
 
 #[cfg(target_os = "none")]
 pub mod virtio;

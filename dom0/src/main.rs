@@ -6,14 +6,17 @@ extern crate alloc;
 
 #[cfg(target_os = "none")]
 mod kernel {
+    use alloc::boxed::Box;
     use alloc::rc::Rc;
     use alloc::vec::Vec;
     use boot_archive::{Archive, LogLevel};
     use core::cell::RefCell;
     use dom0::console::{self, Keyboard};
-    use dom0::domains::{Domains, Supervisor};
+    use dom0::contain;
+    use dom0::domains::drivers::Drivers;
+    use dom0::domains::{Attendant, Domains, Supervisor};
     use dom0::service::{self, Full};
-    use dom0::store::{Limits, Store};
+    use dom0::store::{Connection, Limits, Store};
     use guest_kernel::{StartInfo, control, entry};
     use log::LevelFilter;
     use pv_abi::errno::Errno;
@@ -21,14 +24,18 @@ mod kernel {
     entry!(main);
 
     fn main(_info: &'static StartInfo) -> ! {
+        contain::init();
         let module = control::module().unwrap_or_else(|error| panic!("the memory: {error}"));
         let archive = Archive::parse(module.unwrap_or_default()).unwrap_or_else(|error| panic!("RAM disk: {error}"));
         let keys = console::init(level(archive.config().console.log_level));
         let keys = keys.unwrap_or_else(|error| panic!("the console: {error:?}"));
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
         let store = Rc::new(RefCell::new(Store::new(Limits::default())));
-        let attendants = match dom0::block::start(&services, &store) {
-            Ok(disks) => Vec::from([disks, dom0::net::start(&services, &store)]),
+        let attendants = match dom0::block::start(&services, &store, &archive.config().domains) {
+            Ok(disks) => {
+                let others: Box<dyn Attendant> = Box::new(Drivers::new(Connection::new(&store)));
+                Vec::from([disks, dom0::net::start(&services, &store), others])
+            }
             Err(error) => panic!("the block back end: {error:?}"),
         };
         let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, attendants)));

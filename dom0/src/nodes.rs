@@ -2,6 +2,7 @@
 //!
 //! The frontend's directory is the guest's: any node may be missing there, say anything, and change at any time.
 
+use crate::contain::indivisible;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
@@ -69,9 +70,13 @@ impl<B: Bus> Nodes<'_, B> {
     /// Writes nodes of the back end's directory, all at once, if it is there: what a toolstack has removed stays removed.
     pub fn publish(&mut self, nodes: &[(&str, &str)]) {
         let directory = self.directory;
-        let written = self.bus.transaction(|bus, tx| {
-            bus.read(tx, &format!("{directory}/frontend"))?;
-            nodes.iter().try_for_each(|(name, value)| bus.write(tx, &format!("{directory}/{name}"), value.as_bytes()))
+        // No transaction is left open.
+        let written = indivisible(|| {
+            self.bus.transaction(|bus, tx| {
+                bus.read(tx, &format!("{directory}/frontend"))?;
+                let mut nodes = nodes.iter();
+                nodes.try_for_each(|(name, value)| bus.write(tx, &format!("{directory}/{name}"), value.as_bytes()))
+            })
         });
         match written {
             Ok(()) | Err(Errno::ENOENT) => {}

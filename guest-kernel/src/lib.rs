@@ -5,7 +5,7 @@
 //! registered and a heap. One vCPU runs it, and event upcalls are masked. Memory behind the builder's mapping, events,
 //! more vCPUs and user mode are there for kernels that ask for them.
 //!
-//! | room | what |
+//! | module | what |
 //! |---|---|
 //! | `start` | the ELF notes, the entry point, the start info |
 //! | `hypercall` | the calls, raw and typed |
@@ -30,11 +30,13 @@
 //! | `net` | packets: addresses, headers, checksums; pure |
 //! | `control` | for the control domain: other domains, made and ended |
 //! | `version` | what the hypervisor is |
-//! | `exit` | verdicts, shutdown, the panic handler |
+//! | `exit`, `panic` | verdicts, shutdown; the panic handler |
 //!
-//! The rooms named in the code above the `target_os = "none"` line are pure and tested on the host; the others exist
+//! The modules declared above the `target_os = "none"` line are pure and tested on the host; the others exist
 //! only in the bare-metal build.
 #![no_std]
+// `PanicInfo::can_unwind`.
+#![cfg_attr(target_os = "none", feature(panic_can_unwind))]
 
 extern crate alloc;
 #[cfg(test)]
@@ -66,7 +68,7 @@ pub mod hypercall;
 #[cfg(target_os = "none")]
 pub mod memory;
 #[cfg(target_os = "none")]
-mod panic;
+pub mod panic;
 #[cfg(target_os = "none")]
 pub mod ports;
 #[cfg(target_os = "none")]

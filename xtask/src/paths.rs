@@ -13,9 +13,9 @@ pub fn target() -> PathBuf {
     root().join("target")
 }
 
-/// Where cargo puts the bare-metal binaries.
-pub fn bare_metal() -> PathBuf {
-    target().join("x86_64-hv/release")
+/// Where cargo puts the bare-metal binaries that it builds with a profile.
+pub fn bare_metal(profile: &str) -> PathBuf {
+    target().join("x86_64-hv").join(profile)
 }
 
 /// Where the stripped copies of the bare-metal binaries go, those that are booted.

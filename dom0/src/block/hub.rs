@@ -1,10 +1,14 @@
 //! All disks and all virtual disks, and what a turn does for them.
+//!
+//! A virtual disk that panics is cut off ([`contain`](crate::contain)), and its neighbours don't notice. The disks, this list,
+//! and what a completion does are what they share: a panic there can't be contained.
 
 use super::disk::Disk;
 use super::platform::Platform;
 use super::queue::{Batch, Queue};
 use super::request::Volume;
 use super::vbd::{Fault, Vbd};
+use crate::contain::contain;
 use crate::domains::traffic::Traffic;
 use crate::service::Allowance;
 use alloc::boxed::Box;
@@ -20,6 +24,8 @@ const LOOK_COST: u64 = 1_000_000;
 /// What a lie in a ring costs, for which it is closed; and a request that is refused.
 const LIE_COST: u64 = 10_000_000;
 const REFUSAL_COST: u64 = 100_000;
+/// What a panic costs.
+const PANIC_COST: u64 = 10_000_000;
 
 /// The back end.
 pub struct Hub<P: Platform> {
@@ -135,18 +141,29 @@ impl<P: Platform> Hub<P> {
         members.filter(|member| member.vbd.frontend() == frontend).for_each(|member| member.changed = true);
     }
 
+    /// Has a virtual disk panic when it next takes requests, to see what becomes of its frontend. Whether there is one with
+    /// this directory.
+    pub fn doom(&mut self, directory: &str) -> bool {
+        let mut members = self.vbds.iter_mut().flatten();
+        let member = members.find(|member| !member.leaves && member.vbd.directory() == directory);
+        member.map(|member| member.vbd.doom()).is_some()
+    }
+
     /// Looks at the states of frontends that may have changed, at system time `now`. When those can be looked at whose
     /// domains have no time left.
     pub fn follow(&mut self, now: u64, store: &mut impl Bus, report: &mut impl FnMut(&str, &Fault)) -> Option<u64> {
+        let Hub { platform, batch, vbds, .. } = self;
+        let shared = &mut Shared { now, store, platform, batch, report, panicked: false };
         let mut later = None;
-        for member in self.vbds.iter_mut().flatten().filter(|member| member.changed && !member.leaves) {
-            match member.allowance.ready(now) {
-                Ok(()) => {
-                    member.changed = false;
-                    member.allowance.spend(now, LOOK_COST);
-                    member.follow(store, &mut self.platform, report);
-                }
-                Err(at) => later = later.into_iter().chain([at]).min(),
+        for member in vbds.iter_mut().flatten().filter(|member| member.changed && !member.leaves) {
+            let ready = member.allowance.ready(now);
+            if ready.is_ok() {
+                member.changed = false;
+                member.allowance.spend(now, LOOK_COST);
+                member.follow(shared);
+            }
+            if member.changed {
+                later = later.into_iter().chain([ready.err().unwrap_or(now)]).min();
             }
         }
         later
@@ -162,36 +179,37 @@ impl<P: Platform> Hub<P> {
     ) -> (bool, Option<u64>) {
         let mut more = self.take_completions();
         let mut later = None;
-        for member in self.vbds.iter_mut().flatten() {
+        let Hub { platform, batch, vbds, disks, first } = self;
+        let shared = &mut Shared { now, store, platform, batch, report, panicked: false };
+        for member in vbds.iter_mut().flatten() {
             if let Err(at) = member.patience.ready(now) {
                 // Whatever rings meanwhile.
                 member.more = true;
                 later = later.into_iter().chain([at]).min();
                 continue;
             }
-            let taken = member.vbd.take(member.more, store, &mut self.platform, &mut self.batch);
-            member.more = taken.unwrap_or_else(|fault| {
-                report(member.vbd.directory(), &fault);
-                member.allowance.spend(now, LIE_COST);
-                false
-            });
-            let refused: u64 = member.vbd.queues().map(Queue::take_refused).sum();
-            member.patience.spend(now, refused * REFUSAL_COST);
-            more |= member.more;
+            more |= member.take(shared);
         }
-        self.submit();
-        for place in &mut self.vbds {
+        // A disk that is always full serves everybody in turn.
+        *first = (*first + 1) % vbds.len().max(1);
+        for index in (*first..vbds.len()).chain(0..*first) {
+            if let Some(member) = &mut vbds[index] {
+                member.submit(index, disks, shared);
+            }
+        }
+        disks.iter_mut().for_each(|disk| disk.kick());
+        for place in vbds {
             let Some(member) = place else { continue };
-            let room = member.vbd.answer(&mut self.platform, &mut self.batch);
+            let room = member.answer(shared);
             more |= room && member.patience.ready(now).is_ok();
             if member.vbd.is_drained() {
-                member.follow(store, &mut self.platform, report);
+                member.follow(shared);
             }
             if member.leaves && member.vbd.is_idle() {
                 *place = None;
             }
         }
-        (more, later)
+        (more || shared.panicked, later)
     }
 
     /// Hands completions to their queues. Whether there may be more.
@@ -213,31 +231,85 @@ impl<P: Platform> Hub<P> {
         }
         more
     }
+}
 
-    /// Gives the disks what waits for them. What finds no room waits for a completion.
-    fn submit(&mut self) {
-        // A disk that is always full serves everybody in turn.
-        self.first = (self.first + 1) % self.vbds.len().max(1);
-        for index in 0..self.vbds.len() {
-            let vbd = (self.first + index) % self.vbds.len();
-            let Some(member) = &mut self.vbds[vbd] else { continue };
-            let disk = &mut *self.disks[member.disk];
-            for (queue, jobs) in member.vbd.queues().enumerate() {
+/// What the virtual disks share in a turn.
+struct Shared<'a, P, B, R> {
+    now: u64,
+    store: &'a mut B,
+    platform: &'a mut P,
+    batch: &'a mut Batch,
+    report: &'a mut R,
+    /// One of them has.
+    panicked: bool,
+}
+
+impl<P: Platform> Member<P> {
+    /// Has the virtual disk do a part of its turn. If it panics it is cut off, and there is no result.
+    fn contain<B: Bus, R: FnMut(&str, &Fault), T>(
+        &mut self,
+        shared: &mut Shared<'_, P, B, R>,
+        part: impl FnOnce(&mut Vbd<P>, &mut Shared<'_, P, B, R>) -> T,
+    ) -> Option<T> {
+        let panicked = match contain(|| part(&mut self.vbd, shared)) {
+            Ok(result) => return Some(result),
+            Err(panicked) => panicked,
+        };
+        self.vbd.cut_off(shared.store, shared.platform, shared.batch);
+        (shared.report)(self.vbd.directory(), &Fault::Panicked(panicked));
+        shared.panicked = true;
+        // The frontend may have changed its state, and it was not seen to the end.
+        (self.more, self.changed) = (false, true);
+        self.allowance.spend(shared.now, PANIC_COST);
+        None
+    }
+
+    fn follow<B: Bus, R: FnMut(&str, &Fault)>(&mut self, shared: &mut Shared<'_, P, B, R>) {
+        let followed = self.contain(shared, |vbd, shared| vbd.follow(shared.store, shared.platform));
+        if let Some(Err(fault)) = followed {
+            (shared.report)(self.vbd.directory(), &fault);
+        }
+        // A new ring may have requests in it, which no event will tell of.
+        self.more = self.vbd.state() == XenbusState::Connected;
+    }
+
+    /// Takes requests. Whether there may be more.
+    fn take<B: Bus, R: FnMut(&str, &Fault)>(&mut self, shared: &mut Shared<'_, P, B, R>) -> bool {
+        let anyway = self.more;
+        let taken = self.contain(shared, |vbd, shared| vbd.take(anyway, shared.store, shared.platform, shared.batch));
+        self.more = match taken {
+            Some(Ok(more)) => more,
+            Some(Err(fault)) => {
+                (shared.report)(self.vbd.directory(), &fault);
+                self.allowance.spend(shared.now, LIE_COST);
+                false
+            }
+            None => false,
+        };
+        let refused: u64 = self.vbd.queues().map(Queue::take_refused).sum();
+        self.patience.spend(shared.now, refused * REFUSAL_COST);
+        self.more
+    }
+
+    /// Gives the disk what waits for it, as `vbd`. What finds no room waits for a completion.
+    fn submit<B: Bus, R: FnMut(&str, &Fault)>(
+        &mut self,
+        vbd: usize,
+        disks: &mut [Box<dyn Disk>],
+        shared: &mut Shared<'_, P, B, R>,
+    ) {
+        let disk = &mut *disks[self.disk];
+        self.contain(shared, |member, _| {
+            for (queue, jobs) in member.queues().enumerate() {
                 if jobs.submit(disk, Token { vbd, queue, job: 0 }.encode()).is_err() {
                     break;
                 }
             }
-        }
-        self.disks.iter_mut().for_each(|disk| disk.kick());
+        });
     }
-}
 
-impl<P: Platform> Member<P> {
-    fn follow(&mut self, store: &mut impl Bus, platform: &mut P, report: &mut impl FnMut(&str, &Fault)) {
-        if let Err(fault) = self.vbd.follow(store, platform) {
-            report(self.vbd.directory(), &fault);
-        }
-        // A new ring may have requests in it, which no event will tell of.
-        self.more = self.vbd.state() == XenbusState::Connected;
+    /// Answers what is over. Whether that made room for requests that wait.
+    fn answer<B: Bus, R: FnMut(&str, &Fault)>(&mut self, shared: &mut Shared<'_, P, B, R>) -> bool {
+        self.contain(shared, |vbd, shared| vbd.answer(shared.platform, shared.batch)).unwrap_or(false)
     }
 }

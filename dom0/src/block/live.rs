@@ -1,6 +1,7 @@
 //! The live seams: grants and event channels by hypercalls, XenStore by a connection of this domain's.
 
 use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
+use crate::contain::indivisible;
 use crate::service::{Port, Waker};
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU32;
@@ -49,11 +50,11 @@ impl Platform for Calls {
     type Port = Port;
 
     fn ring(&mut self, domain: u16, pages: &[u32]) -> Option<Ring> {
-        grant::map(domain, pages, grant::Access::Write).ok().map(Ring)
+        indivisible(|| grant::map(domain, pages, grant::Access::Write)).ok().map(Ring)
     }
 
     fn port(&mut self, domain: u16, port: u32) -> Option<Port> {
-        Port::connect(domain, port, &self.waker).ok()
+        indivisible(|| Port::connect(domain, port, &self.waker)).ok()
     }
 
     fn rang(&mut self, port: &Port) -> bool {
@@ -76,28 +77,33 @@ impl Platform for Calls {
                 ..GnttabMapGrantRef::default()
             }
         }));
-        // SAFETY: nothing is mapped: the pages are held for a device only.
-        let called = unsafe { hypercall::grant_map(&mut self.maps) };
-        mapped.extend(self.maps.iter().map(|map| {
-            let held = called.is_ok() && map.status == GNTST_OKAY;
-            held.then_some(Mapped { handle: map.handle, address: map.dev_bus_addr })
-        }));
+        // What is held is written down.
+        indivisible(|| {
+            // SAFETY: nothing is mapped: the pages are held for a device only.
+            let called = unsafe { hypercall::grant_map(&mut self.maps) };
+            mapped.extend(self.maps.iter().map(|map| {
+                let held = called.is_ok() && map.status == GNTST_OKAY;
+                held.then_some(Mapped { handle: map.handle, address: map.dev_bus_addr })
+            }));
+        });
     }
 
     fn unmap(&mut self, mapped: &[Mapped]) {
-        self.unmaps.clear();
-        self.unmaps.extend(mapped.iter().map(|mapped| GnttabUnmapGrantRef {
-            handle: mapped.handle,
-            dev_bus_addr: mapped.address,
-            status: GNTST_GENERAL_ERROR,
-            ..GnttabUnmapGrantRef::default()
-        }));
-        // SAFETY: nothing is mapped there.
-        let called = unsafe { hypercall::grant_unmap(&mut self.unmaps) };
-        let refused = self.unmaps.iter().filter(|unmap| unmap.status != GNTST_OKAY).count();
-        if called.is_err() || refused > 0 {
-            warn!("{refused} pages of guests can't be let go: {called:?}");
-        }
+        indivisible(|| {
+            self.unmaps.clear();
+            self.unmaps.extend(mapped.iter().map(|mapped| GnttabUnmapGrantRef {
+                handle: mapped.handle,
+                dev_bus_addr: mapped.address,
+                status: GNTST_GENERAL_ERROR,
+                ..GnttabUnmapGrantRef::default()
+            }));
+            // SAFETY: nothing is mapped there.
+            let called = unsafe { hypercall::grant_unmap(&mut self.unmaps) };
+            let refused = self.unmaps.iter().filter(|unmap| unmap.status != GNTST_OKAY).count();
+            if called.is_err() || refused > 0 {
+                warn!("{refused} pages of guests can't be let go: {called:?}");
+            }
+        });
     }
 
     fn copy(&mut self, domain: u16, pieces: &[Piece]) {

@@ -5,11 +5,13 @@
 //! done for all jobs of a turn at once.
 //!
 //! The pages of a job are let go before its response can be seen: the frontend takes its grants back then. And never
-//! while the disk may still write to them, whatever happens to the frontend.
+//! while the disk may still write to them, whatever happens to the frontend, or to this code: a panic anywhere here
+//! leaves each page that is held in a job or in the [`Batch`], and [`Queue::cut_off`] goes by this alone.
 
 use super::disk::{Chunk, Disk, Full, Operation};
 use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
 use super::request::{Command, Refused, Segment, Volume, check_transfer, decode, decode_segments, response_operation};
+use crate::contain::indivisible;
 use crate::domains::traffic::Traffic;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -36,6 +38,20 @@ pub struct Batch {
     unmapped: Vec<Mapped>,
 }
 
+impl Batch {
+    /// Empties the lists after a panic, and lets go of the pages that nobody has any more.
+    pub fn cut_off<P: Platform>(&mut self, platform: &mut P) {
+        self.taken.clear();
+        self.pieces.clear();
+        self.accesses.clear();
+        self.unmapped.extend(self.results.drain(..).flatten());
+        if !self.unmapped.is_empty() {
+            platform.unmap(&self.unmapped);
+            self.unmapped.clear();
+        }
+    }
+}
+
 /// A ring and its jobs.
 #[derive(Debug)]
 pub struct Queue<R> {
@@ -55,6 +71,8 @@ pub struct Queue<R> {
     traffic: Traffic,
     /// Requests that made no sense.
     refused: u64,
+    /// The ring is left alone; what the disk has is waited for.
+    is_cut_off: bool,
 }
 
 /// How much was taken from a ring.
@@ -89,11 +107,16 @@ struct Job {
     flush: bool,
     /// The first sector, of the disk.
     sector: u64,
-    /// Of a discard.
-    sectors: u32,
+    /// What is left of a discard.
+    left: u64,
+    /// How much of it the disk takes at once.
+    most: u32,
     segments: Vec<Segment>,
     chunks: Vec<Chunk>,
+    /// Pages that are held. As long as the disk has the job, nothing is added and nothing is taken away.
     mapped: Vec<Mapped>,
+    /// The disk has it.
+    under_way: bool,
 }
 
 impl<R: SharedMemory> Queue<R> {
@@ -117,6 +140,7 @@ impl<R: SharedMemory> Queue<R> {
             stalled: false,
             traffic: Traffic::default(),
             refused: 0,
+            is_cut_off: false,
         })
     }
 
@@ -203,7 +227,7 @@ impl<R: SharedMemory> Queue<R> {
             platform.map(self.domain, &batch.accesses, &mut batch.results);
             batch.accesses.clear();
         }
-        let mut results = batch.results.drain(..);
+        let mut results = batch.results.iter_mut();
         for (index, _) in batch.taken.drain(..) {
             let job = &mut self.jobs[usize::from(index)];
             let all = job.hold(&mut results);
@@ -215,6 +239,7 @@ impl<R: SharedMemory> Queue<R> {
                 self.over.push((index, BLKIF_RSP_ERROR));
             }
         }
+        batch.results.clear();
     }
 
     /// How many requests were refused since this was last asked.
@@ -228,7 +253,9 @@ impl<R: SharedMemory> Queue<R> {
     /// [`Full`]: some still wait.
     pub fn submit(&mut self, disk: &mut (impl Disk + ?Sized), token: u64) -> Result<(), Full> {
         while let Some(&index) = self.waiting.front() {
-            disk.submit(token | u64::from(index), self.jobs[usize::from(index)].operation())?;
+            let job = &mut self.jobs[usize::from(index)];
+            indivisible(|| disk.submit(token | u64::from(index), job.operation()))?;
+            job.under_way = true;
             self.waiting.pop_front();
         }
         Ok(())
@@ -236,14 +263,15 @@ impl<R: SharedMemory> Queue<R> {
 
     /// The disk has completed an operation of the job `index`.
     pub fn complete(&mut self, index: u16, done: bool) {
-        let job = &self.jobs[usize::from(index)];
+        let job = &mut self.jobs[usize::from(index)];
+        job.under_way = false;
         if done && job.step == Step::Transfer {
             let bytes: u64 = job.chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum();
             *if job.write { &mut self.traffic.written } else { &mut self.traffic.read } += bytes;
         }
         if !done {
             self.over.push((index, BLKIF_RSP_ERROR));
-        } else if self.jobs[usize::from(index)].advance() {
+        } else if !self.is_cut_off && self.jobs[usize::from(index)].advance() {
             self.waiting.push_back(index);
         } else {
             self.over.push((index, BLKIF_RSP_OKAY));
@@ -265,10 +293,12 @@ impl<R: SharedMemory> Queue<R> {
             let job = &mut self.jobs[usize::from(index)];
             let (id, operation) = (job.id, job.operation);
             job.shrink();
-            self.ring.respond(&BlkifResponse { id, operation, status, ..BlkifResponse::default() });
+            if !self.is_cut_off {
+                self.ring.respond(&BlkifResponse { id, operation, status, ..BlkifResponse::default() });
+            }
             self.free.push(index);
         }
-        self.ring.publish()
+        !self.is_cut_off && self.ring.publish()
     }
 
     /// What was read and written.
@@ -279,6 +309,26 @@ impl<R: SharedMemory> Queue<R> {
     /// Takes nothing more to the disk: what waits is over. What the disk has already is waited for.
     pub fn abandon(&mut self) {
         self.over.extend(self.waiting.drain(..).map(|index| (index, BLKIF_RSP_ERROR)));
+        // A long discard ends with the part that the disk has.
+        self.jobs.iter_mut().for_each(|job| job.left = job.left.min(job.most.into()));
+    }
+
+    /// Serves the frontend no more, after a panic in the middle of anything. Of the pages that are held, those that the disk
+    /// has stay until it has completed them; `batch` has the others then.
+    pub fn cut_off(&mut self, batch: &mut Batch) {
+        self.is_cut_off = true;
+        self.waiting.clear();
+        self.over.clear();
+        self.free.clear();
+        self.held = 0;
+        for (index, job) in (0..).zip(&mut self.jobs) {
+            if job.under_way {
+                self.held += job.mapped.len();
+            } else {
+                batch.unmapped.append(&mut job.mapped);
+                self.free.push(index);
+            }
+        }
     }
 
     /// Whether requests were left in the ring for which there is room now.
@@ -318,8 +368,9 @@ impl Job {
                 (self.write, self.sector, self.step) = (write, volume.first + sector, Step::Transfer);
             }
             Command::Flush => self.step = Step::Flush,
-            Command::Discard { sector, sectors } => {
-                (self.sector, self.sectors, self.step) = (volume.first + sector, sectors, Step::Discard);
+            Command::Discard { sector, sectors, most } => {
+                (self.sector, self.left, self.most) = (volume.first + sector, sectors, most);
+                self.step = Step::Discard;
             }
         }
         Ok(())
@@ -333,10 +384,11 @@ impl Job {
     }
 
     /// Takes the results for its segments; whether all pages are held.
-    fn hold(&mut self, results: &mut impl Iterator<Item = Option<Mapped>>) -> bool {
+    fn hold<'a>(&mut self, results: &mut impl Iterator<Item = &'a mut Option<Mapped>>) -> bool {
         let mut all = true;
         for segment in &self.segments {
-            let Some(mapped) = results.next().flatten() else {
+            // It is in the one list or in the other at any time.
+            let Some(mapped) = results.next().and_then(Option::take) else {
                 all = false;
                 continue;
             };
@@ -354,13 +406,18 @@ impl Job {
 
     /// The next step.
     fn operation(&self) -> Operation<'_> {
-        let (sector, sectors) = (self.sector, self.sectors);
+        let sector = self.sector;
         match self.step {
             Step::Transfer if self.write => Operation::Write { sector, from: &self.chunks },
             Step::Transfer => Operation::Read { sector, into: &self.chunks },
             Step::FlushBefore | Step::Flush => Operation::Flush,
-            Step::Discard => Operation::Discard { sector, sectors },
+            Step::Discard => Operation::Discard { sector, sectors: self.part() },
         }
+    }
+
+    /// How much of a discard is done next.
+    fn part(&self) -> u32 {
+        u32::try_from(self.left).map_or(self.most, |left| left.min(self.most))
     }
 
     /// Goes on to the step after this one; whether there is one.
@@ -368,7 +425,12 @@ impl Job {
         let next = match self.step {
             Step::FlushBefore => Some(Step::Transfer),
             Step::Transfer if self.flush => Some(Step::Flush),
-            Step::Transfer | Step::Flush | Step::Discard => None,
+            Step::Discard => {
+                let done = u64::from(self.part());
+                (self.sector, self.left) = (self.sector + done, self.left - done);
+                (self.left > 0).then_some(Step::Discard)
+            }
+            Step::Transfer | Step::Flush => None,
         };
         self.step = next.unwrap_or(self.step);
         next.is_some()

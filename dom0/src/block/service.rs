@@ -7,22 +7,24 @@ use super::partitions::{self, HEAD_BYTES, Partition};
 use super::toolstack::{self, BACKENDS};
 use super::vbd::Fault;
 use super::virtio::{self, VirtioDisk};
-use super::volumes::Volumes;
+use super::volumes::{Volumes, is_given_away};
 use crate::domains::traffic::Traffic;
 use crate::domains::{Attendant, Newcomer};
 use crate::nodes::Nodes;
 use crate::service::{Full, Next, Service, Services, Waker};
 use crate::store::{Connection, Shared};
+use crate::toolstack::remove_all;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use boot_archive::DiskSource;
 use core::cell::RefCell;
 use guest_kernel::paging::PAGE_BYTES;
 use guest_kernel::store::{Bus, Tx};
 use guest_kernel::{hypercall, memory, time};
-use log::{info, warn};
+use log::{Level, info, log, warn};
 use pv_abi::errno::Errno;
 
 /// How long a disk may take to say what it is, in nanoseconds.
@@ -53,16 +55,22 @@ impl From<Full> for Error {
     }
 }
 
-/// Opens the disks, and starts the back end. Who sees to the domains' disks is returned.
+/// Opens the disks, of which `domains` will have some, and starts the back end. The attendant of the domains' disks is returned.
 ///
 /// # Errors
 /// [`Error`]. A disk that can't be used is no error: it is told, and left out.
-pub fn start(services: &Services, store: &Shared) -> Result<Box<dyn Attendant>, Error> {
+pub fn start(
+    services: &Services,
+    store: &Shared,
+    domains: &[boot_archive::DomainConfig],
+) -> Result<Box<dyn Attendant>, Error> {
     services.add(|waker| {
         let mut hub = Hub::new(Calls::new(waker.clone()).map_err(Error::Memory)?);
         let mut volumes = Volumes::default();
         match virtio::functions() {
-            Ok(functions) => functions.iter().for_each(|function| open(function, waker, &mut hub, &mut volumes)),
+            Ok(functions) => {
+                functions.iter().for_each(|function| open(function, domains, waker, &mut hub, &mut volumes));
+            }
             Err(error) => warn!("no disks: {error}"),
         }
         let volumes = Rc::new(volumes);
@@ -72,24 +80,38 @@ pub fn start(services: &Services, store: &Shared) -> Result<Box<dyn Attendant>, 
         bus.mkdir(Tx::NONE, BACKENDS).map_err(Error::Store)?;
         bus.watch(BACKENDS, BACKENDS).map_err(Error::Store)?;
         let hub = Rc::new(RefCell::new(hub));
-        let disks = Disks { bus: Connection::new(store), volumes: volumes.clone(), hub: hub.clone() };
+        let (volumes_too, hub_too, waker) = (volumes.clone(), hub.clone(), waker.clone());
+        let disks = Disks { bus: Connection::new(store), volumes: volumes_too, hub: hub_too, waker };
         let attendant: Box<dyn Attendant> = Box::new(disks);
         Ok((Backend { hub, volumes, bus }, attendant))
     })
 }
 
-fn open(function: &crate::pci::scan::Function, waker: &Waker, hub: &mut Hub<Calls>, volumes: &mut Volumes) {
+fn open(
+    function: &crate::pci::scan::Function,
+    domains: &[boot_archive::DomainConfig],
+    waker: &Waker,
+    hub: &mut Hub<Calls>,
+    volumes: &mut Volumes,
+) {
     let place = function.address;
     match VirtioDisk::open(function, waker) {
         Ok(mut disk) => {
             let geometry = disk.geometry();
             let name = identify(&mut disk).unwrap_or_default();
-            let found = table(&mut disk).unwrap_or_else(|error| {
+            let table = if is_given_away(&name, domains.iter().flat_map(|domain| &domain.disks)) {
+                Ok(Vec::new())
+            } else {
+                table(&mut disk)
+            };
+            let found = table.unwrap_or_else(|error| {
                 warn!("disk {name:?} at {place}: {error}");
                 Vec::new()
             });
             info!("disk {name:?}: {} MiB, {} partitions", geometry.sectors >> 11, found.len());
-            volumes.add(hub.add_disk(Box::new(disk)), &name, geometry, &found);
+            for twice in volumes.add(hub.add_disk(Box::new(disk)), &name, geometry, &found) {
+                warn!("there is more than one {twice}: nobody can have any of them");
+            }
         }
         Err(error) => warn!("the virtio disk at {place} can't be used: {error}"),
     }
@@ -159,7 +181,8 @@ impl Service for Backend {
 }
 
 fn report(directory: &str, fault: &Fault) {
-    warn!("{directory}: closed: {fault}");
+    let level = if matches!(fault, Fault::Panicked(_)) { Level::Error } else { Level::Warn };
+    log!(level, "{directory}: closed: {fault}");
 }
 
 impl Backend {
@@ -221,16 +244,18 @@ struct Disks {
     bus: Connection,
     volumes: Rc<Volumes>,
     hub: Rc<RefCell<Hub<Calls>>>,
+    waker: Waker,
 }
 
 impl Attendant for Disks {
     fn arrive(&mut self, new: &Newcomer<'_>) -> Result<(), String> {
-        let added = new.config.disks.iter().try_for_each(|disk| {
+        let mut own = new.config.disks.iter().filter(|disk| !matches!(disk.source, DiskSource::Domain(_)));
+        let added = own.try_for_each(|disk| {
             let params = toolstack::params(&disk.source);
             if self.volumes.find(&params, disk.read_only).is_none() {
                 return Err(format!("{}: there is no {params}", disk.name));
             }
-            let added = toolstack::add(&mut self.bus, new.created.id, disk);
+            let added = toolstack::device(disk).and_then(|device| device.add(&mut self.bus, new.created.id, 0));
             added.map_err(|errno| format!("{}: its nodes can't be written: {errno:?}", disk.name))
         });
         added.inspect_err(|_| self.leave(new.created.id))
@@ -238,12 +263,18 @@ impl Attendant for Disks {
 
     fn leave(&mut self, id: u16) {
         // The back end sees that they are gone, and lets go of the domain's pages as the disk gets done with them.
-        if let Err(errno) = toolstack::remove_all(&mut self.bus, id) {
+        if let Err(errno) = remove_all(&mut self.bus, toolstack::KIND, id) {
             warn!("d{id}: its disks' nodes can't be removed: {errno:?}");
         }
     }
 
     fn traffic(&self, id: u16) -> Traffic {
         self.hub.borrow().traffic(id)
+    }
+
+    fn doom(&mut self, id: u16, kind: &str, number: u32) -> bool {
+        let doomed = kind == "vbd" && self.hub.borrow_mut().doom(&format!("{BACKENDS}/{id}/{number}"));
+        self.waker.wake();
+        doomed
     }
 }

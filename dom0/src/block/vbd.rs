@@ -6,6 +6,7 @@
 use super::platform::Platform;
 use super::queue::{Batch, Queue};
 use super::request::Volume;
+use crate::contain::Panicked;
 use crate::domains::traffic::Traffic;
 use crate::nodes::{Nodes, Unclear};
 use alloc::format;
@@ -37,6 +38,8 @@ pub struct Vbd<P: Platform> {
     queues: Vec<Connected<P>>,
     /// Of queues that are gone.
     earlier: Traffic,
+    /// To panic when it next takes requests.
+    is_to_panic: bool,
 }
 
 /// Why a frontend's device is closed.
@@ -50,6 +53,8 @@ pub enum Fault {
     Port,
     /// The ring.
     Ring(guest_kernel::ring::Error),
+    /// None of the frontend's: serving it caused a panic.
+    Panicked(Panicked),
 }
 
 impl fmt::Display for Fault {
@@ -59,6 +64,7 @@ impl fmt::Display for Fault {
             Fault::Grant => f.write_str("the ring's pages can't be mapped"),
             Fault::Port => f.write_str("its event channel can't be connected"),
             Fault::Ring(error) => error.fmt(f),
+            Fault::Panicked(panicked) => panicked.fmt(f),
         }
     }
 }
@@ -80,6 +86,7 @@ impl<P: Platform> Vbd<P> {
             state: XenbusState::Initialising,
             queues: Vec::new(),
             earlier: Traffic::default(),
+            is_to_panic: false,
         };
         vbd.offer(store);
         vbd
@@ -119,8 +126,7 @@ impl<P: Platform> Vbd<P> {
         let frontend = Nodes { directory: &self.frontend, bus: store }.state();
         loop {
             if self.state == XenbusState::Closing && self.is_idle() {
-                self.earlier = self.traffic();
-                self.queues.clear();
+                self.let_go();
             }
             match next_of_backend(self.state, frontend) {
                 Step::Offer => self.offer(store),
@@ -136,6 +142,28 @@ impl<P: Platform> Vbd<P> {
     pub fn close(&mut self, store: &mut impl Bus) {
         self.queues.iter_mut().for_each(|(queue, _)| queue.abandon());
         self.set_state(XenbusState::Closing, store);
+    }
+
+    /// Serves the frontend no more, after a panic in the middle of anything, and says so. What the disk doesn't use is
+    /// let go at once.
+    pub fn cut_off(&mut self, store: &mut impl Bus, platform: &mut P, batch: &mut Batch) {
+        self.queues.iter_mut().for_each(|(queue, _)| queue.cut_off(batch));
+        batch.cut_off(platform);
+        if self.is_idle() {
+            self.let_go();
+        }
+        self.set_state(XenbusState::Closing, store);
+    }
+
+    /// Gives back rings and ports.
+    fn let_go(&mut self) {
+        self.earlier = self.traffic();
+        self.queues.clear();
+    }
+
+    /// Has it panic when it next takes requests, to see what becomes of its frontend.
+    pub const fn doom(&mut self) {
+        self.is_to_panic = true;
     }
 
     /// Takes nothing more from the frontend, whose directory is gone.
@@ -180,6 +208,8 @@ impl<P: Platform> Vbd<P> {
                 }
             }
         }
+        // In the middle of all: requests were taken, and pages are held for them.
+        assert!(!core::mem::take(&mut self.is_to_panic), "asked for at the prompt");
         Ok(more)
     }
 

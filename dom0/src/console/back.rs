@@ -3,16 +3,18 @@
 use super::budget::Budget;
 use super::output::screen;
 use super::screen::Writer;
+use crate::contain::{Panicked, contain, indivisible};
 use crate::service::{Next, Port, Service, Waker};
 use alloc::collections::VecDeque;
 use alloc::rc::Weak;
+use alloc::string::String;
 use core::cell::RefCell;
 use core::fmt;
 use guest_kernel::console::ring::{self, Page};
 use guest_kernel::control::Ring;
 use guest_kernel::control::foreign::Foreign;
 use guest_kernel::memory;
-use log::warn;
+use log::{error, warn};
 use pv_abi::errno::Errno;
 use pv_abi::io::console::CONSOLE_OUT_SIZE;
 
@@ -20,6 +22,8 @@ use pv_abi::io::console::CONSOLE_OUT_SIZE;
 const KEYS: usize = 256;
 /// Bytes shown in a turn.
 const TURN: usize = 512;
+/// How long a console that has panicked rests, in nanoseconds.
+const PAUSE: u64 = 1_000_000_000;
 
 /// Why a console can't be connected.
 #[derive(Debug)]
@@ -49,6 +53,7 @@ pub struct Back {
     keys: VecDeque<u8>,
     budget: Budget,
     complained: bool,
+    is_to_panic: bool,
 }
 
 impl Back {
@@ -69,6 +74,7 @@ impl Back {
             keys: VecDeque::new(),
             budget: Budget::new(),
             complained: false,
+            is_to_panic: false,
         })
     }
 
@@ -85,7 +91,25 @@ impl Back {
         self.show(CONSOLE_OUT_SIZE);
     }
 
+    /// Goes on after a panic in the middle of anything, as with a new ring, and not at once. Nobody is told: the ring has no
+    /// states. What was under way is lost.
+    fn cut_off(&mut self, panicked: &Panicked, now: u64) -> Next {
+        // SAFETY: the page of a ring is made of atomics, and shown as long as `self` lives.
+        self.ring = ring::Back::resume(unsafe { self.page.shared::<Page>() });
+        self.keys.clear();
+        let name = String::from(screen().name(self.writer));
+        error!("{name}: its console begins anew: {panicked}");
+        Next::WaitUntil(now + PAUSE)
+    }
+
+    /// Has it panic in its next turn, to see what becomes of its domain.
+    pub fn doom(&mut self) {
+        self.is_to_panic = true;
+        self.waker.wake();
+    }
+
     fn turn(&mut self, now: u64) -> Next {
+        assert!(!core::mem::take(&mut self.is_to_panic), "asked for at the prompt");
         // First this: an event that comes from here on wakes the service again.
         self.port.rang();
         let may = if self.budget.left(now) < TURN { 0 } else { TURN };
@@ -112,13 +136,13 @@ impl Back {
         match self.ring.read(page, bytes) {
             Ok(0) => 0,
             Ok(count) => {
-                screen().write(self.writer, &bytes[..count]);
+                indivisible(|| screen().write(self.writer, &bytes[..count]));
                 count
             }
             Err(ring::Broken) => {
                 // Once: it can do it as often as it likes.
                 if !core::mem::replace(&mut self.complained, true) {
-                    let name = alloc::string::String::from(screen().name(self.writer));
+                    let name = String::from(screen().name(self.writer));
                     warn!("{name}: the indices of its console ring are wrong; text may be lost");
                 }
                 0
@@ -148,6 +172,8 @@ impl Back {
 impl Drop for Back {
     fn drop(&mut self) {
         screen().leave(self.writer);
+        // Its turns end with the next one, which nobody else gives it: otherwise each domain that ends keeps a service for good.
+        self.waker.wake();
     }
 }
 
@@ -156,6 +182,8 @@ pub struct Turns(pub Weak<RefCell<Back>>);
 
 impl Service for Turns {
     fn work(&mut self, now: u64) -> Next {
-        self.0.upgrade().map_or(Next::End, |back| back.borrow_mut().turn(now))
+        let Some(back) = self.0.upgrade() else { return Next::End };
+        let mut back = back.borrow_mut();
+        contain(|| back.turn(now)).unwrap_or_else(|panicked| back.cut_off(&panicked, now))
     }
 }

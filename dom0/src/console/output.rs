@@ -1,6 +1,7 @@
 //! The live screen, and this domain's own messages on it.
 
 use super::screen::{Output, Screen};
+use crate::contain::indivisible;
 use alloc::vec::Vec;
 use guest_kernel::sync::{Mutex, MutexGuard, Once};
 use guest_kernel::{hypercall, println};
@@ -56,12 +57,12 @@ impl Log for Lines {
             return;
         }
         let (level, text) = (record.level(), record.args());
-        match live().try_lock() {
+        indivisible(|| match live().try_lock() {
             Some(mut screen) if level == log::Level::Info => screen.say(NAME, *text),
             Some(mut screen) => screen.say(NAME, format_args!("{level}: {text}")),
             // Whoever has the screen logs something itself.
             None => println!("({NAME}) {level}: {text}"),
-        }
+        });
     }
 
     fn flush(&self) {}

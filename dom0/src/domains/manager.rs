@@ -151,6 +151,11 @@ impl Domains {
         self.entries.iter().all(|entry| entry.live.is_none())
     }
 
+    /// How many services there are.
+    pub fn services(&self) -> usize {
+        self.services.count()
+    }
+
     /// The connection to XenStore that the domains' nodes are written with.
     pub fn nodes(&mut self) -> &mut Connection {
         &mut self.nodes
@@ -282,10 +287,11 @@ impl Domains {
 
     /// A domain is gone, or about to go: XenStore forgets it.
     fn forget(&mut self, id: u16) {
-        self.store.borrow_mut().release(id);
+        // First its home. Then it rarely owns anything that must be looked for.
         if let Err(errno) = home::remove(&mut self.nodes, id) {
             warn!("d{id}: its nodes can't be removed: {errno:?}");
         }
+        self.store.borrow_mut().release(id);
     }
 
     /// Pauses a domain.
@@ -321,6 +327,23 @@ impl Domains {
         calls::set_max_pages(id, mebibytes << 8).map_err(|errno| format!("refused: {errno:?}"))?;
         let target = home::set_memory_target(&mut self.nodes, id, mebibytes << 10);
         target.map_err(|errno| Error::Store(errno).to_string())
+    }
+
+    /// Has a part that serves a domain panic when it has next something to do, to see what its guest makes of that: the back
+    /// end of a device (`vbd`, `vif`) with a number, or the domain's `console` or connection to XenStore (`store`).
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn doom(&mut self, index: usize, kind: &str, number: u32) -> Result<(), String> {
+        let name = &self.archive.config().domains[index].name;
+        let live = self.entries[index].live.as_ref().ok_or_else(|| format!("{name} is not there"))?;
+        match kind {
+            "console" => live.console.borrow_mut().doom(),
+            "store" => live.ring.borrow_mut().doom(),
+            _ if self.attendants.iter_mut().any(|attendant| attendant.doom(live.id, kind, number)) => {}
+            _ => return Err(format!("{name} has no {kind} {number}")),
+        }
+        Ok(())
     }
 
     /// How a domain that is there has ended, if it has.

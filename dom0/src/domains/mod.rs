@@ -6,11 +6,13 @@
 //! | `cpus` | which CPUs a domain may use; pure |
 //! | `table` | domains as a table of text; pure |
 //! | `traffic` | what went through a domain's devices; pure |
+//! | `drivers` | devices that other domains than this one serve; pure |
 //! | `attend` | who sees to a part of each domain |
 //! | `manager` | the live domains |
 //! | `supervisor` | the service that creates them at the start, and sees to those that end |
 
 pub mod cpus;
+pub mod drivers;
 pub mod life;
 pub mod table;
 pub mod traffic;

@@ -1,14 +1,15 @@
 //! Guests' network devices on live grants, events and services.
 
-use super::bridge::Rate;
 use super::switch::Switch;
 use super::toolstack::{self, NewVif};
 use super::uplink::Uplink;
 use super::vif::{GrantCopy, Piece, Platform, Refusal, Vif};
+use crate::contain::indivisible;
 use crate::domains::traffic::Traffic;
 use crate::domains::{Attendant, Newcomer};
 use crate::service::{Full, Next, Port, Service, Services, Waker};
 use crate::store::{Connection, Shared};
+use crate::toolstack::remove_all;
 use crate::virtio::{self, machine_address};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -20,17 +21,16 @@ use core::cell::RefCell;
 use core::fmt;
 use core::sync::atomic::AtomicU32;
 use guest_kernel::grant::{self, Access, End, Mapping};
-use guest_kernel::net::Mac;
 use guest_kernel::paging::{PAGE_BYTES, PAGE_SIZE};
 use guest_kernel::time;
-use log::{info, warn};
+use log::{Level, info, log, warn};
 use pv_abi::grant::{GNTST_OKAY, GnttabCopy};
 use virtio_drivers::transport::DeviceType;
 
 /// Bytes of packets that wait for those that they are for, at most.
 const PACKETS: usize = 8 << 20;
 
-/// Opens the machine's own network device, if it has one, and starts the network. Who sees to the domains' devices is
+/// Opens the machine's own network device, if it has one, and starts the network. The attendant of the domains' devices is
 /// returned. A device that can't be used is told, and left out.
 pub fn start(services: &Services, store: &Shared) -> Box<dyn Attendant> {
     let switch = Rc::new(RefCell::new(Switch::new(PACKETS)));
@@ -52,7 +52,7 @@ impl Network {
     /// Adds a device, and returns what keeps it.
     fn add(&self, domain: u16, index: u32, new: &NewVif) -> Result<Rc<RefCell<LiveVif>>, Trouble> {
         let mut bus = Connection::new(&self.store);
-        toolstack::add(&mut bus, domain, index, new).map_err(Refusal::Store)?;
+        toolstack::device(index, new).add(&mut bus, domain, 0).map_err(Refusal::Store)?;
         let directory = format!("{}/{domain}/{index}", toolstack::BACKENDS);
         self.services.add(|waker| {
             let (events, packets) = (waker.clone(), waker.clone());
@@ -70,9 +70,9 @@ impl Attendant for Network {
     fn arrive(&mut self, new: &Newcomer<'_>) -> Result<(), String> {
         let domain = new.created.id;
         let mut vifs = Vec::new();
-        for (index, config) in (0..).zip(&new.config.networks) {
-            let new = NewVif { mac: Mac(config.mac), rate: config.rate.map(Rate::new), any_source: config.any_source };
-            match self.add(domain, index, &new) {
+        let own = (0..).zip(&new.config.networks).filter(|(_, config)| config.backend.is_none());
+        for (index, config) in own {
+            match self.add(domain, index, &config.into()) {
                 Ok(vif) => vifs.push(vif),
                 Err(trouble) => {
                     drop(vifs);
@@ -87,7 +87,7 @@ impl Attendant for Network {
 
     fn leave(&mut self, id: u16) {
         // This wakes their services, which end when they find no device.
-        if let Err(errno) = toolstack::remove_all(&mut Connection::new(&self.store), id) {
+        if let Err(errno) = remove_all(&mut Connection::new(&self.store), toolstack::KIND, id) {
             warn!("d{id}: the nodes of its network devices stay: {errno:?}");
         }
         // With these the rings are unmapped.
@@ -115,6 +115,12 @@ impl Attendant for Network {
             received: all.received + counters.received.bytes,
             ..all
         })
+    }
+
+    fn doom(&mut self, id: u16, kind: &str, number: u32) -> bool {
+        let vifs = self.vifs.get(&id).filter(|_| kind == "vif");
+        let vif = vifs.and_then(|vifs| vifs.get(usize::try_from(number).ok()?));
+        vif.map(|vif| vif.borrow_mut().doom()).is_some()
     }
 }
 
@@ -204,11 +210,11 @@ impl Platform for Live {
     type Port = Port;
 
     fn ring(&mut self, domain: u16, gref: u32) -> Option<RingPage> {
-        grant::map(domain, &[gref], Access::Write).ok().map(RingPage)
+        indivisible(|| grant::map(domain, &[gref], Access::Write)).ok().map(RingPage)
     }
 
     fn port(&mut self, domain: u16, remote: u32) -> Option<Port> {
-        Port::connect(domain, remote, &self.0).ok()
+        indivisible(|| Port::connect(domain, remote, &self.0)).ok()
     }
 
     fn notify(&mut self, port: &Port) {
@@ -219,8 +225,8 @@ impl Platform for Live {
         Copies(domain)
     }
 
-    fn report(&mut self, text: fmt::Arguments<'_>) {
-        warn!("{text}");
+    fn report(&mut self, level: Level, text: fmt::Arguments<'_>) {
+        log!(level, "{text}");
     }
 }
 

@@ -1,11 +1,15 @@
 //! The bridge with packets in it: each port has an inbox, whose owner is woken when something comes.
 //!
-//! Inboxes are bounded, each and all together: who doesn't take its packets loses them. A port's inbox is closed until its
+//! Inboxes are bounded, each and all together: packets that aren't taken in time are lost. A port's inbox is closed until its
 //! owner is ready for packets.
+//!
+//! It is shared by all ports, so its changes are [indivisible](crate::contain). What a guest put into a packet is looked at
+//! between them.
 
 use super::bridge::{Bridge, Counters, PortId, Rate, Settings, Way};
 use super::packet::{Abilities, MAX_FRAME, Packet};
 use super::segment::Segments;
+use crate::contain::indivisible;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
@@ -15,6 +19,9 @@ use guest_kernel::net::{Mac, wire};
 pub const LANE_PACKETS: usize = 512;
 /// Bytes that wait in one lane at most: several large packets.
 pub const LANE_BYTES: usize = 512 << 10;
+/// Bytes of them that a lane has room for however much waits in others, if it holds no more already: who never takes its
+/// packets can't keep them from anybody else.
+pub const LANE_GUARANTEED: usize = 64 << 10;
 
 /// What the owner of an open inbox takes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,13 +52,13 @@ struct Lane {
 pub struct Switch {
     bridge: Bridge,
     inboxes: BTreeMap<PortId, Inbox>,
-    /// Bytes in all inboxes, and how many there may be.
+    /// Bytes in all inboxes, and how many there may be beside what lanes are guaranteed.
     waiting: usize,
     limit: usize,
 }
 
 impl Switch {
-    /// No ports. All inboxes together hold up to `limit` bytes.
+    /// No ports. All inboxes together hold up to `limit` bytes, and each lane up to [`LANE_GUARANTEED`] in any case.
     pub fn new(limit: usize) -> Switch {
         Switch { bridge: Bridge::default(), inboxes: BTreeMap::new(), waiting: 0, limit }
     }
@@ -72,27 +79,33 @@ impl Switch {
 
     /// Opens an inbox, which is empty then.
     pub fn open(&mut self, id: PortId, taste: Taste) {
-        self.close(id);
-        if let Some(inbox) = self.inboxes.get_mut(&id) {
-            inbox.lanes.resize_with(taste.lanes.max(1), Lane::default);
-            inbox.taste = Some(taste);
-        }
+        indivisible(|| {
+            self.close(id);
+            if let Some(inbox) = self.inboxes.get_mut(&id) {
+                inbox.lanes.resize_with(taste.lanes.max(1), Lane::default);
+                inbox.taste = Some(taste);
+            }
+        });
     }
 
     /// Closes an inbox: what waits there, and what comes, is lost.
     pub fn close(&mut self, id: PortId) {
-        let Some(inbox) = self.inboxes.get_mut(&id) else { return };
-        inbox.taste = None;
-        for lane in inbox.lanes.drain(..) {
-            self.waiting -= lane.bytes;
-        }
+        indivisible(|| {
+            let Some(inbox) = self.inboxes.get_mut(&id) else { return };
+            inbox.taste = None;
+            for lane in inbox.lanes.drain(..) {
+                self.waiting -= lane.bytes;
+            }
+        });
     }
 
     /// Changes which groups the owner of an open inbox wants packets for.
     pub fn set_groups(&mut self, id: PortId, groups: Option<BTreeSet<Mac>>) {
-        if let Some(taste) = self.inboxes.get_mut(&id).and_then(|inbox| inbox.taste.as_mut()) {
-            taste.groups = groups;
-        }
+        indivisible(|| {
+            if let Some(taste) = self.inboxes.get_mut(&id).and_then(|inbox| inbox.taste.as_mut()) {
+                taste.groups = groups;
+            }
+        });
     }
 
     /// As [`Bridge::ready`].
@@ -100,12 +113,12 @@ impl Switch {
     /// # Errors
     /// When the port may send, in nanoseconds.
     pub fn ready(&mut self, id: PortId, now: u64) -> Result<(), u64> {
-        self.bridge.ready(id, now)
+        indivisible(|| self.bridge.ready(id, now))
     }
 
     /// As [`Bridge::charge`].
     pub fn charge(&mut self, id: PortId, bytes: usize) {
-        self.bridge.charge(id, bytes);
+        indivisible(|| self.bridge.charge(id, bytes));
     }
 
     /// As [`Bridge::set_rate`].
@@ -131,10 +144,10 @@ impl Switch {
     /// Takes a packet from a port and puts it where it belongs.
     pub fn send(&mut self, from: PortId, packet: Packet, now: u64) {
         if !is_sound(&packet) {
-            self.bridge.count_refused(from);
+            self.refuse(from);
             return;
         }
-        match self.bridge.forward(from, &packet.data, now) {
+        match indivisible(|| self.bridge.forward(from, &packet.data, now)) {
             Ok(Way::One(to)) => self.deliver(to, packet),
             Ok(Way::AllOthers) => {
                 let ports: Vec<PortId> = self.bridge.others(from).collect();
@@ -149,11 +162,16 @@ impl Switch {
     /// Takes the next packet of a lane, if `takes` wants it.
     pub fn take_if(&mut self, id: PortId, lane: usize, takes: impl FnOnce(&Packet) -> bool) -> Option<Packet> {
         let lane = self.inboxes.get_mut(&id)?.lanes.get_mut(lane)?;
-        let packet = lane.packets.pop_front_if(|packet| takes(packet))?;
-        lane.bytes -= packet.data.len();
-        self.waiting -= packet.data.len();
-        self.bridge.count_received(id, packet.data.len());
-        Some(packet)
+        if !lane.packets.front().is_some_and(|packet| takes(packet)) {
+            return None;
+        }
+        indivisible(|| {
+            let packet = lane.packets.pop_front()?;
+            lane.bytes -= packet.data.len();
+            self.waiting -= packet.data.len();
+            self.bridge.count_received(id, packet.data.len());
+            Some(packet)
+        })
     }
 
     /// Whether packets wait in a lane.
@@ -182,25 +200,26 @@ impl Switch {
             return;
         };
         let index = if inbox.lanes.len() > 1 { wire::flow(&packet.data) as usize % inbox.lanes.len() } else { 0 };
-        let lane = &mut inbox.lanes[index];
-        let was_empty = lane.packets.is_empty();
+        let (lane, wake) = (&mut inbox.lanes[index], &inbox.wake);
         let (waiting, limit, bridge) = (&mut self.waiting, self.limit, &mut self.bridge);
         packet.fit(taste.abilities, |packet| {
-            let bytes = packet.data.len();
-            let fits =
-                lane.packets.len() < LANE_PACKETS && lane.bytes + bytes <= LANE_BYTES && *waiting + bytes <= limit;
-            if fits {
+            indivisible(|| {
+                let bytes = packet.data.len();
+                let in_all = lane.bytes + bytes <= LANE_GUARANTEED || *waiting + bytes <= limit;
+                let fits = lane.packets.len() < LANE_PACKETS && lane.bytes + bytes <= LANE_BYTES && in_all;
+                if !fits {
+                    bridge.count_lost(to);
+                    return false;
+                }
+                if lane.packets.is_empty() {
+                    wake();
+                }
                 lane.bytes += bytes;
                 *waiting += bytes;
                 lane.packets.push_back(packet);
-            } else {
-                bridge.count_lost(to);
-            }
-            fits
+                true
+            })
         });
-        if was_empty && !lane.packets.is_empty() {
-            (inbox.wake)();
-        }
     }
 }
 
@@ -288,17 +307,40 @@ mod tests {
 
     #[test]
     fn all_inboxes_together_are_bounded_and_a_closed_one_is_empty() {
-        let World { mut switch, ports, .. } = world(3, 3000);
-        for _ in 0..2 {
+        let World { mut switch, ports, .. } = world(3, 128_000);
+        for _ in 0..LANE_PACKETS {
             switch.send(ports[0], packet(mac(1), Mac::BROADCAST, 1000), 0);
         }
-        assert_eq!(switch.waiting, 3000);
+        // Each has what is guaranteed, which is a little more.
+        assert_eq!(switch.waiting, 130_000);
         switch.close(ports[1]);
-        assert_eq!(switch.waiting, 1000);
+        assert_eq!(switch.waiting, 65_000);
         switch.open(ports[1], taste());
         assert_eq!(drain(&mut switch, ports[1]), 0);
         switch.remove(ports[2]);
         assert_eq!(switch.waiting, 0);
+    }
+
+    #[test]
+    fn who_never_takes_its_packets_does_not_keep_them_from_others() {
+        let World { mut switch, ports, .. } = world(4, 200_000);
+        let [sender, idle, other, honest] = ports[..] else { unreachable!() };
+        for (port, number) in [(idle, 2), (other, 3), (honest, 4)] {
+            switch.send(port, packet(mac(number), Mac::BROADCAST, 60), 0);
+        }
+        while drain(&mut switch, honest) > 0 {}
+        for _ in 0..LANE_PACKETS {
+            switch.send(sender, packet(mac(1), mac(2), 1500), 0);
+            switch.send(sender, packet(mac(1), mac(3), 1500), 0);
+        }
+        assert!(switch.waiting > 198_500, "the two have filled what there is: {}", switch.waiting);
+        for round in 0..100 {
+            for _ in 0..LANE_GUARANTEED / 1500 {
+                switch.send(sender, packet(mac(1), mac(4), 1500), round);
+            }
+            assert_eq!(drain(&mut switch, honest), LANE_GUARANTEED / 1500);
+        }
+        assert_eq!(switch.counters(honest).unwrap().lost, 0);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum Command<'a> {
     Domain(Action, &'a str),
     /// The domain of this name is to have so many MiB of memory.
     Memory(&'a str, u64),
+    /// The part that serves this device, or what else it is, of the domain of this name is to panic.
+    Crash(&'a str, &'a str, u32),
     /// The names and values below a node of XenStore.
     StoreList(&'a str),
     /// A node's value.
@@ -54,14 +56,17 @@ pub enum Action {
 pub const HELP: &str = "\
 help               this list
 list               the domains
-top                the domains, and what they used since the last look
+top                domains, with usage since the last `top`
 create NAME        creates a domain of the machine file, and starts it
 destroy NAME       ends a domain at once
-pause NAME         lets a domain run no more for now
+pause NAME         stops a domain until `unpause`
 unpause NAME       lets it run again
-mem NAME AMOUNT    has a domain give back memory, or take it again: 128 MiB
-console NAME       sends the keys to a domain; Ctrl-T does so with the next
-log NAME           the last that a domain said
+mem NAME AMOUNT    sets a domain's memory target, e.g. 128 MiB
+console NAME       sends the keyboard to a domain (Ctrl-T: next)
+log NAME           shows a domain's recent output
+crash NAME vif 0   has the back end of a device panic when it has something to
+                   do, to see what the guest makes of it; also vbd 51712, or
+                   console, or store for its connection to XenStore
 store ls PATH      the nodes of XenStore below one
 store read PATH    a node's value
 store write PATH VALUE
@@ -88,6 +93,7 @@ impl<'a> Command<'a> {
             "top" => Command::Top,
             "shutdown" => Command::Shutdown,
             "store" => return Command::store(line.trim_ascii()["store".len()..].trim_ascii_start()),
+            "crash" => return Command::crash(words),
             "mem" => return Command::memory(line.trim_ascii()["mem".len()..].trim_ascii_start()),
             _ => {
                 let Some((_, action)) = ACTIONS.iter().find(|(name, _)| *name == word) else {
@@ -100,6 +106,19 @@ impl<'a> Command<'a> {
             }
         };
         words.next().map_or(command, Command::TooMuch)
+    }
+
+    /// Reads what follows `crash`.
+    fn crash(mut words: impl Iterator<Item = &'a str>) -> Command<'a> {
+        let (Some(name), Some(what)) = (words.next(), words.next()) else { return Command::NoName("crash") };
+        let number = match what {
+            "console" | "store" => 0,
+            _ => match words.next().unwrap_or_default().parse() {
+                Ok(number) => number,
+                Err(_) => return Command::Unknown("crash"),
+            },
+        };
+        words.next().map_or(Command::Crash(name, what, number), Command::TooMuch)
     }
 
     /// Reads what follows `mem`.
@@ -149,6 +168,8 @@ mod tests {
         assert_eq!(Command::parse(" top "), Command::Top);
         assert_eq!(Command::parse("create  alpha"), Command::Domain(Action::Create, "alpha"));
         assert_eq!(Command::parse("log beta"), Command::Domain(Action::Log, "beta"));
+        assert_eq!(Command::parse("crash beta vbd 51712"), Command::Crash("beta", "vbd", 51712));
+        assert_eq!(Command::parse("crash  beta store "), Command::Crash("beta", "store", 0));
         assert_eq!(Command::parse("mem beta 16 MiB"), Command::Memory("beta", 16));
         assert_eq!(Command::parse(" mem  beta  2GiB "), Command::Memory("beta", 2048));
         assert_eq!(Command::parse(" store ls"), Command::StoreList("/"));
@@ -162,6 +183,10 @@ mod tests {
     fn mistakes() {
         assert_eq!(Command::parse("destroy"), Command::NoName("destroy"));
         assert_eq!(Command::parse("mem"), Command::NoName("mem"));
+        assert_eq!(Command::parse("crash beta"), Command::NoName("crash"));
+        assert_eq!(Command::parse("crash beta vif"), Command::Unknown("crash"));
+        assert_eq!(Command::parse("crash beta vif -1"), Command::Unknown("crash"));
+        assert_eq!(Command::parse("crash beta console 1"), Command::TooMuch("1"));
         for amount in ["", "16", "MiB", "-1 MiB", "1 MiB more", "99999999999999999999 MiB", "18446744073709551615 GiB"]
         {
             assert_eq!(Command::parse(&format!("mem beta {amount}")), Command::NoAmount(amount));

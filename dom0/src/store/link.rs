@@ -65,6 +65,7 @@ pub struct Link<L> {
     events_first: bool,
     has_failed: bool,
     messages: u64,
+    is_to_panic: bool,
 }
 
 impl<L: Line> Link<L> {
@@ -89,6 +90,7 @@ impl<L: Line> Link<L> {
             events_first: true,
             has_failed: false,
             messages: 0,
+            is_to_panic: false,
         })
     }
 
@@ -128,6 +130,22 @@ impl<L: Line> Link<L> {
         turn
     }
 
+    /// Serves the domain no more, after a panic in the middle of anything, until it begins afresh: the page says so.
+    pub fn cut_off(&mut self) {
+        self.store.borrow_mut().reset(self.id);
+        self.incoming = Assembler::default();
+        self.request = None;
+        self.outgoing.clear();
+        self.has_failed = true;
+        self.line.page().error.store(XENSTORE_ERROR_COMM, Ordering::Release);
+        self.line.notify();
+    }
+
+    /// Has it panic when it next has a request, to see what becomes of its domain.
+    pub const fn doom(&mut self) {
+        self.is_to_panic = true;
+    }
+
     fn exchange(&mut self, store: &mut Store, moved: &mut bool) -> Result<Turn, Failure> {
         for _ in 0..MESSAGES {
             self.receive(moved)?;
@@ -143,6 +161,7 @@ impl<L: Line> Link<L> {
                     Message { kind: XS_WATCH_EVENT, payload, ..Message::default() }
                 }
                 (None, Some(request)) => {
+                    assert!(!core::mem::take(&mut self.is_to_panic), "asked for at the prompt");
                     self.events_first = true;
                     answer(store, self.id, request)
                 }

@@ -2,19 +2,24 @@
 
 use super::link::{Line, Link, Turn};
 use super::local::Shared;
+use crate::contain::contain;
 use crate::service::{Allowance, Next, Port, Service, Waker};
 use alloc::rc::Weak;
 use core::cell::RefCell;
 use guest_kernel::control::Ring as Place;
 use guest_kernel::control::foreign::Foreign;
 use guest_kernel::store::ring::Interface;
+use log::error;
 use pv_abi::errno::Errno;
 
 /// What a request or an event costs its domain, in nanoseconds. Not what it took: on a busy machine that is anything.
 const MESSAGE_COST: u64 = 50_000;
+/// What a panic costs.
+const PANIC_COST: u64 = 10_000_000;
 
 /// A domain's ring: the mapped page, and the port. Both are given back when it is dropped.
 pub struct Wire {
+    domain: u16,
     page: Foreign,
     port: Port,
 }
@@ -42,7 +47,7 @@ impl Ring {
         let page = Foreign::map(domain, &[place.frame]).map_err(|_| Errno::ENOMEM)?;
         let port = Port::connect(domain, place.port, waker)?;
         let waker = waker.clone();
-        Link::introduce(store, domain, Wire { page, port }, move || waker.wake())
+        Link::introduce(store, domain, Wire { domain, page, port }, move || waker.wake())
     }
 }
 
@@ -69,7 +74,13 @@ impl Service for Turns {
         // First this: an event that comes from here on wakes the service again.
         ring.line().port.rang();
         let before = ring.messages();
-        let turn = ring.turn();
+        let turn = contain(|| ring.turn()).unwrap_or_else(|panicked| {
+            ring.cut_off();
+            error!("d{}: its connection to XenStore is closed: {panicked}", ring.line().domain);
+            self.allowance.spend(now, PANIC_COST);
+            // It may have asked for a new one.
+            Turn::More
+        });
         self.allowance.spend(now, (ring.messages() - before) * MESSAGE_COST);
         match turn {
             Turn::More => Next::More,

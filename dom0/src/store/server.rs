@@ -1,13 +1,14 @@
 //! Connections, and what requests do.
 
 use super::events::Events;
-use super::path::{INTRODUCE_DOMAIN, Path, RELEASE_DOMAIN, home, prefixes};
+use super::path::{Given, INTRODUCE_DOMAIN, Path, RELEASE_DOMAIN, home, prefixes};
 use super::permission::{Lives, Owner, PRIVILEGED, Permissions};
 use super::quota::{Accounts, Limits};
 use super::request::Request;
 use super::transaction::{Notice, Transaction, View};
 use super::tree::{Data, Tree};
 use super::watch::{Watch, WatchId, Watches};
+use crate::contain::indivisible;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -122,14 +123,16 @@ impl Store {
     /// Ends all watches and transactions of a connection, and drops its events.
     pub fn reset(&mut self, id: ConnectionId) {
         let Some(client) = self.audience.clients.get_mut(&id) else { return };
-        for ((path, token), watch) in core::mem::take(&mut client.watches) {
-            self.audience.watches.remove(watch);
-            self.accounts.refund(client.owner, watch_bytes(&path, &token));
-        }
-        for open in core::mem::take(&mut client.transactions).into_values() {
-            self.accounts.refund(client.owner, open.bytes());
-        }
-        client.events = Events::default();
+        indivisible(|| {
+            for ((path, token), watch) in core::mem::take(&mut client.watches) {
+                self.audience.watches.remove(watch);
+                self.accounts.refund(client.owner, watch_bytes(&path, &token));
+            }
+            for open in core::mem::take(&mut client.transactions).into_values() {
+                self.accounts.refund(client.owner, open.bytes());
+            }
+            client.events = Events::default();
+        });
     }
 
     /// Has `wake` called when an event comes for a connection that had none, and when it ends.
@@ -141,10 +144,12 @@ impl Store {
 
     /// The payload of a connection's next event.
     pub fn next_event(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
-        let (watch, path) = self.audience.clients.get_mut(&id)?.events.pop()?;
-        let watch = self.audience.watches.get(watch)?;
-        let path = path.as_deref().unwrap_or(watch.path.as_str());
-        Some([&path.as_bytes()[watch.left_out..], b"\0", &watch.token, b"\0"].concat())
+        indivisible(|| {
+            let (watch, path) = self.audience.clients.get_mut(&id)?.events.pop()?;
+            let watch = self.audience.watches.get(watch)?;
+            let path = path.as_deref().unwrap_or(watch.path.as_str());
+            Some([&path.as_bytes()[watch.left_out..], b"\0", &watch.token, b"\0"].concat())
+        })
     }
 
     /// The domain that was created has a connection from now on.
@@ -163,8 +168,8 @@ impl Store {
         Ok(id)
     }
 
-    /// A domain is gone: its connections end, and nothing is its own any more, not even for the next domain of this
-    /// number. Nodes that it owned are domain 0's.
+    /// A domain is gone: its connections end, the nodes that it owned are removed, and nothing is its own any more, not
+    /// even for the next domain of this number.
     pub fn release(&mut self, domain: u16) {
         let owner = self.lives.now(domain);
         let clients = self.audience.clients.iter().filter(|(_, client)| client.owner == owner);
@@ -172,9 +177,26 @@ impl Store {
             self.disconnect(id);
         }
         self.introduced.remove(&domain);
+        self.remove_all_of(owner);
         self.accounts.forget(owner);
         self.lives.end(domain);
         self.announce(RELEASE_DOMAIN);
+    }
+
+    /// Removes all nodes of an owner, wherever they are, with all below. They would count for nobody: a domain that may write
+    /// among another's nodes could leave as many as it may have there each time it is created again.
+    fn remove_all_of(&mut self, owner: Owner) {
+        // Usually its home was all that it had, and that was removed before.
+        if !self.accounts.has_nodes(owner) {
+            return;
+        }
+        let (tree, lives, mut transaction) = (&self.tree, &self.lives, Transaction::new());
+        for path in tree.topmost(|node| node.data.permissions.owner(lives) == owner) {
+            let mut view = View { tree, transaction: &mut transaction, domain: PRIVILEGED, lives };
+            // Domain 0 may remove everything that is there.
+            let _ = Given::parse(path.as_bytes(), PRIVILEGED).and_then(|given| view.remove(&given.path));
+        }
+        let _ = self.commit(self.lives.now(PRIVILEGED), transaction);
     }
 
     /// Makes a connection's request: the reply's payload.
@@ -182,12 +204,17 @@ impl Store {
     /// # Errors
     /// The error that the reply is to name. `EIO` if there is no such connection.
     pub fn request(&mut self, id: ConnectionId, kind: u32, tx: u32, payload: &[u8]) -> Result<Vec<u8>, Errno> {
-        const OK: &[u8] = b"OK\0";
         let owner = self.audience.clients.get(&id).ok_or(Errno::EIO)?.owner;
-        let domain = owner.domain;
-        let request = Request::parse(kind, payload, domain)?;
-        self.check(&request, domain)?;
-        let reply = match request {
+        let request = Request::parse(kind, payload, owner.domain)?;
+        self.check(&request, owner.domain)?;
+        let reply = indivisible(|| self.carry_out(id, tx, request))?;
+        if reply.len() > REPLY { Err(Errno::E2BIG) } else { Ok(reply) }
+    }
+
+    /// Makes a request that may be made.
+    fn carry_out(&mut self, id: ConnectionId, tx: u32, request: Request<'_>) -> Result<Vec<u8>, Errno> {
+        const OK: &[u8] = b"OK\0";
+        Ok(match request {
             Request::Read(at) => self.view(id, tx, |view| view.read(&at.path))?,
             Request::Directory(at) => {
                 let (_, names) = self.view(id, tx, |view| view.directory(&at.path))?;
@@ -238,8 +265,7 @@ impl Store {
                 self.release(domain);
                 OK.to_vec()
             }
-        };
-        if reply.len() > REPLY { Err(Errno::E2BIG) } else { Ok(reply) }
+        })
     }
 
     /// What can be refused without a look at the tree.

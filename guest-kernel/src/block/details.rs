@@ -35,11 +35,13 @@ impl Details {
         let info = VdiskFlags::from_bits_truncate(device.theirs(bus, tx, "info")?);
         let sector_bytes: u32 = device.theirs(bus, tx, "sector-size")?;
         let segments: usize = device.theirs_or(bus, tx, "feature-max-indirect-segments", 0)?;
-        if !sector_bytes.is_power_of_two() || sector_bytes < 512 {
+        let sectors: u64 = device.theirs(bus, tx, "sectors")?;
+        // Its size in bytes is a number, too.
+        if !sector_bytes.is_power_of_two() || sector_bytes < 512 || sectors.checked_mul(512).is_none() {
             return Err(Errno::EINVAL);
         }
         Ok(Details {
-            sectors: device.theirs(bus, tx, "sectors")?,
+            sectors,
             sector_bytes,
             read_only: info.contains(VdiskFlags::READONLY),
             flush: device.theirs_or(bus, tx, "feature-flush-cache", 0)? == 1,

@@ -21,9 +21,9 @@ use zerocopy::IntoBytes;
 pub const BUFFER_BYTES: usize = PAGES * PAGE_BYTES;
 /// Pages of a buffer.
 const PAGES: usize = 16;
-/// How long the backend may take to connect, in nanoseconds.
+/// How long the backend may take to connect, to let go, or to answer any of the requests, in nanoseconds.
 const PATIENCE: u64 = 30_000_000_000;
-/// How often who waits for the backend looks whether it is there still, in nanoseconds.
+/// How often a waiting caller checks that the backend is still there, in nanoseconds.
 const LOOK: u64 = 200_000_000;
 
 /// Why a disk can't be used.
@@ -54,6 +54,7 @@ impl fmt::Display for Error {
             Error::Grant(error) => write!(f, "grants: {error:?}"),
             Error::Refused(errno) => write!(f, "the hypervisor: {errno:?}"),
             Error::Broken(Broken::Gone) => f.write_str("the backend is gone"),
+            Error::Broken(Broken::Silent) => f.write_str("the backend doesn't answer"),
             Error::Broken(broken) => write!(f, "the backend lost its mind: {broken}"),
             Error::Failed(Failure::Unsupported) => f.write_str("the disk can't do that"),
             Error::Failed(Failure::Failed) => f.write_str("the disk failed"),
@@ -73,7 +74,7 @@ impl From<Broken> for Error {
     }
 }
 
-/// Pages, and the grants of each. Those that the backend still has when this is dropped are lost.
+/// Pages, and the grants of each. Those that the backend still has when this is dropped are free when it lets go of them.
 struct Pages {
     run: Option<Run>,
     grants: Vec<Grant>,
@@ -83,6 +84,9 @@ struct Pages {
 pub struct Drive {
     device: Device,
     link: Link,
+    /// Whether a request was begun or done since the last look at the clock, and when that was.
+    moved: bool,
+    since: u64,
 }
 
 /// What is shared with the backend.
@@ -111,10 +115,11 @@ impl Drive {
     /// # Errors
     /// [`Error`]. It may be tried again.
     pub fn open(store: &mut Connection, directory: &str, pages: usize) -> Result<Drive, Error> {
+        grant::reclaim();
         let device = Device::frontend(store, directory).map_err(Error::Store)?;
         device.watch(store).map_err(Error::Store)?;
         match Link::connect(store, &device, pages) {
-            Ok(link) => Ok(Drive { device, link }),
+            Ok(link) => Ok(Drive { device, link, moved: true, since: 0 }),
             Err(error) => {
                 let _ = device.switch(store, XenbusState::Closed);
                 let _ = device.unwatch(store);
@@ -164,7 +169,7 @@ impl Drive {
 
     /// Begins to make durable all that was written; whether it could. It takes a slot like other requests.
     pub fn flush(&mut self, slot: usize) -> bool {
-        self.link.requests.submit(slot, Operation::Flush)
+        self.submit(slot, Operation::Flush)
     }
 
     /// Tells the backend of what was begun.
@@ -179,17 +184,30 @@ impl Drive {
     /// # Errors
     /// [`Broken`].
     pub fn take(&mut self) -> Result<Option<Done>, Broken> {
-        self.link.requests.take()
+        let done = self.link.requests.take();
+        self.moved |= matches!(done, Ok(Some(_)));
+        done
     }
 
-    /// Sleeps until `count` more requests are done, or all that are under way.
+    fn submit(&mut self, slot: usize, operation: Operation<'_>) -> bool {
+        self.moved = true;
+        self.link.requests.submit(slot, operation)
+    }
+
+    /// Sleeps until `count` more requests are done, or all that are under way; or until an event comes, which a backend may
+    /// send without cause.
     ///
     /// # Errors
-    /// [`Broken`].
+    /// [`Broken`]; among them that no request was done for a long time, however many events came.
     pub fn sleep(&mut self, count: u32) -> Result<(), Broken> {
         while !self.arm(count)? {
-            let limit = time::now().map_or(0, |now| now + LOOK);
-            let _ = hypercall::poll(&[self.link.port], limit);
+            let now = time::now().unwrap_or(0);
+            if core::mem::take(&mut self.moved) {
+                self.since = now;
+            } else if now > self.since + PATIENCE {
+                return Err(Broken::Silent);
+            }
+            let _ = hypercall::poll(&[self.link.port], now + LOOK);
             if event::is_pending(self.link.port) {
                 break;
             }
@@ -249,7 +267,11 @@ impl Drive {
     }
 
     fn disconnect(&self, store: &mut Connection) -> Result<(), Error> {
-        self.device.switch(store, XenbusState::Closing).map_err(Error::Store)?;
+        match self.device.switch(store, XenbusState::Closing) {
+            // It was taken away.
+            Err(Errno::ENOENT) => return Ok(()),
+            switched => switched.map_err(Error::Store)?,
+        }
         let deadline = time::now().unwrap_or(0) + PATIENCE;
         let closed = |state| matches!(state, XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown);
         wait_until(&self.device, store, deadline, closed)?;
@@ -271,14 +293,15 @@ impl Drive {
         if count <= BLKIF_MAX_SEGMENTS_PER_REQUEST {
             let operation =
                 if write { Operation::Write(sector, &segments) } else { Operation::Read(sector, &segments) };
-            return self.link.requests.submit(slot, operation);
+            return self.submit(slot, operation);
         }
         let list = &self.link.lists[slot];
         let bytes = segments.as_slice().as_bytes();
         // SAFETY: the page is this drive's, and no request uses it now.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), list.start(), bytes.len()) };
         let count = u16::try_from(count).unwrap_or(0);
-        self.link.requests.submit(slot, Operation::Indirect(write, sector, count, list.grants[0].reference()))
+        let operation = Operation::Indirect(write, sector, count, list.grants[0].reference());
+        self.submit(slot, operation)
     }
 }
 
@@ -365,10 +388,8 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        // All of them: a grant that isn't taken back can be used for ever.
-        let kept = self.grants.drain(..).filter_map(|grant| grant.end().err()).count();
-        if let (0, Some(run), Ok(mut memory)) = (kept, self.run.take(), memory::lock()) {
-            memory.release_run(run);
+        if let Some(run) = self.run.take() {
+            grant::give_up(run, core::mem::take(&mut self.grants));
         }
     }
 }
@@ -384,7 +405,8 @@ fn wait_until(
         if done(state) {
             return Ok(());
         }
-        if store.wait(deadline).is_none() {
+        // A backend whose state changes all the time doesn't lack events.
+        if store.wait(deadline).is_none() || time::now().is_none_or(|now| now >= deadline) {
             return Err(Error::Backend(state));
         }
     }

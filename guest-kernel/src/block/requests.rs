@@ -97,6 +97,8 @@ pub enum Broken {
     Response,
     /// The backend has closed.
     Gone,
+    /// The backend has not answered any request for a long time.
+    Silent,
 }
 
 impl fmt::Display for Broken {
@@ -105,6 +107,7 @@ impl fmt::Display for Broken {
             Broken::Ring(error) => error.fmt(f),
             Broken::Response => f.write_str("a response without its request"),
             Broken::Gone => f.write_str("it is gone"),
+            Broken::Silent => f.write_str("it doesn't answer"),
         }
     }
 }

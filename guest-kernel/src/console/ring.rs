@@ -87,6 +87,11 @@ impl Back {
         Back { in_prod: 0, out_cons: 0 }
     }
 
+    /// The side of a ring that was in use: behind all that the guest has written and read, as the page says it.
+    pub fn resume(page: &Page) -> Back {
+        Back { in_prod: page.in_cons.load(Ordering::Relaxed), out_cons: page.out_prod.load(Ordering::Relaxed) }
+    }
+
     /// Writes as many of `bytes` as there is room for; how many. The guest is to be notified of them.
     ///
     /// # Errors

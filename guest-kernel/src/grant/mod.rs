@@ -9,6 +9,7 @@
 //! | `references` | which references are in use; pure |
 //! | `pages` | which pages of the window are in use; pure |
 //! | `own` | the domain's own table |
+//! | `lent` | granted pages that are given up |
 //! | `mapping` | mappings of others' frames, in a window of kernel addresses |
 //! | `copying` | copies by the hypervisor |
 
@@ -19,6 +20,8 @@ pub mod references;
 #[cfg(target_os = "none")]
 mod copying;
 #[cfg(target_os = "none")]
+mod lent;
+#[cfg(target_os = "none")]
 mod mapping;
 #[cfg(target_os = "none")]
 mod own;
@@ -26,6 +29,7 @@ mod own;
 #[cfg(target_os = "none")]
 pub use {
     copying::{End, copy, copy_request, copy_requests},
+    lent::{give_up, reclaim},
     mapping::{Mapping, map, map_list, unmap_list},
     own::{Grant, grant, table_entry},
 };

@@ -67,6 +67,11 @@ pub fn heap_size() -> (usize, usize) {
     (heap.size(), heap.free())
 }
 
+/// Whether somebody is changing the heap, or has the memory: where a panic finds this, something is half done.
+pub fn is_busy() -> bool {
+    HEAP.0.is_locked() || MEMORY.get().is_some_and(|memory| memory.as_ref().is_ok_and(Mutex::is_locked))
+}
+
 /// The writable pages behind the boot stack page, which itself follows the page tables.
 fn slack(info: &StartInfo) -> Range<u64> {
     let start = info.pt_base + (info.nr_pt_frames + 1) * PAGE_SIZE;

@@ -37,7 +37,7 @@ use pv_abi::errno::Errno;
 pub use devices::{DEVICE_PAGES, Run};
 pub use direct::DIRECT_MAP;
 pub use frames::Frame;
-pub use heap::heap_size;
+pub use heap::{heap_size, is_busy};
 pub use kernel::KERNEL_PAGES;
 pub use numbers::{
     address_of_frame, entry, machine_frame, machine_frame_at, machine_frame_behind, mapped_end, pseudo_physical_frame,

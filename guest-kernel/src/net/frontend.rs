@@ -95,10 +95,8 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // A page that is still in use is lost rather than used twice.
-        let ended = self.grant.take().is_none_or(|grant| grant.end().is_ok());
-        if let (true, Some(run), Ok(mut memory)) = (ended, self.run.take(), memory::lock()) {
-            memory.release_run(run);
+        if let Some(run) = self.run.take() {
+            grant::give_up(run, self.grant.take().into_iter().collect());
         }
     }
 }
@@ -146,6 +144,7 @@ impl Netfront {
     /// # Errors
     /// [`Error`]. The device may be tried again.
     pub fn connect(store: &mut Connection, directory: &str) -> Result<Netfront, Error> {
+        grant::reclaim();
         let device = Device::frontend(store, directory)?;
         let mac: String = device.own(store, Tx::NONE, "mac")?;
         let mac = mac.parse().map_err(|_| Error::Node("mac"))?;
@@ -260,16 +259,17 @@ impl Netfront {
     }
 
     /// Lets go of the device, which may be [connected](Self::connect) again. Waits a while for the back end to let go of
-    /// the pages; those that it keeps are lost.
+    /// the pages; those that it keeps are free when it lets go of them.
     pub fn close(self, store: &mut Connection) {
-        let _ = self.device.switch(store, XenbusState::Closing);
+        // `ENOENT`: the device was taken away.
+        let mut closing = self.device.switch(store, XenbusState::Closing).is_ok();
         let limit = time::now().unwrap_or(0) + PATIENCE;
-        while !matches!(
-            self.device.their_state(store),
-            Ok(XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown) | Err(_)
-        ) && time::now().is_some_and(|now| now < limit)
-        {
-            store.sleep(limit);
+        while closing && time::now().is_some_and(|now| now < limit) {
+            let state = self.device.their_state(store).unwrap_or(XenbusState::Unknown);
+            closing = !matches!(state, XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown);
+            if closing {
+                store.sleep(limit);
+            }
         }
         let _ = self.device.switch(store, XenbusState::Closed);
         let _ = self.device.unwatch(store);

@@ -43,6 +43,18 @@ impl Device {
         })
     }
 
+    /// The backend whose directory this is.
+    ///
+    /// # Errors
+    /// The store's, if there are no nodes that tell where the frontend is.
+    pub fn backend(bus: &mut impl Bus, directory: &str) -> Result<Device, Errno> {
+        Ok(Device {
+            directory: directory.into(),
+            other: bus.read_text(Tx::NONE, &format!("{directory}/frontend"))?,
+            other_domain: bus.read_number(Tx::NONE, &format!("{directory}/frontend-id"))?,
+        })
+    }
+
     /// This end's directory.
     pub fn directory(&self) -> &str {
         &self.directory

@@ -2,7 +2,7 @@
 //!
 //! In this order: a descriptor in the guest's LDT that the CPU looked for, or an `iretq` that QEMU can't do; a store to a
 //! page table, which the guest may have asked us to carry out; an access that the page tables allow by now, made through a
-//! translation that was older; and else the guest kernel's affair.
+//! translation that was older; all else is left to the guest kernel.
 
 use pv_abi::trap::VMASST_TYPE_WRITABLE_PAGETABLES;
 
@@ -27,7 +27,7 @@ const WRITE: u32 = 1 << 1;
 const USER: u32 = 1 << 2;
 const FETCH: u32 = 1 << 4;
 
-/// The exception for the guest's handler, if a page fault at `address`, where no page is present, is its own affair. `None`:
+/// The exception for the guest's handler, if a page fault at `address`, where no page is present, is left to it. `None`:
 /// [`page_fault`] is to be asked, as for all there may be more to.
 #[inline]
 pub fn guests_own(vcpu: &Vcpu, regs: &GuestRegisters, address: u64) -> Option<Exception> {

@@ -1,4 +1,5 @@
-//! Suite `hostile`: front ends of disks and network devices that lie, beside a neighbour whose own disk and network go on.
+//! Suite `hostile`: front ends of disks and network devices that lie, beside a neighbour whose own disk and network go on;
+//! and back ends that lie to a guest, which are another guest's.
 //!
 //! Time passes by instructions, and there is one CPU, so that what the neighbour gets done depends on what is executed and
 //! on nothing else. Phases of attack alternate with phases in which the attacker sleeps, and the neighbour counts what it
@@ -11,7 +12,7 @@ use crate::{
     context::log_file,
     pattern::said_by,
     running::Running,
-    scenario::{End, domain, machine},
+    scenario::{End, Scenario, Step, domain, machine},
     suite::{Ending, Test},
 };
 use anyhow::{Context as _, Result, ensure};
@@ -30,30 +31,47 @@ const SUITE: &str = "hostile";
 /// The system time in which is attacked and measured, in milliseconds. The neighbour must be at work by the first.
 const FROM: u64 = 1200;
 const TO: u64 = 2400;
+/// The same for the neighbour of a client of lying back ends: all that time there are lies.
+const BESIDE_BACK_ENDS: (u64, u64) = (400, 1200);
 /// What must get done beside an attack, in percent of what gets done beside nobody.
 const LEAST: f64 = 90.0;
 /// Bytes per second that the attacker may send: that a guest may not flood the others is said in the machine file.
 const RATE: u64 = 128 << 10;
 
-/// All tests.
-pub fn tests() -> Vec<Test> {
-    vec![
+/// All tests; with `full`, lies of back ends from more seeds.
+pub fn tests(full: bool) -> Vec<Test> {
+    let mut tests = vec![
         beside_a_neighbour("block", "hostile-block"),
         beside_a_neighbour("net", "hostile-net"),
         beside_a_neighbour("nodes", "hostile-nodes"),
         beside_a_neighbour("store", "hostile-store"),
         test("again", vec![("neighbour", "hostile-survivor"), ("attacker", "hostile-again")], |_| Ok(())),
-    ]
+        unplugged(),
+    ];
+    tests.extend((1..=if full { 20 } else { 1 }).map(lying_back_ends));
+    tests
 }
 
 fn beside_a_neighbour(name: &'static str, story: &'static str) -> Test {
     test(name, vec![("neighbour", "hostile-witness"), ("attacker", story)], judge)
 }
 
-/// Domains that tell their stories at once, which all end well.
 fn test(name: &'static str, stories: Vec<(&'static str, &'static str)>, judge: fn(&str) -> Result<()>) -> Test {
-    Test::machine(SUITE, name, move |context| {
-        let machine = behind_dom0(stories.iter().map(|(domain, story)| teller(domain, story)).collect());
+    let tellers = move || stories.iter().map(|(domain, story)| teller(domain, story)).collect();
+    judged(name, tellers, judge)
+}
+
+/// Domains that tell their stories at once, which all end well.
+fn judged(
+    name: impl Into<String>,
+    tellers: impl Fn() -> Vec<Domain> + Send + Sync + 'static,
+    judge: fn(&str) -> Result<()>,
+) -> Test {
+    let name = name.into();
+    Test::machine(SUITE, name.clone(), move |context| {
+        let domains = tellers();
+        let stories: Vec<_> = domains.iter().map(|domain| (domain.name.clone(), story(domain).to_owned())).collect();
+        let machine = behind_dom0(domains);
         let archive = archive::make(&machine, &context.pavise()?.built)?;
         let log = log_file(&format!("{SUITE}/{name}"));
         let mut running = Running::boot_counting(context, &machine, &archive, &log)?;
@@ -91,16 +109,74 @@ fn judge(output: &str) -> Result<()> {
 
 /// A domain with a partition and a network device; the neighbour has two, to send to itself.
 fn teller(name: &str, story: &str) -> Domain {
-    let options = format!("story={story} from={FROM} to={TO}");
+    teller_for(name, story, (FROM, TO))
+}
+
+fn teller_for(name: &str, story: &str, (from, to): (u64, u64)) -> Domain {
+    let options = format!("story={story} from={from} to={to}");
     let source = Source::Partition(name.to_owned());
     let disks = vec![DomainDisk { name: "xvda".to_owned(), source, read_only: false }];
-    let network =
-        |place, last, rate| DomainNetwork { mac: [0x00, 0x16, 0x3e, 0, place, last], rate, any_source: false };
+    let network = |place, last, rate| DomainNetwork {
+        mac: [0x00, 0x16, 0x3e, 0, place, last],
+        rate,
+        any_source: false,
+        backend: None,
+    };
     let networks = match name {
         "attacker" => vec![network(1, 1, Some(RATE))],
         _ => vec![network(0, 1, None), network(0, 2, None)],
     };
     Domain { disks, networks, ..domain(name, "selftest", &options, Memory::mib(32)) }
+}
+
+/// The story that a domain tells.
+fn story(domain: &Domain) -> &str {
+    let mut options = domain.command_line.split(' ');
+    options.find_map(|option| option.strip_prefix("story=")).unwrap_or_default()
+}
+
+/// A driver domain, which has no devices itself.
+fn server(story: &str) -> Domain {
+    domain("server", "selftest", &format!("story={story}"), Memory::mib(32))
+}
+
+/// A domain with a disk of dom0's, and a disk and a network device of the server's.
+fn client(story: &str) -> Domain {
+    let disk = |name: &str, source| DomainDisk { name: name.to_owned(), source, read_only: false };
+    let disks =
+        vec![disk("xvda", Source::Partition("attacker".to_owned())), disk("xvdb", Source::Domain("server".to_owned()))];
+    let mac = [0x00, 0x16, 0x3e, 0, 2, 1];
+    let networks = vec![DomainNetwork { mac, rate: None, any_source: false, backend: Some("server".to_owned()) }];
+    Domain { disks, networks, ..domain("client", "selftest", &format!("story={story}"), Memory::mib(32)) }
+}
+
+/// A driver domain lies to its client, and a neighbour's devices work. What is random follows from the seed.
+fn lying_back_ends(seed: u32) -> Test {
+    let name = if seed == 1 { "back-ends".to_owned() } else { format!("back-ends-{seed}") };
+    let tellers = move || {
+        let neighbour = teller_for("neighbour", "hostile-witness", BESIDE_BACK_ENDS);
+        vec![server(&format!("driver-lies seed={seed}")), client("driver-lied-to"), neighbour]
+    };
+    judged(name, tellers, |_| Ok(()))
+}
+
+/// A driver domain goes, and comes back.
+fn unplugged() -> Test {
+    let says = |domain, what: &str| Step::Expect(vec![said_by(domain, what)]);
+    let steps = vec![
+        says("client", "client: plugged"),
+        // From the server by the client to dom0.
+        Step::Type("\x14\x14destroy server\r".to_owned()),
+        says("client", "client: unplugged"),
+        Step::Type("create server\r".to_owned()),
+        Step::Expect(vec![
+            said_by("client", "VERDICT driver-unplugged pass ?"),
+            said_by("server", "VERDICT driver-serves pass ?"),
+        ]),
+        Step::End(End::Clean),
+    ];
+    let machine = Machine { cpus: 2, ..behind_dom0(vec![server("driver-serves"), client("driver-unplugged")]) };
+    Scenario::new(machine, steps).test(SUITE, "unplugged")
 }
 
 fn behind_dom0(domains: Vec<Domain>) -> Machine {

@@ -29,6 +29,8 @@ const TWO: Range<usize> = 5 << 20..9 << 20;
 const ROUNDS: u64 = 6;
 /// Records that are seen to be durable before the machine is killed.
 const DURABLE: u64 = 40;
+/// Times that a back end panics.
+const PANICS: u64 = 3;
 
 /// All tests.
 pub fn tests() -> Vec<Test> {
@@ -37,6 +39,7 @@ pub fn tests() -> Vec<Test> {
         test("disk-read-only", read_only),
         test("disk-restarts", restarts),
         test("disk-killed", killed),
+        test("disk-panics", panics),
     ]
 }
 
@@ -208,10 +211,45 @@ fn restarts(setup: &Setup<'_>) -> Result<()> {
     shut_down(&mut running)
 }
 
-/// The machine is killed in the middle of writes: every record that was said to be durable is on the disk, of which is left
-/// what was written before the last flush. A disk that loses power need not keep more, but what the host has in its cache
-/// survives QEMU; so QEMU logs writes and flushes, and the log tells.
+/// The machine is killed in the middle of writes: every record that was said to be durable is on the disk.
 fn killed(setup: &Setup<'_>) -> Result<()> {
+    let (mut running, log) = boot_logged(setup, vec![guest("alpha", "one", false)])?;
+    running.expect(&[visited("alpha", 1), "alpha> ".into()])?;
+    ask(&mut running, "disk log", &[said_by("alpha", &format!("disk: record {DURABLE} is durable"))])?;
+    let said = running.output();
+    drop(running);
+    check_durable(setup, &log, &said, DURABLE)
+}
+
+/// The back end of a disk panics in the middle of writes, more than once: the guest sees that it is gone, connects again, and
+/// goes on; its neighbour reads what it wrote; every record that was said to be durable is on the disk.
+fn panics(setup: &Setup<'_>) -> Result<()> {
+    let (mut running, log) = boot_logged(setup, vec![guest("alpha", "one", false), guest("beta", "two", false)])?;
+    running.expect(&[visited("alpha", 1), visited("beta", 1), "alpha> ".into()])?;
+    running.type_keys("disk log\r")?;
+    next(&mut running, "beta")?;
+    // Meanwhile.
+    running.type_keys("disk fill 9\r")?;
+    next(&mut running, "dom0")?;
+    let said = |name, what: &str| said_by(name, &format!("disk: {what}"));
+    for _ in 0..PANICS {
+        let crashed = r"ERROR: /local/domain/0/backend/vbd/\d+/51712: closed: panicked at dom0/src/.*";
+        let again = [said("alpha", "the backend is gone"), said("alpha", "connected again")];
+        ask(&mut running, "crash alpha vbd 51712", &[&[said_by("dom0", crashed)], &again[..]].concat())?;
+        // Two records later it surely goes on.
+        running.expect(&[said("alpha", r"record \d+ is durable")])?;
+        running.expect(&[said("alpha", r"record \d+ is durable")])?;
+    }
+    running.type_keys("console beta\r")?;
+    ask(&mut running, "disk check 9", &[said("beta", "0 sectors are not of pattern 9")])?;
+    let said = running.output();
+    drop(running);
+    check_durable(setup, &log, &said, PANICS)
+}
+
+/// Boots a machine whose disk's writes and flushes QEMU logs: a disk that loses power need not keep more than what was
+/// written before the last flush, but what the host has in its cache survives QEMU.
+fn boot_logged(setup: &Setup<'_>, domains: Vec<Domain>) -> Result<(Running, PathBuf)> {
     let log = setup.log.with_extension("writes");
     fs::write(&log, [])?;
     let drive = [
@@ -220,22 +258,22 @@ fn killed(setup: &Setup<'_>) -> Result<()> {
         &format!("log.driver=file,log.filename={}", log.display()),
     ];
     let devices = ["-blockdev", &drive.join(","), "-device", "virtio-blk-pci,drive=logged,serial=data"];
-    let machine = Machine { devices: devices.map(str::to_owned).into(), ..machine(vec![guest("alpha", "one", false)]) };
-    let mut running = setup.boot_machine(machine)?;
-    running.expect(&[visited("alpha", 1), "alpha> ".into()])?;
-    ask(&mut running, "disk log", &[said_by("alpha", &format!("disk: record {DURABLE} is durable"))])?;
-    let said = running.output();
-    drop(running);
+    let machine = Machine { devices: devices.map(str::to_owned).into(), ..machine(domains) };
+    Ok((setup.boot_machine(machine)?, log))
+}
+
+/// Looks whether each record that alpha said to be durable, more than `least`, is among what the disk has for sure.
+fn check_durable(setup: &Setup<'_>, log: &Path, said: &str, least: u64) -> Result<()> {
     let mut disk = setup.before.clone();
-    let flushes = write_log::replay(&fs::read(&log)?, &mut disk)?;
+    let flushes = write_log::replay(&fs::read(log)?, &mut disk)?;
     for (place, sector) in (0..).zip(disk[ONE].chunks(SECTOR)) {
         if !said.contains(&format!("disk: record {place} is durable")) {
-            ensure!(place > DURABLE, "record {DURABLE} was not said to be durable");
+            ensure!(place > least, "record {least} was not said to be durable");
             break;
         }
         ensure!(sector == record(place, 1), "record {place} is lost; there were {flushes} flushes");
     }
-    fs::remove_file(&log)?;
+    fs::remove_file(log)?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod devices;
 mod four;
 mod full;
+mod root;
 
 use super::boot::greeting;
 use crate::{
@@ -66,6 +67,7 @@ const TICKING: &str = "awk '/timer[0-9]/ { own = substr($NF, 6) + 2; for (c = 2;
 #[derive(Clone, Copy)]
 struct Guest {
     kernel: &'static str,
+    command_line: &'static str,
     vcpus: u32,
     memory: Memory,
     stress: bool,
@@ -73,7 +75,14 @@ struct Guest {
 }
 
 impl Guest {
-    const SMALL: Guest = Guest { kernel: "amd64", vcpus: 1, memory: Memory::mib(256), stress: false, xpti: Xpti::Auto };
+    const SMALL: Guest = Guest {
+        kernel: "amd64",
+        command_line: "console=hvc0",
+        vcpus: 1,
+        memory: Memory::mib(256),
+        stress: false,
+        xpti: Xpti::Auto,
+    };
 }
 
 /// All tests; with `full`, those that take minutes too.
@@ -138,7 +147,7 @@ impl Guest {
             kernel: Kernel::Debian(self.kernel.to_owned()),
             ramdisk: Some(Ramdisk::Busybox(extras)),
             vcpus: self.vcpus,
-            ..domain(NAME, "", "console=hvc0", self.memory)
+            ..domain(NAME, "", self.command_line, self.memory)
         };
         let neighbour = domain(NEIGHBOUR, "demo", "name=rust", Memory::mib(16));
         let memory = Memory::mib(self.memory.as_mib() + 384);

@@ -46,7 +46,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(dom0::tests());
     tests.extend(io::tests());
     tests.extend(store::tests());
-    tests.extend(hostile::tests());
+    tests.extend(hostile::tests(full));
     tests.extend(linux::tests(full));
     tests.extend(panic::tests());
     tests.extend(abi::tests()?);

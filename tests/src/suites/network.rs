@@ -50,7 +50,7 @@ pub fn tests(full: bool) -> Vec<Test> {
 /// A guest that asks for its address by DHCP.
 fn guest(name: &str, last: u8, rate: Option<u64>) -> Domain {
     let mac = [0x00, 0x16, 0x3e, 0, 0, last];
-    let networks = vec![DomainNetwork { mac, rate, any_source: false }];
+    let networks = vec![DomainNetwork { mac, rate, any_source: false, backend: None }];
     Domain { networks, ..domain(name, "demo", &format!("name={name}"), Memory::mib(32)) }
 }
 
@@ -153,15 +153,20 @@ fn at_prompt_of_alpha() -> [Step; 2] {
     [Step::Type("console alpha\r\r".to_owned()), Step::Expect(vec![regex("alpha> ")])]
 }
 
-/// What alpha sends to beta comes back whole. Then beta ends in the middle of that and is created again, and alpha too.
+/// What alpha sends to beta comes back whole, also when the back end of beta's device panics at the first of it. Then beta ends in the middle of that and is created again, and alpha too.
 fn guests(name: &str, load: Load) -> Test {
     let Load { mib, limit, .. } = load;
     let machine = behind_dom0(vec![guest_at("alpha", 1, None), guest_at("beta", 2, None)], Network::default());
     let stream = |mib: u64| format!("stream 10.0.2.102 {mib}");
     let whole = || mentions("alpha", &format!("stream: {mib} MiB came back whole, .*"));
+    let crashed = "ERROR: /local/domain/0/backend/vif/2/0: closed: panicked at dom0/src/.*";
     let beta_is_new = vec![said_by("dom0", r"d3 \(beta\): .*"), has_address("beta", "102")];
     let steps = [
         ask(&stream(mib), vec![whole()]),
+        [Step::Type(NEXT.repeat(2)), Step::Expect(vec![said_by("dom0", "keys now go to dom0; .*")])],
+        ask("crash beta vif 0", vec![]),
+        at_prompt_of_alpha(),
+        ask(&stream(mib), vec![said_by("dom0", crashed), mentions("beta", "network: connected again"), whole()]),
         // Far too much, so that it doesn't end before beta does.
         ask(&stream(1 << 10), vec![]),
         [Step::Type(NEXT.repeat(2)), Step::Expect(vec![said_by("dom0", "keys now go to dom0; .*")])],

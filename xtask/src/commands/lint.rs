@@ -37,7 +37,7 @@ pub fn checks() -> Vec<Check> {
         command
     };
     let mut bare_metal = cargo_with(&["clippy"]);
-    add_bare_metal_args(&mut bare_metal);
+    add_bare_metal_args(&mut bare_metal, &["pavise", "guest-kernel", "dom0"], "release");
     bare_metal.args(["--", "-D", "warnings"]);
     // The image maker is built and checked alone: see its Cargo.toml.
     let host = ["clippy", "--workspace", "--exclude", "imager", "--all-targets", "--", "-D", "warnings"];

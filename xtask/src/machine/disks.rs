@@ -2,6 +2,7 @@
 
 use super::reader::{Located, Notes, Section, Wrong, choice, flag, text};
 use super::values::Memory;
+use crate::debian;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -39,6 +40,13 @@ pub enum Content {
         size: Memory,
         /// Its partitions, in their order.
         partitions: Vec<Partition>,
+    },
+    /// A file system with one of Debian's releases ([`debian::RELEASES`]), made when it is first used.
+    Debian {
+        /// The release.
+        release: String,
+        /// The disk's size; the file system grows to it when it is mounted first.
+        size: Memory,
     },
 }
 
@@ -78,6 +86,8 @@ pub enum Source {
     Disk(String),
     /// A partition, by its label.
     Partition(String),
+    /// What the back end of another domain, of this name, makes of it.
+    Domain(String),
 }
 
 /// Disks, each with its line.
@@ -93,7 +103,7 @@ pub fn read<'n, 't>(raw: Option<&'n Spanned<DeValue<'t>>>, notes: &'n Notes<'t>,
     check_unique(&names, "machine.disk.name", "disk", notes);
     let labels = disks.iter().flat_map(|disk| match &disk.value.content {
         Content::Made { partitions, .. } => partitions.iter().map(|part| (disk.line, part.label.as_str())).collect(),
-        Content::Image(_) => Vec::new(),
+        Content::Image(_) | Content::Debian { .. } => Vec::new(),
     });
     check_unique(&labels.collect::<Vec<_>>(), "machine.disk.partitions", "partition", notes);
     if let Some(disk) = disks.get(MAX_DISKS) {
@@ -109,10 +119,14 @@ fn read_disk<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folder:
     let amounts = format!("a size from \"{}\" to \"{}\"", SIZES.0, SIZES.1);
     let size = section.optional("size", |value| super::parse::memory(value, SIZES.0, SIZES.1));
     let interface = section.optional("interface", |value| choice(value, &INTERFACES));
+    let content = section.optional("content", content);
     let has_image = section.raw("image").is_some();
     let partitions = read_partitions(section.raw("partitions"), notes);
     match (has_image, section.raw("size").is_some()) {
         (true, true) => notes.add(line, "machine.disk.size", "an image has its own size", "either image or size"),
+        (true, false) if content.is_some() => {
+            notes.add(line, "machine.disk.content", "an image has its own content", "a size instead of the image");
+        }
         (false, false) => notes.add(line, "machine.disk.size", "missing", format!("{amounts}, or an image")),
         (true, false) if !partitions.is_empty() => {
             notes.add(
@@ -127,10 +141,14 @@ fn read_disk<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folder:
     section.finish();
     if let Some(size) = &size {
         check_room(size, &partitions, notes);
+        if content.is_some() {
+            check_debian(size, &partitions, notes);
+        }
     }
-    let content = match (image, size) {
-        (Some(image), _) => Content::Image(image.value),
-        (None, size) => Content::Made { size: size?.value, partitions },
+    let content = match (image, content, size) {
+        (Some(image), ..) => Content::Image(image.value),
+        (None, Some(release), size) => Content::Debian { release: release.value, size: size?.value },
+        (None, None, size) => Content::Made { size: size?.value, partitions },
     };
     let interface = interface.map_or(Interface::Virtio, |interface| interface.value);
     Some(Located { value: Disk { name: name?.value, content, interface }, line })
@@ -156,21 +174,47 @@ fn check_room(size: &Located<Memory>, partitions: &[Partition], notes: &Notes<'_
     }
 }
 
+/// A release of Debian's takes a whole disk, and some room.
+fn check_debian(size: &Located<Memory>, partitions: &[Partition], notes: &Notes<'_>) {
+    if size.value < debian::LEAST_DISK {
+        let problem = format!("{} is too little for Debian", size.value);
+        notes.add(size.line, "machine.disk.size", problem, format!("at least \"{}\"", debian::LEAST_DISK));
+    }
+    if !partitions.is_empty() {
+        let problem = "content goes on a whole disk";
+        notes.add(size.line, "machine.disk.partitions", problem, "either partitions or content");
+    }
+}
+
 /// Reads a domain's list `disks`.
 pub fn read_domain<'n, 't>(raw: Option<&'n Spanned<DeValue<'t>>>, notes: &'n Notes<'t>) -> DomainDisks {
     let disks: DomainDisks = tables(raw, notes, "domain.disks")
         .filter_map(|mut section| {
             let line = section.line();
             let name = section.required("name", "xvda to xvdp", disk_name);
-            let source = section.required("source", "\"disk:NAME\" or \"partition:LABEL\"", source);
+            let source = read_source(&mut section, notes);
             let read_only = section.optional("read_only", flag).is_some_and(|flag| flag.value);
             section.finish();
-            Some(Located { value: DomainDisk { name: name?.value, source: source?.value, read_only }, line })
+            Some(Located { value: DomainDisk { name: name?.value, source: source?, read_only }, line })
         })
         .collect();
     let names: Vec<_> = disks.iter().map(|disk| (disk.line, disk.value.name.as_str())).collect();
     check_unique(&names, "domain.disks.name", "disk", notes);
     disks
+}
+
+/// What a domain's disk is: a `source` of the machine's, or whatever the `backend` serves.
+fn read_source(section: &mut Section<'_, '_>, notes: &Notes<'_>) -> Option<Source> {
+    let Some(backend) = section.optional("backend", text) else {
+        return section
+            .required("source", "\"disk:NAME\" or \"partition:LABEL\", or a backend", source)
+            .map(|it| it.value);
+    };
+    if section.raw("source").is_some() {
+        let problem = format!("the domain {:?} says what it is", backend.value);
+        notes.add(backend.line, "domain.disks.source", problem, "either source or backend");
+    }
+    Some(Source::Domain(backend.value))
 }
 
 /// Checks that what domains use is there, and that nobody writes what another uses. A whole disk is all its partitions.
@@ -183,6 +227,7 @@ pub fn check(machine: &[Located<Disk>], domains: &[&DomainDisks], has_dom0: bool
         let place = place(machine, &user.value.source);
         let known = machine.iter().any(|disk| matches!(disk.value.content, Content::Image(_)));
         match (&user.value.source, place) {
+            (Source::Domain(_), _) => {}
             // An image's partitions are not looked at.
             (Source::Partition(_), None) if known => {}
             (source, None) => {
@@ -207,7 +252,7 @@ fn place<'d>(machine: &'d [Located<Disk>], source: &Source) -> Option<&'d str> {
     let found = machine.iter().map(|disk| &disk.value).find(|disk| match (source, &disk.content) {
         (Source::Disk(name), _) => disk.name == *name,
         (Source::Partition(label), Content::Made { partitions, .. }) => partitions.iter().any(|p| p.label == *label),
-        (Source::Partition(_), Content::Image(_)) => false,
+        (Source::Partition(_), Content::Image(_) | Content::Debian { .. }) | (Source::Domain(_), _) => false,
     });
     found.map(|disk| disk.name.as_str())
 }
@@ -262,6 +307,12 @@ fn image(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
     is_file.then(|| path.clone()).ok_or_else(problem)
 }
 
+/// The release in `debian:RELEASE`.
+fn content(value: &DeValue<'_>) -> Result<String, Wrong> {
+    super::parse::debian(&text(value)?, &debian::RELEASES)
+        .unwrap_or_else(|| Err(Wrong::expected(format!("debian:{}", debian::RELEASES[0]))))
+}
+
 fn disk_name(value: &DeValue<'_>) -> Result<String, Wrong> {
     let name = text(value)?;
     let letter = name.strip_prefix("xvd").filter(|rest| rest.len() == 1).and_then(|rest| rest.chars().next());
@@ -283,6 +334,7 @@ impl std::fmt::Display for Source {
         match self {
             Self::Disk(name) => write!(f, "disk:{name}"),
             Self::Partition(label) => write!(f, "partition:{label}"),
+            Self::Domain(name) => write!(f, "the disk of {name}"),
         }
     }
 }

@@ -13,7 +13,7 @@ const XEN: [u8; 3] = [0x00, 0x16, 0x3e];
 /// The address of the machine's own device. The second bit says that nobody registered it.
 const UPLINK: &str = "52:54:00:12:34:56";
 
-/// The machine's own network device: QEMU's user network, with an address for each who asks by DHCP, from 10.0.2.15 on.
+/// The machine's own network device: QEMU's user network, with an address for each that asks by DHCP, from 10.0.2.15 on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// Ports of the host from which connections reach the network.
@@ -30,7 +30,7 @@ pub struct Forward {
 }
 
 /// A network device of a domain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainNetwork {
     /// Its address.
     pub mac: [u8; 6],
@@ -38,6 +38,8 @@ pub struct DomainNetwork {
     pub rate: Option<u64>,
     /// It may send from other addresses too.
     pub any_source: bool,
+    /// The domain whose back end serves it; `None` for the control domain.
+    pub backend: Option<String>,
 }
 
 /// A domain's devices, each with its line.
@@ -91,9 +93,10 @@ pub fn read_domain<'n, 't>(
             let given = section.optional("mac", mac);
             let rate = section.optional("rate", rate).map(|rate| rate.value);
             let any_source = section.optional("any_source", flag).is_some_and(|flag| flag.value);
+            let backend = section.optional("backend", text).map(|backend| backend.value);
             section.finish();
             let mac = given.map_or_else(|| made(name, index), |mac| mac.value);
-            Located { value: DomainNetwork { mac, rate, any_source }, line }
+            Located { value: DomainNetwork { mac, rate, any_source, backend }, line }
         })
         .collect();
     if let Some(network) = networks.get(MAX_DEVICES) {

@@ -2,6 +2,7 @@
 
 use super::disks::{self, DomainDisks};
 use super::dom0::{self, PartialDom0};
+use super::drivers::{self, Client};
 use super::networks::{self, DomainNetworks};
 use super::{
     Chipset, Domain, Firmware, Kernel, LEAST_DOMAIN_MEMORY, LOG_LEVELS, MACHINE_MEMORY, MAX_CPUS, Machine, Memory,
@@ -53,6 +54,7 @@ fn read_file<'t>(machine: &mut Machine, path: &Path, root: &DeTable<'t>, notes: 
     disks::check(&disks, &used, dom0.is_some(), notes);
     let devices: Vec<&DomainNetworks> = domains.iter().map(|domain| &domain.networks).collect();
     networks::check(network.as_ref(), &devices, dom0.is_some(), notes);
+    drivers::check(&domains.iter().map(PartialDomain::client).collect::<Vec<_>>(), notes);
     check_control(&domains, dom0.as_ref(), notes);
     if let Some(memory) = memory {
         check_memory(&domains, dom0.as_ref(), &memory, notes);
@@ -144,6 +146,11 @@ struct PartialDomain {
 }
 
 impl PartialDomain {
+    fn client(&self) -> Client<'_> {
+        let name = self.name.as_ref().map(|name| name.value.as_str());
+        Client { name, line: self.line, disks: &self.disks, networks: &self.networks }
+    }
+
     fn whole(self) -> Option<Domain> {
         Some(Domain {
             name: self.name?.value,
@@ -238,12 +245,17 @@ pub(super) fn kernel(value: &DeValue<'_>, folder: &Path) -> Result<Kernel, Wrong
     if let Some(guest) = text.strip_prefix("guest:") {
         return Ok(Kernel::Built(one_of("guest:", guest, &build::GUESTS)?));
     }
-    if let Some(name) = text.strip_prefix(DEBIAN) {
-        return Ok(Kernel::Debian(one_of(DEBIAN, name, &debian::KERNELS)?));
+    if let Some(name) = debian(&text, &debian::KERNELS) {
+        return Ok(Kernel::Debian(name?));
     }
     let path = folder.join(text);
     kernel::check(&path).map_err(|problem| Wrong::problem(problem, EXPECTED))?;
     Ok(Kernel::File(path))
+}
+
+/// What of Debian's `text` names; `None` if it is nothing of Debian's.
+pub(super) fn debian(text: &str, known: &[&str]) -> Option<Result<String, Wrong>> {
+    text.strip_prefix(DEBIAN).map(|name| one_of(DEBIAN, name, known))
 }
 
 /// A name behind a prefix that says whose it is.
@@ -257,8 +269,8 @@ fn one_of(prefix: &str, name: &str, known: &[&str]) -> Result<String, Wrong> {
 
 fn ramdisk(value: &DeValue<'_>, folder: &Path) -> Result<Ramdisk, Wrong> {
     let text = text(value)?;
-    if let Some(name) = text.strip_prefix(DEBIAN) {
-        return one_of(DEBIAN, name, &["busybox"]).map(|_| Ramdisk::Busybox(Vec::new()));
+    if let Some(name) = debian(&text, &["busybox"]) {
+        return name.map(|_| Ramdisk::Busybox(Vec::new()));
     }
     let path = folder.join(text);
     if !path.is_file() {

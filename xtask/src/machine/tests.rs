@@ -385,12 +385,20 @@ fn disks_are_read() {
 }
 
 #[test]
+fn a_disk_may_have_a_debian() {
+    let root = DISK.replace("16 MiB", "1 GiB").replacen("partitions", "content = \"debian:bookworm\"\n#", 1);
+    let machine = parse(&with_disks(&root, "{ name = \"xvda\", source = \"disk:data\" }")).unwrap();
+    assert_eq!(machine.disks[0].content, Content::Debian { release: "bookworm".to_owned(), size: Memory::gib(1) });
+}
+
+#[test]
 fn mistakes_about_disks() {
     let said = |machine: &str, domain: &str| {
         let mistakes = parse(&with_disks(machine, domain)).unwrap_err();
         mistakes.list.iter().map(|mistake| mistake.to_string()).collect::<Vec<_>>().join("\n")
     };
     let one = "{ name = \"xvda\", source = \"partition:one\" }";
+    let debian = DISK.replacen("name", "content = \"debian:bookworm\"\nname", 1);
     let cases = [
         (DISK.replace("16 MiB", "15 MiB"), one.to_owned(), "machine.disk.size: 15 MiB is too little"),
         (DISK.replace("\"two\"", "\"one\""), one.to_owned(), "\"one\" is also the partition of line"),
@@ -398,6 +406,8 @@ fn mistakes_about_disks() {
         (DISK.replace("size = \"16 MiB\"\n", "image = \"no\"\n"), one.to_owned(), "is missing or no file"),
         (DISK.to_owned(), one.replace("xvda", "sda"), "domain.disks.name: found \"sda\"; expected xvda to xvdp"),
         (DISK.to_owned(), one.replace("partition:", "file:"), "expected \"disk:NAME\" or \"partition:LABEL\""),
+        (DISK.to_owned(), one.replace(", source", ", read_only = true, sauce"), "source: missing"),
+        (DISK.to_owned(), one.replace(" }", ", backend = \"x\" }"), "expected either source or backend"),
         (DISK.to_owned(), one.replace("one", "three"), "there is no partition:three"),
         (DISK.to_owned(), format!("{one}, {one}"), "\"xvda\" is also the disk of line"),
         (DISK.to_owned(), format!("{one}, {}", one.replace("xvda", "xvdb")), "partition:one is also used in line"),
@@ -405,6 +415,23 @@ fn mistakes_about_disks() {
             DISK.to_owned(),
             format!("{one}, {{ name = \"xvdb\", source = \"disk:data\" }}"),
             "disk:data is also used in line",
+        ),
+        (
+            debian.clone(),
+            one.to_owned(),
+            "machine.disk.size: 16 MiB is too little for Debian; expected at least \"1 GiB\"",
+        ),
+        (debian.clone(), one.to_owned(), "machine.disk.partitions: content goes on a whole disk"),
+        (
+            debian.replace("bookworm", "bo"),
+            one.to_owned(),
+            "machine.disk.content: found \"debian:bo\"; expected one of debian:bookworm",
+        ),
+        (debian.replace("debian:", ""), one.to_owned(), "found \"bookworm\"; expected debian:bookworm"),
+        (
+            debian.replace("size = \"16 MiB\"", &format!("image = {:?}", std::env::current_exe().unwrap())),
+            one.to_owned(),
+            "machine.disk.content: an image has its own content",
         ),
     ];
     for (machine, domain, mistake) in cases {
@@ -434,10 +461,11 @@ fn networks_are_read() {
     let uplink = machine.network.unwrap();
     assert_eq!(uplink.forwards, [Forward { host: 8080, to: "10.0.2.15:80".parse().unwrap() }]);
     assert!(uplink.args().contains(&"user,id=uplink,hostfwd=tcp:127.0.0.1:8080-10.0.2.15:80".to_owned()));
-    let [first, second, third] = machine.domains[0].networks[..] else { panic!("{:?}", machine.domains[0]) };
-    assert_eq!(first, DomainNetwork { mac: [0, 0x16, 0x3e, 1, 2, 0xff], rate: Some(10 << 20), any_source: false });
+    let [first, second, third] = &machine.domains[0].networks[..] else { panic!("{:?}", machine.domains[0]) };
+    let mac = [0, 0x16, 0x3e, 1, 2, 0xff];
+    assert_eq!(*first, DomainNetwork { mac, rate: Some(10 << 20), any_source: false, backend: None });
     assert!(second.any_source && second.mac[..3] == [0, 0x16, 0x3e] && second.mac != third.mac);
-    assert_eq!(parse(&with_network(network, devices)).unwrap().domains[0].networks[2], third, "the same each time");
+    assert_eq!(parse(&with_network(network, devices)).unwrap().domains[0].networks[2], *third, "the same each time");
     assert_eq!(parse(GOOD).unwrap().network, None);
 }
 
@@ -467,4 +495,37 @@ fn mistakes_about_networks() {
     }
     let text = GOOD.replacen("name = \"alpha\"", "name = \"alpha\"\nnetworks = [{}]", 1);
     assert!(parse(&text).unwrap_err().list[0].to_string().contains("there is no [dom0], which drives them"));
+}
+
+/// `GOOD` with a control domain, and devices of its second domain.
+fn with_drivers(fields: &str) -> String {
+    with_dom0("memory = \"64 MiB\"").replacen("name = \"beta\"", &format!("name = \"beta\"\n{fields}"), 1)
+}
+
+#[test]
+fn driver_domains_are_read() {
+    let fields = "disks = [{ name = \"xvda\", backend = \"alpha\", read_only = true }]\n\
+                  networks = [{}, { backend = \"alpha\" }]";
+    let beta = &parse(&with_drivers(fields)).unwrap().domains[1];
+    let source = Source::Domain("alpha".to_owned());
+    assert_eq!(beta.disks, [DomainDisk { name: "xvda".to_owned(), source, read_only: true }]);
+    let backends: Vec<_> = beta.networks.iter().map(|network| network.backend.as_deref()).collect();
+    assert_eq!(backends, [None, Some("alpha")]);
+}
+
+#[test]
+fn a_driver_domain_stands_in_front_of_those_it_serves() {
+    let said = |text: &str| parse(text).unwrap_err().to_string();
+    for (name, want) in [
+        ("beta", "domain.disks.backend: a domain can't serve itself; expected the name of a domain further up"),
+        ("gamma", "domain.disks.backend: there is no domain \"gamma\""),
+        ("dom0", "domain.disks.backend: dom0 serves what names no backend"),
+    ] {
+        let said = said(&with_drivers(&format!("disks = [{{ name = \"xvda\", backend = {name:?} }}]")));
+        assert!(said.contains(want) && said.lines().count() == 1, "{said}");
+    }
+    let text = with_dom0("memory = \"64 MiB\"");
+    let text = text.replacen("name = \"alpha\"", "name = \"alpha\"\nnetworks = [{ backend = \"beta\" }]", 1);
+    let said = said(&text);
+    assert!(said.contains("domain.networks.backend: beta is created later, in line "), "{said}");
 }

@@ -20,6 +20,8 @@ use zerocopy::FromZeros;
 pub const PAGE: usize = 4096;
 /// Sectors of the test's disk.
 pub const SECTORS: usize = 256;
+/// Most sectors that the disk discards at once.
+const MAX_DISCARD: u32 = 64;
 
 /// Pages of a ring, next to each other.
 pub type RingMemory = Arc<[AtomicU32]>;
@@ -41,6 +43,9 @@ pub struct Memory {
     held: BTreeMap<u32, (u16, usize, bool)>,
     handles: u32,
     pub rings_mapped: usize,
+    pub ports_open: usize,
+    /// A domain, and how many calls for it go well before the back end panics in one.
+    pub fuse: Option<(u16, usize)>,
     /// Events for the back end and for frontends, by domain and port.
     pub rung: BTreeSet<(u16, u32)>,
     pub told: BTreeSet<(u16, u32)>,
@@ -54,6 +59,22 @@ pub struct World(pub Rc<RefCell<Memory>>);
 impl World {
     pub fn held(&self) -> usize {
         self.0.borrow().held.len()
+    }
+
+    /// A call, or a look at a ring, is about to begin for a domain: this may be where the back end panics.
+    fn burn(&self, domain: u16) {
+        let mut memory = self.0.borrow_mut();
+        match memory.fuse {
+            Some((of, 0)) if of == domain => memory.fuse = None,
+            Some((of, left)) if of == domain => {
+                memory.fuse = Some((of, left - 1));
+                return;
+            }
+            _ => return,
+        }
+        drop(memory);
+        // As a panic does, but without a message to the test's output.
+        std::panic::resume_unwind(Box::new(MADE_UP));
     }
 
     /// Grants a new page of data.
@@ -93,11 +114,24 @@ impl World {
     }
 }
 
+/// What the back end says when it panics because of a [fuse](Memory::fuse).
+pub const MADE_UP: &str = "made up";
+
+/// A port that a backend has connected.
+pub struct Port((u16, u32), World);
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.1.0.borrow_mut().ports_open -= 1;
+    }
+}
+
 /// The memory of a ring that a backend has mapped.
-pub struct RingMapping(RingMemory, World);
+pub struct RingMapping(RingMemory, World, u16);
 
 impl AsRef<[AtomicU32]> for RingMapping {
     fn as_ref(&self) -> &[AtomicU32] {
+        self.1.burn(self.2);
         &self.0
     }
 }
@@ -116,9 +150,10 @@ pub struct Calls {
 
 impl Platform for Calls {
     type Ring = RingMapping;
-    type Port = (u16, u32);
+    type Port = Port;
 
     fn ring(&mut self, domain: u16, pages: &[u32]) -> Option<RingMapping> {
+        self.world.burn(domain);
         let mut memory = self.world.0.borrow_mut();
         let Granted::Ring(ring) = memory.grants.get(&(domain, *pages.first()?))?.clone() else { return None };
         let all = pages.iter().all(|gref| matches!(memory.grants.get(&(domain, *gref)), Some(Granted::Ring(_))));
@@ -127,22 +162,30 @@ impl Platform for Calls {
         }
         memory.rings_mapped += 1;
         drop(memory);
-        Some(RingMapping(ring, self.world.clone()))
+        Some(RingMapping(ring, self.world.clone(), domain))
     }
 
-    fn port(&mut self, domain: u16, port: u32) -> Option<(u16, u32)> {
-        (port != 0).then_some((domain, port))
+    fn port(&mut self, domain: u16, port: u32) -> Option<Port> {
+        self.world.burn(domain);
+        if port == 0 {
+            return None;
+        }
+        self.world.0.borrow_mut().ports_open += 1;
+        Some(Port((domain, port), self.world.clone()))
     }
 
-    fn rang(&mut self, port: &(u16, u32)) -> bool {
+    fn rang(&mut self, Port(port, _): &Port) -> bool {
+        self.world.burn(port.0);
         self.world.0.borrow_mut().rung.remove(port)
     }
 
-    fn notify(&mut self, port: &(u16, u32)) {
+    fn notify(&mut self, Port(port, _): &Port) {
+        self.world.burn(port.0);
         self.world.0.borrow_mut().told.insert(*port);
     }
 
     fn map(&mut self, domain: u16, accesses: &[Access], mapped: &mut Vec<Option<Mapped>>) {
+        self.world.burn(domain);
         let mut memory = self.world.0.borrow_mut();
         memory.calls += 1;
         for access in accesses {
@@ -160,6 +203,8 @@ impl Platform for Calls {
     }
 
     fn unmap(&mut self, mapped: &[Mapped]) {
+        let of = mapped.first().and_then(|first| Some(self.world.0.borrow().held.get(&first.handle)?.0));
+        of.into_iter().for_each(|domain| self.world.burn(domain));
         let mut memory = self.world.0.borrow_mut();
         memory.calls += 1;
         for mapped in mapped {
@@ -169,6 +214,7 @@ impl Platform for Calls {
 
     fn copy(&mut self, domain: u16, pieces: &[Piece]) {
         assert!(pieces.len() <= MAX_PIECES);
+        self.world.burn(domain);
         let mut memory = self.world.0.borrow_mut();
         memory.calls += 1;
         let copied = pieces.iter().map(|piece| match memory.grants.get(&(domain, piece.gref)) {
@@ -299,7 +345,7 @@ impl Disk for TestDisk {
             physical_sector_bytes: 4096,
             read_only: false,
             flush: true,
-            discard: Some(DiscardLimits { granularity: 512, max_sectors: 64 }),
+            discard: Some(DiscardLimits { granularity: 512, max_sectors: MAX_DISCARD }),
             max_chunks: 30,
         }
     }
@@ -313,7 +359,10 @@ impl Disk for TestDisk {
             Operation::Read { sector, into } => Held::Read(sector as usize, into.to_vec()),
             Operation::Write { sector, from } => Held::Write(sector as usize, from.to_vec()),
             Operation::Flush => Held::Flush,
-            Operation::Discard { sector, sectors } => Held::Discard(sector as usize, sectors as usize),
+            Operation::Discard { sector, sectors } => {
+                assert!((1..=MAX_DISCARD).contains(&sectors), "more than the disk takes");
+                Held::Discard(sector as usize, sectors as usize)
+            }
         };
         platter.operations.push((token, held));
         Ok(())
@@ -418,7 +467,25 @@ impl Setup {
 
     pub fn turn(&mut self) -> bool {
         let faults = &mut self.faults;
-        self.hub.turn(self.now, &mut self.store.0, &mut |_, fault| faults.push(fault.to_string())).0
+        let (more, _) = self.hub.turn(self.now, &mut self.store.0, &mut |_, fault| faults.push(fault.to_string()));
+        self.check_panics();
+        more
+    }
+
+    /// A turn of the service that the back end is, a second after the last. Nobody panics but where it was made up.
+    pub fn work(&mut self) {
+        self.now += 1_000_000_000;
+        let faults = &mut self.faults;
+        let mut report = |_: &str, fault: &Fault| faults.push(fault.to_string());
+        self.hub.follow(self.now, &mut self.store.0, &mut report);
+        self.hub.turn(self.now, &mut self.store.0, &mut report);
+        self.check_panics();
+    }
+
+    /// Nothing has panicked but where that was made up: what failed here would be contained too.
+    fn check_panics(&self) {
+        let mut panics = self.faults.iter().filter(|fault| fault.starts_with("panicked"));
+        assert!(panics.all(|fault| fault.ends_with(MADE_UP)), "{:?}", self.faults);
     }
 
     /// Turns until there is nothing to do.

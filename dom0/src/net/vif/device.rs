@@ -7,6 +7,7 @@ use super::nodes::{Details, OFFER, QueueDetails};
 use super::platform::Platform;
 use super::queue::{Groups, Queue, Turn};
 use super::{Fault, Refusal};
+use crate::contain::{Panicked, contain};
 use crate::net::bridge::{LEARNED_BY_GUEST, PortId, Rate, Settings};
 use crate::net::{Switch, Taste};
 use crate::nodes::{Nodes, Unclear};
@@ -20,6 +21,7 @@ use core::cell::RefCell;
 use guest_kernel::net::Mac;
 use guest_kernel::store::Bus;
 use guest_kernel::xenbus::{Step, XenbusState, next_of_backend};
+use log::Level;
 
 /// The token of the device's watches.
 const TOKEN: &str = "vif";
@@ -30,6 +32,8 @@ const LOOK_COST: u64 = 1_000_000;
 /// What a lie in a ring costs, for which it is closed; and a packet that is refused.
 const LIE_COST: u64 = 10_000_000;
 const REFUSAL_COST: u64 = 100_000;
+/// What a panic costs.
+const PANIC_COST: u64 = 10_000_000;
 
 /// A device.
 pub struct Vif<P: Platform, B: Bus> {
@@ -48,6 +52,7 @@ pub struct Vif<P: Platform, B: Bus> {
     allowance: Allowance,
     /// For packets that are refused.
     patience: Allowance,
+    is_to_panic: bool,
     platform: P,
     bus: B,
     switch: Rc<RefCell<Switch>>,
@@ -99,6 +104,7 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             changed: false,
             allowance: Allowance::default(),
             patience: Allowance::default(),
+            is_to_panic: false,
             platform,
             bus,
             switch,
@@ -121,8 +127,28 @@ impl<P: Platform, B: Bus> Vif<P, B> {
         self.port
     }
 
-    /// One turn, at system time `now` in nanoseconds.
+    /// One turn, at system time `now` in nanoseconds. If it panics the device is cut off ([`contain`](crate::contain)).
     pub fn work(&mut self, now: u64) -> Next {
+        contain(|| self.work_on(now)).unwrap_or_else(|panicked| self.cut_off(&panicked, now))
+    }
+
+    /// Has it panic in its next turn with packets, to see what becomes of its frontend.
+    pub const fn doom(&mut self) {
+        self.is_to_panic = true;
+    }
+
+    /// Serves the frontend no more, after a panic in the middle of anything, and says so. Nothing of the frontend's is
+    /// held longer than a turn but rings and ports.
+    fn cut_off(&mut self, panicked: &Panicked, now: u64) -> Next {
+        self.close();
+        self.platform.report(Level::Error, format_args!("{}: closed: {panicked}", self.directory));
+        self.allowance.spend(now, PANIC_COST);
+        // The frontend may have changed its state, and it was not seen to the end.
+        self.changed = true;
+        Next::More
+    }
+
+    fn work_on(&mut self, now: u64) -> Next {
         while self.bus.event().is_some() {
             self.changed = true;
         }
@@ -134,7 +160,7 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             }
         }
         let turn = self.turn(now).unwrap_or_else(|fault| {
-            self.platform.report(format_args!("{}: {fault}; closed", self.directory));
+            self.platform.report(Level::Warn, format_args!("{}: {fault}; closed", self.directory));
             self.allowance.spend(now, LIE_COST);
             self.close();
             Turn::default()
@@ -175,6 +201,7 @@ impl<P: Platform, B: Bus> Vif<P, B> {
             let look = (!self.tells_of_requests && switch.has_packets(self.port, lane)).then(|| now + LOOK_INTERVAL);
             all.later = all.later.into_iter().chain(sent.later).chain(look).min();
         }
+        assert!(self.queues.is_empty() || !core::mem::take(&mut self.is_to_panic), "asked for at the prompt");
         let refused = switch.counters(self.port).map_or(0, |counters| counters.refused) - refused;
         self.patience.spend(now, refused * REFUSAL_COST);
         if core::mem::take(&mut self.groups.changed) && self.chooses_groups {
@@ -216,7 +243,7 @@ impl<P: Platform, B: Bus> Vif<P, B> {
         match self.try_connect() {
             Ok(()) => self.set_state(XenbusState::Connected),
             Err(refusal) => {
-                self.platform.report(format_args!("{}: {refusal}; closed", self.directory));
+                self.platform.report(Level::Warn, format_args!("{}: {refusal}; closed", self.directory));
                 self.close();
             }
         }

@@ -3,6 +3,7 @@
 use super::queue::GrantCopy;
 use core::fmt;
 use guest_kernel::ring::SharedMemory;
+use log::Level;
 
 /// Another domain's granted pages and event channels.
 pub trait Platform {
@@ -23,6 +24,6 @@ pub trait Platform {
     /// Copies from and to pages of the domain.
     fn pages(&mut self, domain: u16) -> impl GrantCopy;
 
-    /// Tells whoever looks after the machine.
-    fn report(&mut self, text: fmt::Arguments<'_>);
+    /// Tells whoever looks after the machine, who may not care for all levels.
+    fn report(&mut self, level: Level, text: fmt::Arguments<'_>);
 }

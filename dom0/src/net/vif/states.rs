@@ -7,12 +7,15 @@ use crate::net::toolstack::{self, NewVif};
 use crate::net::{Packet, Switch};
 use crate::service::Next;
 use crate::store::{Connection, Limits, Shared, Store};
+use crate::toolstack::remove_all;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
+use core::sync::atomic::Ordering::SeqCst;
 use guest_kernel::net::rings::Rings;
 use guest_kernel::store::{Bus, Tx};
 use guest_kernel::xenbus::XenbusState;
+use log::Level;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::string::{String, ToString};
@@ -32,6 +35,19 @@ struct Guest {
     notified: Rc<RefCell<Vec<u32>>>,
     reports: Rc<RefCell<Vec<String>>>,
     memory: Option<Memory>,
+    /// How many calls go well before the device panics in one.
+    fuse: Rc<Cell<Option<usize>>>,
+}
+
+impl Guest {
+    fn burn(&self) {
+        let Some(left) = self.fuse.get() else { return };
+        self.fuse.set(left.checked_sub(1));
+        if left == 0 {
+            // As a panic does, but without a message to the test's output.
+            std::panic::resume_unwind(Box::new("made up"));
+        }
+    }
 }
 
 struct OpenPort(u32, Rc<RefCell<Vec<u32>>>);
@@ -48,23 +64,27 @@ impl Platform for Guest {
 
     fn ring(&mut self, domain: u16, gref: u32) -> Option<Words> {
         assert_eq!(domain, 5);
+        self.burn();
         self.rings.borrow().get(&gref).cloned()
     }
 
     fn port(&mut self, _: u16, remote: u32) -> Option<OpenPort> {
+        self.burn();
         self.ports.borrow_mut().push(remote);
         (remote < 100).then(|| OpenPort(remote, self.ports.clone()))
     }
 
     fn notify(&mut self, port: &OpenPort) {
+        self.burn();
         self.notified.borrow_mut().push(port.0);
     }
 
     fn pages(&mut self, _: u16) -> impl GrantCopy {
+        self.burn();
         self.memory.clone().unwrap()
     }
 
-    fn report(&mut self, text: fmt::Arguments<'_>) {
+    fn report(&mut self, _: Level, text: fmt::Arguments<'_>) {
         self.reports.borrow_mut().push(text.to_string());
     }
 }
@@ -82,7 +102,7 @@ impl World {
         let store: Shared = Rc::new(RefCell::new(Store::new(Limits::default())));
         let mut bus = Connection::new(&store);
         let rate = Some(Rate::new(1_000_000));
-        toolstack::add(&mut bus, 5, 0, &NewVif { mac: MAC, rate, any_source: false }).unwrap();
+        toolstack::device(0, &NewVif { mac: MAC, rate, any_source: false }).add(&mut bus, 5, 0).unwrap();
         let guest = Guest { memory: Some(Memory::new()), ..Guest::default() };
         guest.rings.borrow_mut().extend((8..16).map(|gref| (gref, words())));
         World { store, bus, guest, switch: Rc::new(RefCell::new(Switch::new(1 << 20))) }
@@ -150,12 +170,12 @@ fn a_frontend_connects_leaves_and_comes_again() {
     world.write(&LINUX);
     world.write(&[("state", "4")]);
     vif.work(0);
-    toolstack::remove_all(&mut world.bus, 5).unwrap();
+    remove_all(&mut world.bus, toolstack::KIND, 5).unwrap();
     assert_eq!(vif.work(0), Next::End);
     assert!(world.guest.ports.borrow().is_empty());
     assert!(world.bus.read(Tx::NONE, BACK).is_err(), "what was removed stays removed");
     drop(vif);
-    toolstack::add(&mut world.bus, 5, 0, &NewVif { mac: MAC, rate: None, any_source: false }).unwrap();
+    toolstack::device(0, &NewVif { mac: MAC, rate: None, any_source: false }).add(&mut world.bus, 5, 0).unwrap();
     world.vif();
 }
 
@@ -272,7 +292,7 @@ fn an_address_in_use_is_refused() {
     let mut world = World::new();
     let _first = world.vif();
     let new = NewVif { mac: MAC, rate: None, any_source: false };
-    toolstack::add(&mut world.bus, 6, 0, &new).unwrap();
+    toolstack::device(0, &new).add(&mut world.bus, 6, 0).unwrap();
     let back = format!("{}/6/0", toolstack::BACKENDS);
     let bus = Connection::new(&world.store);
     let second = Vif::new(back, bus, world.guest.clone(), world.switch.clone(), Box::new(|| ()), 0);
@@ -306,6 +326,51 @@ fn a_frontend_that_changes_its_state_all_the_time_is_looked_at_now_and_then() {
     world.write(&[("state", "4")]);
     vif.work(now);
     assert_eq!(world.state(), 4);
+}
+
+/// Wherever the device panics, its frontend's rings and ports are given back, and the frontend can connect again; its
+/// neighbour's packets come.
+#[test]
+fn a_panic_closes_the_device() {
+    for calls in 0..12 {
+        let mut world = World::new();
+        let mut vif = world.vif();
+        let (tx, rx) = (words(), words());
+        world.guest.rings.borrow_mut().extend([(8, tx), (9, rx)]);
+        let other = crate::net::bridge::Settings { mac: None, rate: None, learned: 4 };
+        let other = world.switch.borrow_mut().add(other, Box::new(|| ()), 0).unwrap();
+        let frame = [&MAC.0[..], &[2, 0, 0, 0, 0, 9], &[8, 0], &[7; 50]].concat();
+        let mut panicked = false;
+        for now in 1..4 {
+            let (tx, rx) = (world.guest.rings.borrow()[&8].clone(), world.guest.rings.borrow()[&9].clone());
+            [&tx, &rx].into_iter().for_each(|ring| (0..4).for_each(|word| ring[word].store(0, SeqCst)));
+            let mut rings = Rings::new(tx, rx, world.guest.memory.clone().unwrap()).unwrap();
+            let _ = rings.publish_rx();
+            world.guest.fuse.set((!panicked).then_some(calls));
+            world.write(&LINUX);
+            world.write(&[("state", "4")]);
+            vif.work(now);
+            world.switch.borrow_mut().send(other, Packet::plain(frame.clone()), 0);
+            vif.work(now);
+            world.guest.fuse.set(None);
+            let reports = core::mem::take(&mut *world.guest.reports.borrow_mut());
+            assert!(reports.iter().all(|report| report.ends_with("made up")), "{reports:?}");
+            assert_eq!(world.state(), if reports.is_empty() { 4 } else { 5 });
+            if reports.is_empty() {
+                assert_eq!(rings.receive().unwrap().unwrap().data, frame);
+            } else {
+                panicked = true;
+                assert!(world.guest.ports.borrow().is_empty());
+                assert_eq!(Arc::strong_count(&world.guest.rings.borrow()[&8]), 2, "the front end's");
+            }
+            for state in ["6", "1"] {
+                world.write(&[("state", state)]);
+                vif.work(now);
+            }
+            assert_eq!(world.state(), 2);
+        }
+        assert!(panicked || calls > 6, "{calls}");
+    }
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use super::super::link::{Line, Link, Turn};
 use super::*;
+use crate::contain::{Panicked, contain};
 use alloc::collections::BTreeSet;
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
@@ -290,6 +291,28 @@ proptest! {
         prop_assert!(again.read(Tx::NONE, "none").is_err());
         prop_assert_eq!(again.domain_path(3).unwrap(), "/local/domain/3");
     }
+}
+
+/// A link that panics closes; its domain may begin afresh, and the others don't notice.
+#[test]
+fn a_panic_closes_the_link() {
+    let (mut machine, _control) = Machine::new(2);
+    machine.guest(1).write(Tx::NONE, "name", b"value").unwrap();
+    machine.links[0].doom();
+    let mut client = Client::new(machine.page(1));
+    client.submit(XS_READ, Tx::NONE, &[b"name\0"]).unwrap();
+    client.work(machine.page(1));
+    let link = &mut machine.links[0];
+    assert_eq!(contain(|| link.turn()), Err(Panicked("asked for at the prompt".into())));
+    link.cut_off();
+    assert_eq!(machine.page(1).error.load(Ordering::Relaxed), XENSTORE_ERROR_COMM);
+    assert_eq!(machine.links[0].turn(), Turn::Wait);
+    assert_eq!(machine.guest(2).domain_path(3).unwrap(), "/local/domain/3");
+    let mut again = machine.guest(1);
+    let page = again.machine.shelves[0].clone();
+    again.client.reconnect(page.page());
+    again.machine.wake(1);
+    assert_eq!(again.read(Tx::NONE, "name").unwrap(), b"value");
 }
 
 #[derive(Clone, Debug)]

@@ -22,39 +22,81 @@ static DISK: Mutex<Option<Drive>> = Mutex::new(None);
 
 /// Opens the first disk if there is one, and visits its record area.
 pub fn greet() {
-    if let Some(mut store) = Connection::open(start_info())
-        && let Ok(Some(directory)) = Drive::all(&mut store).map(|all| all.into_iter().next())
-    {
-        match Drive::open(&mut store, &directory, RING_PAGES) {
-            Ok(drive) => {
-                *DISK.lock() = Some(drive);
-                run(DiskTask::Visit);
-            }
-            Err(error) => println!("disk: {error}"),
+    let Some(mut store) = Connection::open(start_info()) else { return };
+    match open(&mut store) {
+        Ok(Some(drive)) => {
+            *DISK.lock() = Some(drive);
+            run(DiskTask::Visit, Some(&mut store));
         }
+        Ok(None) => {}
+        Err(error) => println!("disk: {error}"),
     }
 }
 
-/// Does something with the disk.
-pub fn run(task: DiskTask) {
+/// Opens the first disk, if there is one.
+fn open(store: &mut Connection) -> Result<Option<Drive>, Error> {
+    let first = Drive::all(store)?.into_iter().next();
+    first.map(|directory| Drive::open(store, &directory, RING_PAGES)).transpose()
+}
+
+/// Does something with the disk. `store` is the connection to XenStore, if there is one already.
+pub fn run(task: DiskTask, mut store: Option<&mut Connection>) {
     let mut disk = DISK.lock();
-    let Some(drive) = disk.as_mut() else {
-        println!("disk: there is none");
-        return;
-    };
     let started = time::now();
-    let done = match task {
-        DiskTask::Visit => visit(drive),
-        DiskTask::Sum => sum(drive),
-        DiskTask::Fill(seed) => fill(drive, seed),
-        DiskTask::Check(seed) => check(drive, seed),
-        DiskTask::Log => log(drive),
-    };
-    match (done, started, time::now()) {
-        (Err(error), ..) => println!("disk: {error}"),
-        (Ok(()), Some(started), Some(now)) => println!("disk: done in {} ms", (now - started) / 1_000_000),
-        (Ok(()), ..) => {}
+    // The first record that is not known to be durable.
+    let mut next = 0;
+    loop {
+        let Some(drive) = disk.as_mut() else {
+            println!("disk: there is none");
+            return;
+        };
+        let done = match task {
+            DiskTask::Visit => visit(drive),
+            DiskTask::Sum => sum(drive),
+            DiskTask::Fill(seed) => fill(drive, seed),
+            DiskTask::Check(seed) => check(drive, seed),
+            DiskTask::Log => log(drive, &mut next),
+        };
+        match (done, started, time::now()) {
+            (Err(error @ Error::Broken(_)), ..) => {
+                println!("disk: {error}");
+                let mut own = None;
+                let store = match &mut store {
+                    Some(store) => Some(&mut **store),
+                    None => {
+                        own = Connection::open(start_info());
+                        own.as_mut()
+                    }
+                };
+                if !store.is_some_and(|store| reconnect(&mut disk, store)) {
+                    return;
+                }
+                // What was asked for is begun anew.
+                continue;
+            }
+            (Err(error), ..) => println!("disk: {error}"),
+            (Ok(()), Some(started), Some(now)) => println!("disk: done in {} ms", (now - started) / 1_000_000),
+            (Ok(()), ..) => {}
+        }
+        return;
     }
+}
+
+/// Connects the disk again whose back end has gone. Whether it could.
+fn reconnect(disk: &mut Option<Drive>, store: &mut Connection) -> bool {
+    if let Some(drive) = disk.take()
+        && let Err(error) = drive.close(store)
+    {
+        println!("disk: {error}");
+    }
+    match open(store) {
+        Ok(drive) => *disk = drive,
+        Err(error) => println!("disk: {error}"),
+    }
+    if disk.is_some() {
+        println!("disk: connected again");
+    }
+    disk.is_some()
 }
 
 fn record(place: u64, generation: u64) -> [u8; SECTOR_BYTES] {
@@ -217,14 +259,15 @@ fn check(drive: &mut Drive, seed: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes one record after the other for ever, each in a sector of its own, and says when it is durable.
-fn log(drive: &mut Drive) -> Result<(), Error> {
-    for place in 0..drive.details().sectors {
-        drive.buffer(0).unwrap_or_default()[..SECTOR_BYTES].copy_from_slice(&record(place, 1));
-        drive.write(0, place, SECTOR_BYTES);
+/// Writes one record after the other, from `next` on, each in a sector of its own, and says when it is durable.
+fn log(drive: &mut Drive, next: &mut u64) -> Result<(), Error> {
+    while *next < drive.details().sectors {
+        drive.buffer(0).unwrap_or_default()[..SECTOR_BYTES].copy_from_slice(&record(*next, 1));
+        drive.write(0, *next, SECTOR_BYTES);
         drive.finish()?;
         flush(drive)?;
-        println!("disk: record {place} is durable");
+        println!("disk: record {next} is durable");
+        *next += 1;
     }
     Ok(())
 }

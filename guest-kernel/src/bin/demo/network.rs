@@ -63,6 +63,11 @@ impl Network {
         [self.store.port(), self.link.as_ref().map_or(self.store.port(), |link| link.front.port())]
     }
 
+    /// The connection to XenStore. What others do with it wakes the network once too often at the most.
+    pub fn store(&mut self) -> &mut Connection {
+        &mut self.store
+    }
+
     /// When there is something to do even without an event.
     pub fn deadline(&self) -> u64 {
         self.deadline

@@ -83,7 +83,7 @@ fn obey(command: Command<'_>, network: &mut Option<Network>) {
             }
         }
         Command::Tasks => tasks::run(),
-        Command::Disk(task) => disk::run(task),
+        Command::Disk(task) => disk::run(task, network.as_mut().map(Network::store)),
         Command::UnknownDisk(words) => println!("disk: cannot {words}; try help"),
         Command::Uptime => match time::uptime() {
             Some(nanoseconds) => {

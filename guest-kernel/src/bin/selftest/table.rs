@@ -465,6 +465,10 @@ stories! {
         "hostile-witness": hostile::witness::works,
         "hostile-again": hostile::again::reconnects,
         "hostile-survivor": hostile::again::survives,
+        "driver-lies": driver::lies,
+        "driver-serves": driver::serves,
+        "driver-lied-to": driver::lied_to,
+        "driver-unplugged": driver::unplugged,
     }
 }
 

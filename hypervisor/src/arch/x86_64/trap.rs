@@ -28,7 +28,7 @@ pub unsafe extern "C" fn trap_from_hypervisor(frame: *mut GuestRegisters) -> *mu
             return core::ptr::null_mut();
         }
         // Our own breakpoint registers are unused; what arrives here is a guest's breakpoint on `syscall` or on an
-        // address that the hypervisor copies from, or its single step into `sysenter`. It has no business in ring 0
+        // address that the hypervisor copies from, or its single step into `sysenter`. It means nothing in ring 0
         // (XSA-260), and stepping ends.
         DEBUG => {
             regs.rflags &= !TRAP_FLAG;

@@ -45,7 +45,7 @@ pub enum Call {
     Drain,
 }
 
-/// A reference that a room outside `mm` would hold: a grant, a descriptor table, a shared structure.
+/// A reference that a module outside `mm` would hold: a grant, a descriptor table, a shared structure.
 #[derive(Clone, Copy, Debug)]
 pub enum Hold {
     Page(Mfn),
@@ -331,7 +331,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
         Ok(())
     }
 
-    /// Another room drops one of the references it holds.
+    /// Another module drops one of the references it holds.
     pub fn put(&mut self, vcpu: usize, which: usize) {
         let holds = &mut self.vcpus[vcpu].holds;
         if holds.is_empty() {

@@ -80,7 +80,7 @@ fn with_devices(machine: Machine, image: &Path, ports: [(u16, u16); 2]) -> Machi
     };
     for (domain, last) in machine.domains.iter_mut().zip(1..) {
         let mac = [0x00, 0x16, 0x3e, 0, 0, last];
-        domain.networks = vec![DomainNetwork { mac, rate: None, any_source: false }];
+        domain.networks = vec![DomainNetwork { mac, rate: None, any_source: false, backend: None }];
         if domain.name == NAME {
             domain.disks = vec![disk.clone()];
         } else {

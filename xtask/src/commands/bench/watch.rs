@@ -8,7 +8,7 @@ use super::{
     execution_log::stretches,
     guest::{self, GUEST, Line, Subject},
 };
-use crate::{paths, qemu::Monitor};
+use crate::{build, qemu::Monitor};
 use anyhow::{Context, Result, ensure};
 use std::{
     fs::{self, File},
@@ -35,7 +35,7 @@ pub fn watch(
     addresses: &[Range<u64>],
     run: &str,
 ) -> Result<Vec<Watched>> {
-    let symbols = paths::bare_metal().join(GUEST);
+    let symbols = build::with_symbols(GUEST);
     let symbols = fs::read(&symbols).with_context(|| format!("cannot read {}", symbols.display()))?;
     let marks = code::symbol(&symbols, "bench_begin")?..code::symbol(&symbols, "bench_end")?;
     let folder = tempfile::tempdir()?;

@@ -10,6 +10,7 @@ pub mod control;
 pub mod cpuid;
 pub mod crash;
 pub mod domains;
+pub mod driver;
 pub mod event;
 pub mod frame;
 pub mod frames;

@@ -209,7 +209,7 @@ impl Bench {
 
     /// Watches what the guest's operations of a group call and copy: name, calls, number of operations.
     fn watch(&self, group: &str) -> Result<Vec<(String, Calls, u64)>> {
-        let file = |name: &str| fs::read(paths::bare_metal().join(name)).with_context(|| format!("no {name}"));
+        let file = |name: &str| fs::read(build::with_symbols(name)).with_context(|| format!("no {name}"));
         let (hypervisor, guest, dom0) = (fs::read(&self.built.hypervisor)?, file(guest::GUEST)?, file("dom0")?);
         // The copies of packets would make the log too long.
         let sites = calls::Sites::find(&hypervisor, &guest, if group == "disk" { Some(&dom0) } else { None })?;
@@ -270,7 +270,7 @@ fn direct() -> Machine {
 fn guests(group: &str, options: &str) -> Machine {
     let options = format!("group={group} {options} wait=1");
     let disk = DomainDisk { name: "xvda".to_owned(), source: Source::Disk("data".to_owned()), read_only: false };
-    let network = |mac| vec![DomainNetwork { mac, rate: None, any_source: false }];
+    let network = |mac| vec![DomainNetwork { mac, rate: None, any_source: false, backend: None }];
     let [own, other] = MACS;
     let bench = Domain { disks: vec![disk], networks: network(own), ..domain(guest::GUEST, guest::GUEST, options) };
     let partner = Domain { networks: network(other), ..domain("partner", guest::GUEST, "reflects=1".to_owned()) };

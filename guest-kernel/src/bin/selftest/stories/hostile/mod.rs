@@ -42,7 +42,7 @@ const WORDS: usize = 1024;
 /// How long an attacker waits for an answer, in nanoseconds.
 const LOOK: u64 = 1_000_000;
 
-fn now() -> u64 {
+pub fn now() -> u64 {
     time::now().unwrap_or(0)
 }
 
@@ -53,11 +53,11 @@ fn milliseconds(name: &str) -> Result<u64, Ending> {
 }
 
 /// Ends the story if something failed that must not.
-fn well<T, E: core::fmt::Debug>(what: &str, result: Result<T, E>) -> Result<T, Ending> {
+pub fn well<T, E: core::fmt::Debug>(what: &str, result: Result<T, E>) -> Result<T, Ending> {
     result.map_err(|error| Ending::Fail(format!("{what}: {error:?}")))
 }
 
-fn store() -> Result<Connection, Ending> {
+pub fn store() -> Result<Connection, Ending> {
     Connection::open(start_info()).ok_or(Ending::Fail("there is no ring to XenStore".into()))
 }
 
@@ -112,14 +112,21 @@ fn ran() -> u64 {
 }
 
 /// Random numbers, the same in each run.
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     const fn new() -> Random {
-        Random(88_172_645_463_325_252)
+        Random::seeded(0)
     }
 
-    fn next(&mut self) -> u32 {
+    /// Others for each seed.
+    pub const fn seeded(seed: u64) -> Random {
+        let state = 88_172_645_463_325_252 ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // After 0 nothing else would follow.
+        Random(if state == 0 { 1 } else { state })
+    }
+
+    pub fn next(&mut self) -> u32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -127,7 +134,7 @@ impl Random {
     }
 
     /// A number below `limit`.
-    fn below(&mut self, limit: u32) -> u32 {
+    pub fn below(&mut self, limit: u32) -> u32 {
         self.next() % limit
     }
 
@@ -135,7 +142,7 @@ impl Random {
         self.next().to_le_bytes()[0].into()
     }
 
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.next() as usize % from.len()]
     }
 }
