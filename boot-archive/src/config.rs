@@ -34,6 +34,8 @@ pub struct BootConfig {
     pub console: ConsoleConfig,
     /// What happens once no domain is left running.
     pub when_all_stopped: WhenAllStopped,
+    /// Whether guests run with the hypervisor's memory unmapped.
+    pub xpti: Xpti,
     /// The domains, built in this order. The control domain is domain 0, the others count up from 1.
     pub domains: Vec<DomainConfig>,
     /// The hypervisor's symbol table ([`Symbols`](crate::Symbols)), for backtraces.
@@ -71,6 +73,18 @@ pub enum WhenAllStopped {
     Stay,
     /// Write a result to QEMU's `isa-debug-exit` device at this I/O port, which ends QEMU: see the test suites.
     DebugExit(u16),
+}
+
+/// Page-table isolation (Xen: XPTI), against Meltdown. It costs two changes of CR3 for each entry to the hypervisor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Xpti {
+    /// On CPUs that are exposed to Meltdown.
+    #[default]
+    Auto,
+    /// On any CPU.
+    On,
+    /// On none: a hostile guest reads all memory of a CPU that is exposed.
+    Off,
 }
 
 /// One domain as configured. Nothing here has been checked against the machine.

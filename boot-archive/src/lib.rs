@@ -35,7 +35,7 @@ mod tests;
 
 pub use config::{
     Blob, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, LogLevel, MAX_COMMAND_LINE, MAX_NAME,
-    MAX_VCPUS, NetworkConfig, Scheduling, WhenAllStopped,
+    MAX_VCPUS, NetworkConfig, Scheduling, WhenAllStopped, Xpti,
 };
 pub use header::{BLOB_ALIGN, HEADER_LEN, MAGIC, VERSION};
 pub use read::{Archive, ArchiveError, BlobError};

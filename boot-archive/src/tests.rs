@@ -32,6 +32,7 @@ fn sample(kernel: &[u8], ramdisk: &[u8], symbols: &[u8]) -> Vec<u8> {
     let config = BootConfig {
         console: ConsoleConfig { log_level: LogLevel::Info },
         when_all_stopped: WhenAllStopped::DebugExit(0xf4),
+        xpti: Xpti::On,
         domains: vec![domain("alpha", kernel_blob, Some(ramdisk_blob)), domain("beta", writer.add(kernel), None)],
         symbols: Some(symbols),
     };

@@ -49,7 +49,7 @@ fn replace(file: &mut [u8], old: &[u8], new: &[u8]) -> Result<()> {
 mod tests {
     use super::*;
     use boot_archive::{
-        ArchiveWriter, BlobError, BootConfig, ConsoleConfig, DomainConfig, LogLevel, Scheduling, WhenAllStopped,
+        ArchiveWriter, BlobError, BootConfig, ConsoleConfig, DomainConfig, LogLevel, Scheduling, WhenAllStopped, Xpti,
     };
 
     fn damaged(damage: Damage, file: &[u8]) -> Result<Vec<u8>> {
@@ -85,7 +85,8 @@ mod tests {
         };
         let domains = vec![domain("good"), domain("bad")];
         let console = ConsoleConfig { log_level: LogLevel::Info };
-        let config = BootConfig { console, when_all_stopped: WhenAllStopped::Stay, domains, symbols: None };
+        let when_all_stopped = WhenAllStopped::Stay;
+        let config = BootConfig { console, when_all_stopped, xpti: Xpti::Auto, domains, symbols: None };
         let archive = damaged(Damage::KernelOf("bad"), &writer.finish(config).unwrap()).unwrap();
 
         let archive = Archive::parse(&archive).unwrap();

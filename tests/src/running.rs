@@ -134,6 +134,14 @@ impl Running {
         Ok(())
     }
 
+    /// What QEMU's monitor answers to a question.
+    ///
+    /// # Errors
+    /// When the machine has ended.
+    pub fn ask(&self, question: &str) -> Result<String> {
+        self.monitor.command(question)?.with_context(|| format!("the machine ended: {}", self.last_words()))
+    }
+
     /// Waits until all CPUs are halted with interrupts off, for good.
     ///
     /// # Errors
@@ -168,6 +176,11 @@ impl Running {
     /// Waits for the machine to end by itself. One that doesn't in time is ended.
     pub fn end(&mut self) -> Ended {
         self.session.wait_exit()
+    }
+
+    /// Whether its time is up.
+    pub fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
     }
 
     /// Everything said so far.

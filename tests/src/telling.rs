@@ -80,10 +80,15 @@ pub fn judge(story: &str, verdict: &Verdict) -> Result<Ending> {
 /// Tells a story. Those named `attack-` try to break out of the domain; beside them runs a neighbour that checks its
 /// memory all the time, and whose verdict counts as much as the attacker's.
 pub fn tell(suite: &str, story: &str, shape: Shape, context: &Context) -> Verdict {
+    tell_on(&machine(Vec::new()), suite, story, shape, context)
+}
+
+/// The same on a machine that is else like this one.
+pub fn tell_on(template: &Machine, suite: &str, story: &str, shape: Shape, context: &Context) -> Verdict {
     let told = if story.starts_with("attack-") {
-        beside_a_neighbour(suite, story, shape, context)
+        beside_a_neighbour(template, suite, story, shape, context)
     } else {
-        alone(suite, story, shape, context)
+        alone(template, suite, story, shape, context)
     };
     told.unwrap_or_else(Verdict::silence)
 }
@@ -93,9 +98,10 @@ fn teller(name: &str, command_line: &str, shape: Shape) -> Domain {
 }
 
 /// Tells a story on a machine that has no other domain.
-fn alone(suite: &str, story: &str, shape: Shape, context: &Context) -> Result<Verdict> {
+fn alone(template: &Machine, suite: &str, story: &str, shape: Shape, context: &Context) -> Result<Verdict> {
     let teller = teller("selftest", &format!("story={story}"), shape);
-    let machine = Machine { cpu: cpu(story).to_owned(), cpus: shape.cpus, ..machine(vec![teller]) };
+    let (cpu, domains) = (cpu(story).to_owned(), vec![teller]);
+    let machine = Machine { cpu, cpus: shape.cpus, domains, ..template.clone() };
     let archive = archive::make(&machine, &context.pavise()?.built)?;
     let log = log_file(&format!("{suite}/{}", name(story, shape)));
     let mut running = Running::boot(context, &machine, &archive, &log, LIMIT)?;
@@ -114,12 +120,18 @@ pub fn name(story: &str, shape: Shape) -> String {
 
 /// Tells a story while another domain checks its memory. The attacker has the keyboard and begins at a key, when the
 /// neighbour is ready. When it is gone the neighbour gets the keyboard, checks once more at a key, and has the last word.
-fn beside_a_neighbour(suite: &str, story: &str, shape: Shape, context: &Context) -> Result<Verdict> {
+fn beside_a_neighbour(
+    template: &Machine,
+    suite: &str,
+    story: &str,
+    shape: Shape,
+    context: &Context,
+) -> Result<Verdict> {
     let domains = vec![
         teller(ATTACKER, &format!("story={story} start=key"), shape),
         domain(NEIGHBOUR, "selftest", &format!("story={NEIGHBOUR}"), Memory::mib(16)),
     ];
-    let machine = Machine { cpu: cpu(story).to_owned(), cpus: 2, ..machine(domains) };
+    let machine = Machine { cpu: cpu(story).to_owned(), cpus: 2, domains, ..template.clone() };
     let archive = archive::make(&machine, &context.pavise()?.built)?;
     let log = log_file(&format!("{suite}/{story}"));
     let mut running = Running::boot(context, &machine, &archive, &log, LIMIT)?;

@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context, Result, ensure};
 use boot_archive::{
-    ArchiveWriter, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, NetworkConfig, WhenAllStopped,
+    ArchiveWriter, BootConfig, ConsoleConfig, DiskConfig, DiskSource, DomainConfig, NetworkConfig, WhenAllStopped, Xpti,
 };
 use std::{fs, path::Path};
 
@@ -32,6 +32,7 @@ pub fn make(machine: &Machine, built: &Built) -> Result<Vec<u8>> {
     let config = BootConfig {
         console: ConsoleConfig { log_level: machine.log_level },
         when_all_stopped,
+        xpti: machine.xpti,
         domains,
         symbols: Some(writer.add(&symbols)),
     };
@@ -79,6 +80,7 @@ fn pack_dom0(dom0: &Dom0, machine: &Machine, writer: &mut ArchiveWriter) -> Resu
     let config = BootConfig {
         console: ConsoleConfig { log_level: dom0.log_level },
         when_all_stopped: machine.when_all_stopped,
+        xpti: Xpti::Auto,
         domains: pack_all(machine, &mut inner)?,
         symbols: None,
     };

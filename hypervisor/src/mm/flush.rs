@@ -9,6 +9,9 @@
 //! ticket. A mapping is taken away in three steps: the entry is cleared, the clock is read, the frame is stamped. If
 //! a posted ticket is later than a frame's stamp, the ticket was taken after that clock read, so the flush came after
 //! the entry was cleared, and nothing could load the translation again. If it is not later, the CPU is flushed.
+//!
+//! On a CPU with a shadow root ([`super::shadow`]) a flush is over for the rules when it is posted, and the shadow is copied
+//! again before the CPU next runs a guest: in between, the CPU doesn't use it.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -174,6 +177,11 @@ impl FlushClock {
         if let Some(last) = self.last.get(cpu.0 as usize) {
             last.store(ticket.0, Ordering::SeqCst);
         }
+    }
+
+    /// When a CPU has flushed last; [`Stamp::NEVER`] if it hasn't yet.
+    pub fn latest(&self, cpu: CpuId) -> Stamp {
+        self.last.get(cpu.0 as usize).map_or(Stamp::NEVER, |last| Stamp(last.load(Ordering::SeqCst)))
     }
 
     /// Those of `candidates` that may still hold a translation that was taken away at `stamp` or before.

@@ -38,8 +38,9 @@
 //!   table, a former table before it becomes writable, any frame before another domain gets it. Until then nothing is
 //!   flushed ([`flush`] says why that can wait). That holds for paging-structure caches too: a CPU may go on walking a
 //!   table that was unlinked, but the table keeps its type, and all it names keep theirs, until that CPU flushed. Our own
-//!   walks ([`walk`]) count on the same. So no change above L1 needs a flush for our sake (XSA-286 was about a hypervisor
-//!   that walks guest tables through the TLB; we read them through the direct map).
+//!   walks ([`walk`]) count on the same, and so does the copy of a root on which CPUs with Meltdown run guests
+//!   ([`mod@shadow`]): to the rules it is one more paging-structure cache. So no change above L1 needs a flush for our sake
+//!   (XSA-286 was about a hypervisor that walks guest tables through the TLB; we read them through the direct map).
 //! * *Through a race.* Counts, type and flags share one word, changed only by compare-exchange ([`state`]). While a table
 //!   is being validated or torn down, its single type reference belongs to the worker, so nobody else can rely on it
 //!   ([`types`]). Entries change by compare-exchange too: whoever replaces a value drops exactly the references that this
@@ -82,6 +83,7 @@ pub mod perform;
 pub mod pin;
 pub mod root;
 pub mod segdesc;
+pub mod shadow;
 pub mod state;
 pub mod types;
 pub mod update;

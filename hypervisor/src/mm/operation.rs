@@ -37,6 +37,11 @@ pub trait PageTableMem {
     /// Replaces one entry with a locked instruction if it is still `old`; else returns what it is now.
     fn compare_exchange(&self, page: Mfn, index: usize, old: u64, new: u64) -> Result<(), u64>;
 
+    /// Copies entries of one page to another, each with a single load and a single store.
+    fn copy_entries(&self, to: Mfn, from: Mfn, entries: Range<usize>) {
+        entries.for_each(|index| self.write(to, index, self.read(from, index)));
+    }
+
     /// Fills [`HYPERVISOR_SLOTS`](PageTableMem::HYPERVISOR_SLOTS) of an L4 table that is about to become usable.
     fn write_hypervisor_slots(&self, l4: Mfn);
 

@@ -55,7 +55,8 @@ impl<M: PageTableMem> Operation<'_, M> {
     }
 }
 
+/// The entry for an address in a table of that level.
 #[inline]
-const fn index_of(address: GuestVa, level: Level) -> usize {
+pub(super) const fn index_of(address: GuestVa, level: Level) -> usize {
     (address.get() >> (12 + 9 * (level as u32 - 1)) & 511) as usize
 }

@@ -4,15 +4,15 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use alloc::vec::Vec;
 
-use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped};
-use log::{LevelFilter, debug, error, info};
+use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped, Xpti};
+use log::{LevelFilter, debug, error, info, warn};
 
 use super::console::Input;
 use super::device::Own;
 use super::{CPUS, MACHINE, Machine, all_stopped, create, machine, memory, stock};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, Facts, LoadedArchive, Memory};
-use crate::arch::{self, console, entry, mm, panic, percpu, vectors};
+use crate::arch::{self, console, cpu_features, entry, isolation, mm, panic, percpu, vectors};
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::frame::FrameTable;
@@ -95,10 +95,22 @@ fn configure(archive: &Archive<'_>) {
     if let WhenAllStopped::DebugExit(port) = config.when_all_stopped {
         arch::set_debug_exit(port);
     }
+    isolate(config.xpti);
     // Copied, because the archive's memory is given back.
     let symbols = config.symbols.as_ref().and_then(|blob| archive.blob(blob).ok()).map(|bytes| bytes.to_vec().leak());
     if let Some(Ok(symbols)) = symbols.map(|bytes| Symbols::parse(bytes)) {
         panic::set_symbols(symbols);
+    }
+}
+
+/// Has guests run without the hypervisor's memory mapped, if that is asked for.
+fn isolate(xpti: Xpti) {
+    let exposed = cpu_features::exposure().meltdown;
+    if xpti == Xpti::On || xpti == Xpti::Auto && exposed {
+        isolation::enable();
+        info!("cpu: guests run on page tables of their own, against Meltdown");
+    } else if exposed {
+        warn!("cpu: xpti is off: a hostile guest can read all memory");
     }
 }
 

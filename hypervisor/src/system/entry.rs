@@ -10,11 +10,11 @@ use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 use super::cpu::{self, Cpu, Local};
 use super::runner::{Kicker, Runner, World};
-use super::{CPUS, console, device, fault, flush};
+use super::{CPUS, console, device, fault, flush, memory};
 use crate::addr::is_canonical;
 use crate::arch::entry::{Exit, SYSCALL, SYSCALL32, SYSENTER};
 use crate::arch::vcpu::CurrentSpace;
-use crate::arch::{apic, mm, panic, vcpu as machine_vcpu, vectors};
+use crate::arch::{apic, mm, panic, percpu, vcpu as machine_vcpu, vectors};
 use crate::bounce::{self, Exception, Return, UserCall};
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
@@ -22,6 +22,7 @@ use crate::domain::{Crash, End};
 use crate::emulate::{self, GuestCpu, Outcome};
 use crate::guest::GuestRegisters;
 use crate::hypercall::{self, Next};
+use crate::mm::flush::Stamp;
 
 /// Exceptions by vector, SDM volume 3, table 7-1.
 mod vector {
@@ -215,6 +216,11 @@ fn resume_or_end(cpu: &mut Cpu, info: &VcpuInfo, regs: &mut GuestRegisters, ente
 /// A CPU has been set up and looks for its first guest.
 pub extern "C" fn first_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
     leave(cpu.borrow_mut(), regs, Next::Resume(Return::Full))
+}
+
+/// When this CPU has flushed last.
+pub fn latest_flush() -> Stamp {
+    memory::clock().latest(percpu::cpu())
 }
 
 /// An interrupt in the idle loop.

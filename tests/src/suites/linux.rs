@@ -17,6 +17,7 @@ use crate::{
     suite::{Ending, Test},
 };
 use anyhow::{Context, Result, ensure};
+use boot_archive::Xpti;
 use regex::Regex;
 use std::{process::Command, time::Duration};
 use xtask::{
@@ -69,10 +70,11 @@ struct Guest {
     vcpus: u32,
     memory: Memory,
     stress: bool,
+    xpti: Xpti,
 }
 
 impl Guest {
-    const SMALL: Guest = Guest { kernel: "amd64", vcpus: 1, memory: Memory::mib(256), stress: false };
+    const SMALL: Guest = Guest { kernel: "amd64", vcpus: 1, memory: Memory::mib(256), stress: false, xpti: Xpti::Auto };
 }
 
 /// All tests; with `full`, those that take minutes too.
@@ -146,6 +148,7 @@ impl Guest {
             firmware: Firmware::Uefi,
             cpus: 2,
             memory,
+            xpti: self.xpti,
             dom0: Some(Dom0::with_memory(Memory::mib(192))),
             ..machine
         })

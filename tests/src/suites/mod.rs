@@ -13,6 +13,7 @@ mod grants;
 mod host;
 mod hostile;
 mod io;
+mod isolation;
 mod lint;
 mod linux;
 mod machine_files;
@@ -51,6 +52,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(abi::tests()?);
     tests.extend(mmu::tests()?);
     tests.extend(network::tests(full));
+    tests.extend(isolation::tests(full)?);
     tests.extend(events::tests()?);
     tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);

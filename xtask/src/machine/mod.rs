@@ -24,7 +24,7 @@ pub use values::{Chipset, Firmware, Memory};
 
 use crate::{build, debian, initramfs::Extra};
 use anyhow::{Context, Result};
-use boot_archive::{LogLevel, Scheduling, WhenAllStopped};
+use boot_archive::{LogLevel, Scheduling, WhenAllStopped, Xpti};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -55,6 +55,8 @@ pub struct Machine {
     pub log_level: LogLevel,
     /// What happens once no domain runs any more.
     pub when_all_stopped: WhenAllStopped,
+    /// Whether guests run with the hypervisor's memory unmapped.
+    pub xpti: Xpti,
     /// The control domain that creates the others. Without it the hypervisor does, and there are no devices.
     pub dom0: Option<Dom0>,
     /// The domains, in the order in which they are built.
@@ -151,6 +153,7 @@ impl Machine {
         Self {
             log_level: LogLevel::Info,
             when_all_stopped: WhenAllStopped::PowerOff,
+            xpti: Xpti::Auto,
             dom0: None,
             domains: Vec::new(),
             firmware: Firmware::Bios,

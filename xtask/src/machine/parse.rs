@@ -11,7 +11,7 @@ use super::{
     scheduling::{self, PartialScheduling},
 };
 use crate::{build, debian, kernel, paths, qemu::DEBUG_EXIT_PORT};
-use boot_archive::{MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, WhenAllStopped};
+use boot_archive::{MAX_COMMAND_LINE, MAX_NAME, MAX_VCPUS, WhenAllStopped, Xpti};
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
@@ -102,6 +102,7 @@ fn read_machine(machine: &mut Machine, mut section: Section<'_, '_>, overrides: 
         ("stay", WhenAllStopped::Stay),
         ("debug-exit", WhenAllStopped::DebugExit(DEBUG_EXIT_PORT)),
     ];
+    const XPTI: [(&str, Xpti); 3] = [("auto", Xpti::Auto), ("on", Xpti::On), ("off", Xpti::Off)];
     if let Some(firmware) = section.optional("firmware", |v| choice(v, &Firmware::ALL.map(|f| (f.word(), f)))) {
         machine.firmware = firmware.value;
     }
@@ -113,6 +114,9 @@ fn read_machine(machine: &mut Machine, mut section: Section<'_, '_>, overrides: 
     }
     if let Some(end) = section.optional("when_all_stopped", |value| choice(value, &ENDS)) {
         machine.when_all_stopped = end.value;
+    }
+    if let Some(xpti) = section.optional("xpti", |value| choice(value, &XPTI)) {
+        machine.xpti = xpti.value;
     }
     let (least, most) = MACHINE_MEMORY;
     let amounts = format!("an amount of memory from \"{least}\" to \"{most}\"");

@@ -46,11 +46,20 @@ fn mistake(from: &str, to: &str) -> String {
 }
 
 #[test]
+fn isolation_is_on_off_or_left_to_the_cpu() {
+    for (word, xpti) in [("auto", Xpti::Auto), ("on", Xpti::On), ("off", Xpti::Off)] {
+        let text = GOOD.replacen("cpus = 2", &format!("cpus = 2\nxpti = \"{word}\""), 1);
+        assert_eq!(parse(&text).unwrap().xpti, xpti);
+    }
+    assert!(mistake("cpus = 2", "cpus = 2\nxpti = \"yes\"").starts_with("7: machine.xpti: found \"yes\""));
+}
+
+#[test]
 fn a_good_file_is_read() {
     let machine = parse(GOOD).unwrap();
     assert_eq!(machine.log_level, LogLevel::Debug);
     assert_eq!((machine.cpus, machine.memory), (2, Memory::gib(2)));
-    assert_eq!(machine.firmware, Firmware::Bios);
+    assert_eq!((machine.firmware, machine.xpti), (Firmware::Bios, Xpti::Auto));
     let [alpha, beta] = &machine.domains[..] else { panic!("{machine:?}") };
     assert_eq!((alpha.vcpus, alpha.command_line.as_str()), (1, ""));
     assert_eq!(alpha.kernel, Kernel::Built("demo".to_owned()));

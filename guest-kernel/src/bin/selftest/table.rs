@@ -332,6 +332,7 @@ stories! {
         "smp-yielding-lock": smp::lock::yielding,
         "smp-kicked-lock": smp::lock::kicked,
         "smp-shootdown": smp::flush::shootdown,
+        "smp-root-entries": smp::flush::root_entries,
         "smp-mapping": smp::flush::mapping,
         "smp-nmi": smp::nmi::send,
         "threads-many": smp::threads::many,

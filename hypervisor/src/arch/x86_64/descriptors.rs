@@ -132,6 +132,11 @@ pub unsafe fn load(block: u64) {
     }
 }
 
+/// Where the interrupt descriptor table is, in one page.
+pub fn idt() -> u64 {
+    IDT.get().map_or(0, |idt| idt as *const Idt as u64)
+}
+
 /// A present 64-bit TSS descriptor, SDM volume 3, figure 9-4.
 const fn tss_descriptor(base: u64) -> [u64; 2] {
     system_descriptor(base, tss::SIZE as u64 - 1, 0x9)

@@ -21,7 +21,9 @@ use core::cell::RefCell;
 
 use pv_abi::trap::{FLAT_RING3_CS32, FLAT_RING3_SS64};
 
-use super::percpu::{BLOCK_SIZE, CpuTop};
+use super::isolation::{self, detour, from_shadow};
+use super::mm::{self, shadow};
+use super::percpu::{BLOCK_SIZE, CpuTop, STACK_GAP};
 use super::uaccess::smap_site;
 use super::vectors::GUEST_SYSTEM_CALL;
 use crate::guest::GuestRegisters;
@@ -59,11 +61,31 @@ const SS: usize = core::mem::offset_of!(GuestRegisters, ss);
 const WORDS: usize = size_of::<GuestRegisters>() / 8;
 const REGS_IN_TOP: usize = core::mem::offset_of!(CpuTop, regs);
 const SYSTEM: usize = core::mem::offset_of!(CpuTop, system) - REGS_IN_TOP;
+const ROOT: usize = core::mem::offset_of!(CpuTop, root) - REGS_IN_TOP;
+// Bytes from the start of the CPU's block.
+const TOP_IN_BLOCK: usize = BLOCK_SIZE - size_of::<CpuTop>();
+const ROOT_IN_BLOCK: usize = TOP_IN_BLOCK + core::mem::offset_of!(CpuTop, root);
+const SHADOW_IN_BLOCK: usize = TOP_IN_BLOCK + core::mem::offset_of!(CpuTop, shadow);
+const STACKS_USED_IN_BLOCK: usize = TOP_IN_BLOCK + core::mem::offset_of!(CpuTop, stacks_used);
 
 /// Pushes the registers that a called function may destroy, above an error code and vector that are on the stack already.
 macro_rules! push_scratch {
     () => {
-        "push r9; push r8; push r10; push rdx; push rsi; push rdi; push rax; push rcx; push r11"
+        concat!(push_first!(), "; ", push_other_scratch!())
+    };
+}
+
+/// The beginning of [`push_scratch`], long enough for a detour.
+macro_rules! push_first {
+    () => {
+        "push r9; push r8; push r10"
+    };
+}
+
+/// The rest of it.
+macro_rules! push_other_scratch {
+    () => {
+        "push rdx; push rsi; push rdi; push rax; push rcx; push r11"
     };
 }
 
@@ -71,6 +93,13 @@ macro_rules! push_scratch {
 macro_rules! push_preserved {
     () => {
         "push rbx; push rbp; push r12; push r13; push r14; push r15"
+    };
+}
+
+/// The reverse of [`push_scratch`].
+macro_rules! pop_scratch {
+    () => {
+        "pop r11; pop rcx; pop rax; pop rdi; pop rsi; pop rdx; pop r10; pop r8; pop r9"
     };
 }
 
@@ -82,31 +111,48 @@ macro_rules! pop_general {
     };
 }
 
-// The following have the guest's registers in `CpuTop` at RSP + 8, which leaves RSP aligned for a call. Plain moves, which
-// need no instruction to bring RSP to a place and back.
+// The following have the guest's registers in `CpuTop` at RSP + STACK_GAP, which leaves RSP aligned for a call, and what is
+// pushed outside the page of `CpuTop`. Plain moves, which need no instruction to bring RSP to a place and back.
 
 /// Stores what `syscall` leaves, apart from RSP, which the stub has stored, and [`push_preserved`]'s registers.
 macro_rules! store_syscall {
     () => {
-        "mov [rsp + 9 * 8], rax; mov [rsp + 10 * 8], rdi; mov [rsp + 11 * 8], rsi; mov [rsp + 12 * 8], rdx; \
-         mov [rsp + 13 * 8], r10; mov [rsp + 14 * 8], r8; mov [rsp + 15 * 8], r9; mov [rsp + 8 + {rip}], rcx; \
-         mov [rsp + 8 + {rflags}], r11"
+        concat!(
+            detour!(
+                "mov [rsp + {gap} + 8 * 8], rax; mov rax, [rsp + {gap} + {root}]; mov cr3, rax; \
+                 mov rax, [rsp + {gap} + 8 * 8]",
+                "mov [rsp + {gap} + 8 * 8], rax"
+            ),
+            "; mov [rsp + {gap} + 9 * 8], rdi; mov [rsp + {gap} + 10 * 8], rsi; mov [rsp + {gap} + 11 * 8], rdx; \
+             mov [rsp + {gap} + 12 * 8], r10; mov [rsp + {gap} + 13 * 8], r8; mov [rsp + {gap} + 14 * 8], r9; \
+             mov [rsp + {gap} + {rip}], rcx; mov [rsp + {gap} + {rflags}], r11"
+        )
     };
 }
 
 /// Stores [`push_preserved`]'s registers.
 macro_rules! store_preserved {
     () => {
-        "mov [rsp + 1 * 8], r15; mov [rsp + 2 * 8], r14; mov [rsp + 3 * 8], r13; mov [rsp + 4 * 8], r12; \
-         mov [rsp + 5 * 8], rbp; mov [rsp + 6 * 8], rbx"
+        "mov [rsp + {gap}], r15; mov [rsp + {gap} + 1 * 8], r14; mov [rsp + {gap} + 2 * 8], r13; \
+         mov [rsp + {gap} + 3 * 8], r12; mov [rsp + {gap} + 4 * 8], rbp; mov [rsp + {gap} + 5 * 8], rbx"
     };
 }
 
-/// Loads the registers that hold arguments and results.
+/// Loads the registers that hold arguments and results, on the way to the guest.
 macro_rules! load_arguments {
     () => {
-        "mov rax, [rsp + 9 * 8]; mov rdi, [rsp + 10 * 8]; mov rsi, [rsp + 11 * 8]; mov rdx, [rsp + 12 * 8]; \
-         mov r10, [rsp + 13 * 8]; mov r8, [rsp + 14 * 8]; mov r9, [rsp + 15 * 8]"
+        concat!(
+            detour!(to_shadow!(), "mov rax, [rsp + {gap} + 8 * 8]"),
+            "; mov rdi, [rsp + {gap} + 9 * 8]; mov rsi, [rsp + {gap} + 10 * 8]; mov rdx, [rsp + {gap} + 11 * 8]; \
+             mov r10, [rsp + {gap} + 12 * 8]; mov r8, [rsp + {gap} + 13 * 8]; mov r9, [rsp + {gap} + 14 * 8]"
+        )
+    };
+}
+
+/// Goes to the shadow root. From here on only the page of `CpuTop` is touched.
+macro_rules! to_shadow {
+    () => {
+        "call {enter_shadow}; mov cr3, rax"
     };
 }
 
@@ -115,12 +161,13 @@ macro_rules! leave_fast {
     () => {
         concat!(
             load_arguments!(),
-            "; mov rcx, [rsp + 8 + {rip}]; mov r11, [rsp + 8 + {rflags}]; mov rsp, [rsp + 8 + {rsp}]; sysretq"
+            "; mov rcx, [rsp + {gap} + {rip}]; mov r11, [rsp + {gap} + {rflags}]; mov rsp, [rsp + {gap} + {rsp}]; sysretq"
         )
     };
 }
 
 global_asm!(
+    ".pushsection .text.entry, \"ax\", @progbits",
     // One 16-byte stub per vector.
     ".balign 16",
     ".globl pavise_trap_stubs",
@@ -146,6 +193,7 @@ global_asm!(
     ".endif",
     ".set vector, vector + 1",
     ".endr",
+    ".popsection",
     system_call = const GUEST_SYSTEM_CALL,
     trap = sym trap,
     page_fault = sym page_fault,
@@ -165,9 +213,11 @@ pub fn stub_address(vector: usize) -> u64 {
 
 /// A trap on the main stack (from a guest) or on whatever stack the hypervisor was on.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 extern "C" fn trap() -> ! {
     naked_asm!(
-        push_scratch!(),
+        detour!(from_shadow!(), push_first!()),
+        push_other_scratch!(),
         push_preserved!(),
         "cld",
         smap_site!("0xca"),
@@ -175,18 +225,37 @@ extern "C" fn trap() -> ! {
         "jz {from_hypervisor}",
         "jmp {from_guest}",
         cs = const CS,
+        block_size = const BLOCK_SIZE,
+        root_in_block = const ROOT_IN_BLOCK,
+        shadow_in_block = const SHADOW_IN_BLOCK,
         from_hypervisor = sym from_hypervisor,
         from_guest = sym from_guest,
     )
 }
 
-/// A page fault. Where no page is present it is mostly the guest kernel's own affair; else mostly a store to a page table,
-/// which has a way of its own.
+/// A page fault. Where no page is present it is mostly left to the guest kernel; else mostly a store to a page table, which
+/// has a way of its own.
+///
+/// One that comes from an older entry in the shadow root is made good in the detour, and nobody else learns of it.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 extern "C" fn page_fault() -> ! {
     naked_asm!(
-        "test byte ptr [rsp], 1",
-        "jz {own_trap}",
+        detour!(
+            concat!(
+                from_shadow!(),
+                "; test byte ptr [rsp + 2 * 8], 3; jz 7f; ",
+                push_scratch!(),
+                "; sub rsp, {gap} + 6 * 8; call {follow_fault}; test al, al; jz 6f; ",
+                to_shadow!(),
+                "; add rsp, {gap} + 6 * 8; ",
+                pop_scratch!(),
+                "; add rsp, 8; jmp {guest_iretq}; 6: add rsp, {gap} + 6 * 8; ",
+                pop_scratch!(),
+                "; 7:"
+            ),
+            "test byte ptr [rsp], 1; jz {own_trap}"
+        ),
         push_scratch!(),
         push_preserved!(),
         "cld",
@@ -195,11 +264,18 @@ extern "C" fn page_fault() -> ! {
         "jz {from_hypervisor}",
         "mov rdi, rsp",
         "mov rsi, [rsp + {system}]",
-        "sub rsp, 8",
+        "sub rsp, {gap}",
         "call {page_fault_from_guest}",
         "jmp {leave}",
+        gap = const STACK_GAP,
         cs = const CS,
         system = const SYSTEM,
+        block_size = const BLOCK_SIZE,
+        root_in_block = const ROOT_IN_BLOCK,
+        shadow_in_block = const SHADOW_IN_BLOCK,
+        enter_shadow = sym enter_shadow,
+        follow_fault = sym follow_fault,
+        guest_iretq = sym guest_iretq,
         own_trap = sym own_trap,
         from_hypervisor = sym from_hypervisor,
         page_fault_from_guest = sym system::page_fault_from_guest,
@@ -210,32 +286,39 @@ extern "C" fn page_fault() -> ! {
 /// As [`trap`], for what is nearly always left to the guest kernel, which is entered without much ado: RBX, RBP and R12
 /// to R15 are saved only when there is more to it, as in [`syscall`].
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 extern "C" fn own_trap() -> ! {
     naked_asm!(
-        push_scratch!(),
+        detour!(from_shadow!(), push_first!()),
+        push_other_scratch!(),
         "cld",
         smap_site!("0xca"),
         "test byte ptr [rsp + {cs} - 6 * 8], 3",
         "jz 3f",
-        "sub rsp, 7 * 8",
-        "lea rdi, [rsp + 8]",
-        "mov rsi, [rsp + 8 + {system}]",
+        "sub rsp, {gap} + 6 * 8",
+        "lea rdi, [rsp + {gap}]",
+        "mov rsi, [rsp + {gap} + {system}]",
         "call {own_trap_from_guest}",
         "test eax, eax",
         "jnz 2f",
         leave_fast!(),
         "2:",
         store_preserved!(),
-        "add rsp, 8",
+        "add rsp, {gap}",
         "jmp {from_guest}",
         "3:",
         push_preserved!(),
         "jmp {from_hypervisor}",
+        gap = const STACK_GAP,
         cs = const CS,
+        block_size = const BLOCK_SIZE,
+        root_in_block = const ROOT_IN_BLOCK,
+        shadow_in_block = const SHADOW_IN_BLOCK,
         rip = const RIP,
         rflags = const RFLAGS,
         rsp = const RSP,
         system = const SYSTEM,
+        enter_shadow = sym enter_shadow,
         own_trap_from_guest = sym system::own_trap_from_guest,
         from_hypervisor = sym from_hypervisor,
         from_guest = sym from_guest,
@@ -243,10 +326,28 @@ extern "C" fn own_trap() -> ! {
 }
 
 /// A trap on an interrupt stack. One that came from a guest moves to the main stack and goes on as any other.
+///
+/// The detour: where ring 0 was on the shadow root it goes back to that. #DF and #MC don't come back.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 extern "C" fn ist_trap() -> ! {
     naked_asm!(
-        push_scratch!(),
+        detour!(
+            concat!(
+                "push rax; push rdx; mov rdx, rsp; and rdx, -{block_size}; mov byte ptr [rdx + {stacks_used_in_block}], 1; \
+                 mov rax, cr3; cmp rax, [rdx + {shadow_in_block}]; jne 6f; mov rax, [rdx + {root_in_block}]; mov cr3, rax; \
+                 test byte ptr [rsp + 4 * 8], 3; jnz 6f; pop rdx; pop rax; ",
+                push_scratch!(),
+                "; ",
+                push_preserved!(),
+                "; cld; mov rdi, rsp; mov rbx, rsp; and rsp, -16; call {trap_from_hypervisor}; mov rsp, rbx; \
+                 and rbx, -{block_size}; mov rax, [rbx + {shadow_in_block}]; mov cr3, rax; ",
+                pop_general!(),
+                "; add rsp, 8; iretq; 6: pop rdx; pop rax"
+            ),
+            push_first!()
+        ),
+        push_other_scratch!(),
         push_preserved!(),
         "cld",
         smap_site!("0xca"),
@@ -264,21 +365,27 @@ extern "C" fn ist_trap() -> ! {
         cs = const CS,
         from_hypervisor = sym from_hypervisor,
         from_guest = sym from_guest,
+        trap_from_hypervisor = sym super::trap::trap_from_hypervisor,
         words = const WORDS,
         block_size = const BLOCK_SIZE,
-        regs_in_block = const BLOCK_SIZE - size_of::<CpuTop>() + REGS_IN_TOP,
+        root_in_block = const ROOT_IN_BLOCK,
+        shadow_in_block = const SHADOW_IN_BLOCK,
+        stacks_used_in_block = const STACKS_USED_IN_BLOCK,
+        regs_in_block = const TOP_IN_BLOCK + REGS_IN_TOP,
     )
 }
 
 /// RSP = the guest's registers in `CpuTop`, all of them. The stack is misaligned by 8 here, as after a `call`'s push.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 extern "C" fn from_guest() -> ! {
     naked_asm!(
         "mov rdi, rsp",
         "mov rsi, [rsp + {system}]",
-        "sub rsp, 8",
+        "sub rsp, {gap}",
         "call {trap_from_guest}",
         "jmp {leave}",
+        gap = const STACK_GAP,
         system = const SYSTEM,
         trap_from_guest = sym system::trap_from_guest,
         leave = sym leave,
@@ -288,6 +395,7 @@ extern "C" fn from_guest() -> ! {
 /// RSP = registers of interrupted hypervisor code. If the answer is not null, the trap was the guest's after
 /// all (a return to it faulted), and the answer points at its registers in `CpuTop`.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 extern "C" fn from_hypervisor() -> ! {
     naked_asm!(
         "mov rdi, rsp",
@@ -308,35 +416,50 @@ extern "C" fn from_hypervisor() -> ! {
     )
 }
 
-/// EAX = [`Exit::Fast`] or [`Exit::Full`], RSP + 8 = the guest's registers in `CpuTop`.
+/// EAX = [`Exit::Fast`] or [`Exit::Full`], RSP + STACK_GAP = the guest's registers in `CpuTop`.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 extern "C" fn leave() -> ! {
     naked_asm!(
         "test eax, eax",
         "jnz 2f",
-        "mov r15, [rsp + 1 * 8]; mov r14, [rsp + 2 * 8]; mov r13, [rsp + 3 * 8]; mov r12, [rsp + 4 * 8]",
-        "mov rbp, [rsp + 5 * 8]; mov rbx, [rsp + 6 * 8]",
+        "mov r15, [rsp + {gap}]; mov r14, [rsp + {gap} + 1 * 8]; mov r13, [rsp + {gap} + 2 * 8]",
+        "mov r12, [rsp + {gap} + 3 * 8]; mov rbp, [rsp + {gap} + 4 * 8]; mov rbx, [rsp + {gap} + 5 * 8]",
         leave_fast!(),
         "2:",
-        "add rsp, 8",
+        detour!(to_shadow!(), "add rsp, {gap}"),
         pop_general!(),
         "add rsp, 8",
         "jmp {guest_iretq}",
+        gap = const STACK_GAP,
         rip = const RIP,
         rflags = const RFLAGS,
         rsp = const RSP,
+        enter_shadow = sym enter_shadow,
         guest_iretq = sym guest_iretq,
     )
 }
 
 /// The one `iretq` to guests, alone at a known address so that a fault on it can be told from any other.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 pub extern "C" fn guest_iretq() -> ! {
     naked_asm!("iretq")
 }
 
+/// What goes to CR3 for a guest, on a CPU with a shadow root.
+extern "C" fn enter_shadow() -> u64 {
+    isolation::enter_shadow(system::latest_flush())
+}
+
+/// Whether a guest's page fault was the shadow root's, which now shows what the guest's own root does.
+extern "C" fn follow_fault() -> bool {
+    shadow::follow(mm::fault_address())
+}
+
 /// Starts running guests on this CPU, whose state `cpu` is. What is on its stack is abandoned.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 pub extern "C" fn run_guests(cpu: &'static RefCell<Cpu>) -> ! {
     naked_asm!(
         "and rsp, -{block_size}",
@@ -344,11 +467,12 @@ pub extern "C" fn run_guests(cpu: &'static RefCell<Cpu>) -> ! {
         "mov [rsp + {system}], rdi",
         "mov rsi, rdi",
         "mov rdi, rsp",
-        "sub rsp, 8",
+        "sub rsp, {gap}",
         "call {first_guest}",
         "jmp {leave}",
+        gap = const STACK_GAP,
         block_size = const BLOCK_SIZE,
-        regs_in_block = const BLOCK_SIZE - size_of::<CpuTop>() + REGS_IN_TOP,
+        regs_in_block = const TOP_IN_BLOCK + REGS_IN_TOP,
         system = const SYSTEM,
         first_guest = sym system::first_guest,
         leave = sym leave,
@@ -356,17 +480,18 @@ pub extern "C" fn run_guests(cpu: &'static RefCell<Cpu>) -> ! {
 }
 
 /// Where a CPU's stub for `syscall` from 64-bit code goes: a hypercall, mostly. The stub has stored the guest's RSP, and
-/// RSP + 8 = the guest's registers in `CpuTop`; RCX and R11 are the guest's RIP and RFLAGS.
+/// RSP + STACK_GAP = the guest's registers in `CpuTop`; RCX and R11 are the guest's RIP and RFLAGS.
 ///
 /// RBX, RBP and R12 to R15 stay in their registers, which the called function preserves, and are saved only when more is
 /// to be done than to go back. RCX and R11 are RIP and RFLAGS once more, CS and SS are constants: the called function
 /// stores those if they are wanted. That saves 20 instructions of every hypercall.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 pub extern "C" fn syscall() -> ! {
     naked_asm!(
         store_syscall!(),
-        "lea rdi, [rsp + 8]",
-        "mov rsi, [rsp + 8 + {system}]",
+        "lea rdi, [rsp + {gap}]",
+        "mov rsi, [rsp + {gap} + {system}]",
         "call {entry}",
         "test eax, eax",
         "jnz 2f",
@@ -375,17 +500,19 @@ pub extern "C" fn syscall() -> ! {
         "cmp eax, {full}",
         "jne 3f",
         load_arguments!(),
-        "mov rcx, [rsp + 8 + {rcx}]",
-        "mov r11, [rsp + 8 + {r11}]",
-        "add rsp, 8 + {rip}",
+        "mov rcx, [rsp + {gap} + {rcx}]",
+        "mov r11, [rsp + {gap} + {r11}]",
+        "add rsp, {gap} + {rip}",
         "jmp {guest_iretq}",
         // The vCPU may change.
         "3:",
         store_preserved!(),
-        "lea rdi, [rsp + 8]",
-        "mov rsi, [rsp + 8 + {system}]",
+        "lea rdi, [rsp + {gap}]",
+        "mov rsi, [rsp + {gap} + {system}]",
         "call {finish}",
         "jmp {leave}",
+        gap = const STACK_GAP,
+        root = const ROOT,
         full = const Exit::Full as u32,
         rcx = const RCX,
         r11 = const R11,
@@ -393,6 +520,7 @@ pub extern "C" fn syscall() -> ! {
         rflags = const RFLAGS,
         rsp = const RSP,
         system = const SYSTEM,
+        enter_shadow = sym enter_shadow,
         entry = sym system::syscall_from_guest,
         finish = sym system::finish_syscall,
         guest_iretq = sym guest_iretq,
@@ -402,18 +530,21 @@ pub extern "C" fn syscall() -> ! {
 
 /// `syscall` from 32-bit code: always the guest's own system call, never a hypercall. As for [`syscall`] else.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 pub extern "C" fn syscall32() -> ! {
     naked_asm!(
         store_syscall!(),
         store_preserved!(),
-        "mov [rsp + 8 + {r11}], r11",
-        "mov [rsp + 8 + {rcx}], rcx",
-        "mov dword ptr [rsp + 8 + {error_code}], 0",
-        "mov dword ptr [rsp + 8 + {error_code} + 4], {vector}",
-        "mov qword ptr [rsp + 8 + {cs_at}], {cs}",
-        "mov qword ptr [rsp + 8 + {ss_at}], {ss}",
-        "add rsp, 8",
+        "mov [rsp + {gap} + {r11}], r11",
+        "mov [rsp + {gap} + {rcx}], rcx",
+        "mov dword ptr [rsp + {gap} + {error_code}], 0",
+        "mov dword ptr [rsp + {gap} + {error_code} + 4], {vector}",
+        "mov qword ptr [rsp + {gap} + {cs_at}], {cs}",
+        "mov qword ptr [rsp + {gap} + {ss_at}], {ss}",
+        "add rsp, {gap}",
         "jmp {from_guest}",
+        gap = const STACK_GAP,
+        root = const ROOT,
         rcx = const RCX,
         r11 = const R11,
         error_code = const ERROR_CODE,
@@ -430,9 +561,13 @@ pub extern "C" fn syscall32() -> ! {
 
 /// `sysenter`: the CPU loaded RSP from an MSR with the end of `CpuTop::regs`; the guest's RIP and RSP are not known.
 #[unsafe(naked)]
+#[unsafe(link_section = ".text.entry")]
 pub extern "C" fn sysenter() -> ! {
     naked_asm!(
-        "push {flat_ss}",
+        detour!(
+            "push rax; mov rax, [rsp + 8 + {root_above}]; mov cr3, rax; pop rax",
+            "push {flat_ss}"
+        ),
         "push 0",
         "pushfq",
         // `sysenter` clears IF alone. NT would make our `iretq` fault (XSA-339), TF would step through us, AC would
@@ -447,6 +582,7 @@ pub extern "C" fn sysenter() -> ! {
         push_preserved!(),
         "jmp {from_guest}",
         flat_ss = const FLAT_RING3_SS64,
+        root_above = const ROOT - size_of::<GuestRegisters>(),
         vector = const SYSENTER,
         from_guest = sym from_guest,
     )

@@ -6,6 +6,7 @@
 //! where safe code carries a memory-safety duty.
 
 use core::arch::asm;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::mm::{self, direct_map, hypervisor_slots, m2p, zero_page};
@@ -77,6 +78,16 @@ impl PageTableMem for Tables {
     #[inline]
     fn compare_exchange(&self, page: Mfn, index: usize, old: u64, new: u64) -> Result<(), u64> {
         Tables::entry(page, index).compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).map(|_| ())
+    }
+
+    fn copy_entries(&self, to: Mfn, from: Mfn, entries: Range<usize>) {
+        assert!(entries.start <= entries.end && entries.end <= Tables::ENTRIES);
+        // SAFETY: both frames are RAM in use (the seam's contract), mapped in the direct map, and the entries lie in them. What
+        // is in tables is changed by aligned words, and copied by such.
+        unsafe {
+            let at = |page: Mfn| direct_map(page.base()).add(8 * entries.start);
+            mm::copy_between(at(to), at(from), 8 * entries.len());
+        }
     }
 
     fn write_hypervisor_slots(&self, l4: Mfn) {

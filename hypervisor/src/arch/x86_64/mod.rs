@@ -16,6 +16,7 @@ mod exit;
 mod fpu;
 pub mod guest_frames;
 pub mod irq;
+pub mod isolation;
 pub mod mm;
 pub mod own;
 pub mod panic;

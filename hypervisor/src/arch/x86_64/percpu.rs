@@ -1,5 +1,5 @@
 //! The block of memory that belongs to one CPU: its descriptor tables, its stacks with their guard pages, and the
-//! [`CpuTop`] at the end of the main stack.
+//! [`CpuTop`] above the main stack.
 //!
 //! Blocks are aligned to their size, so code that runs on any of a CPU's stacks finds its [`CpuTop`] by rounding the
 //! stack pointer. The guest's GS base therefore never has to leave the register: no `swapgs` on a hypercall.
@@ -10,6 +10,7 @@ use super::mm::layout::{BLOCKS, HEAP};
 use crate::addr::{CpuId, PAGE_SIZE};
 use crate::domain::vcpu::{GDT_PAGES, LDT_PAGES};
 use crate::guest::GuestRegisters;
+use crate::mm::shadow::Source;
 
 /// Bytes in a CPU's block; also its alignment.
 pub const BLOCK_SIZE: usize = BLOCK_PAGES * PAGE_SIZE;
@@ -52,10 +53,13 @@ pub const TSS_PAGE: usize = 31;
 pub const LDT_PAGE: usize = 32;
 /// First page of the main stack, which ends with the block.
 pub const MAIN_STACK_PAGE: usize = 49;
+/// The page with [`CpuTop`].
+pub const TOP_PAGE: usize = BLOCK_PAGES - 1;
 /// Index of the page above each interrupt stack: #DF, NMI, #MC, #DB, in the order of their IST numbers 1..=4.
 pub const IST_TOP_PAGES: [usize; 4] = [19, 22, 25, 28];
 
-/// What lies at the top of the main stack.
+/// What lies at the top of the main stack, in a page of which nothing else is used: a guest on a CPU with Meltdown can read
+/// it.
 #[repr(C, align(16))]
 pub struct CpuTop {
     /// Keeps the end of `regs` aligned to 16, which is where the CPU starts to push (TSS.RSP0).
@@ -69,6 +73,40 @@ pub struct CpuTop {
     /// What `system` keeps for the CPU: what [`run_guests`](super::entry::run_guests) was given, and every entry from a
     /// guest hands on.
     pub system: Cell<*const ()>,
+    /// On a CPU with a shadow root ([`super::isolation`]): its value for CR3; else 0, which CR3 never is.
+    pub shadow: Cell<u64>,
+    /// CR3 as it was when the CPU went to its shadow root, and is to be when it comes back.
+    pub root: Cell<u64>,
+    /// What the shadow is a copy of: [`Source::NONE`] at first.
+    pub source: Cell<Source>,
+    /// Something may be left on an interrupt stack.
+    pub stacks_used: Cell<bool>,
+}
+
+/// From [`CpuTop::regs`] down to the main stack as compiled code uses it, which begins in the page below.
+pub const STACK_GAP: usize = PAGE_SIZE - size_of::<CpuTop>() + core::mem::offset_of!(CpuTop, regs);
+const _: () = assert!(size_of::<CpuTop>() < PAGE_SIZE && STACK_GAP % 16 == 8);
+
+/// The end of the main stack as compiled code uses it, for the block at `block`.
+pub const fn stack_top(block: u64) -> u64 {
+    block + (BLOCK_SIZE - PAGE_SIZE) as u64
+}
+
+/// Pages that a CPU touches between a guest and the hypervisor, besides code: descriptor tables, entry stubs, the first
+/// words of each stack.
+pub const fn is_needed_for_entry(page: usize) -> bool {
+    matches!(page, 0..=GDT_PAGE | SYSCALL_STUB_PAGE | TSS_PAGE | TOP_PAGE) || is_guests(page) || is_ist_top(page)
+}
+
+const fn is_ist_top(page: usize) -> bool {
+    let [double_fault, nmi, machine_check, debug] = IST_TOP_PAGES;
+    let above = page + 1;
+    above == double_fault || above == nmi || above == machine_check || above == debug
+}
+
+/// Pages that show a guest's descriptors, so that what they show changes.
+pub const fn is_guests(page: usize) -> bool {
+    page < GDT_PAGE || LDT_PAGE <= page && page < LDT_PAGE + LDT_PAGES
 }
 
 const _: () = assert!(GDT_PAGE == GDT_PAGES && LDT_PAGE + LDT_PAGES < MAIN_STACK_PAGE);

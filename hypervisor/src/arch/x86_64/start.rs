@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use super::boot::Facts;
-use super::{cpu_features, descriptors, fpu, mm, percpu, smp, syscall};
+use super::{cpu_features, descriptors, fpu, isolation, mm, percpu, smp, syscall};
 use crate::addr::CpuId;
 
 /// Moves the boot CPU onto the stack of its block, and goes on there.
@@ -30,6 +30,7 @@ pub fn prepare_cpu(cpu: CpuId) {
         syscall::load(block, stub);
     }
     fpu::init_this_cpu();
+    isolation::prepare_this_cpu();
 }
 
 /// Starts the other CPUs; returns how many run now, this one included. Interrupt controllers are set up by now.

@@ -8,7 +8,7 @@ use x86_64::registers::model_specific::Msr;
 use super::descriptors::HYPERVISOR_CS;
 use super::entry;
 use super::mm::frame_bytes;
-use super::percpu::{self, CpuTop, SYSCALL_STUB_PAGE};
+use super::percpu::{self, CpuTop, STACK_GAP, SYSCALL_STUB_PAGE};
 use crate::addr::{Mfn, PAGE_SIZE};
 use crate::guest::GuestRegisters;
 
@@ -55,7 +55,7 @@ pub unsafe fn load(block: u64, stub_frame: Mfn) {
     }
 }
 
-/// Writes a stub that will be at `stub`: `mov [regs.rsp], rsp; lea rsp, [regs - 8]; jmp target`.
+/// Writes a stub that will be at `stub`: `mov [regs.rsp], rsp; lea rsp, [regs - STACK_GAP]; jmp target`.
 fn write_stub(out: &mut [u8], stub: u64, regs: u64, target: u64) {
     let rsp_slot = regs + core::mem::offset_of!(GuestRegisters, rsp) as u64;
     let mut at = 0;
@@ -69,7 +69,7 @@ fn write_stub(out: &mut [u8], stub: u64, regs: u64, target: u64) {
     put(&[0x48, 0x89, 0x25]); // mov [rip + disp32], rsp
     put(&relative(rsp_slot, 7).to_le_bytes());
     put(&[0x48, 0x8d, 0x25]); // lea rsp, [rip + disp32]
-    put(&relative(regs - 8, 14).to_le_bytes());
+    put(&relative(regs - STACK_GAP as u64, 14).to_le_bytes());
     put(&[0xff, 0x25, 0, 0, 0, 0]); // jmp [rip]
     put(&target.to_le_bytes());
 }

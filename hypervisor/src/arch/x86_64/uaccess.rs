@@ -213,14 +213,14 @@ unsafe extern "C" {
 ///
 /// # Safety
 /// The symbols bound an array of such entries in read-only data.
-unsafe fn table(start: *const [[i32; 2]; 0], end: *const [[i32; 2]; 0]) -> &'static [[i32; 2]] {
+pub(super) unsafe fn table(start: *const [[i32; 2]; 0], end: *const [[i32; 2]; 0]) -> &'static [[i32; 2]] {
     let count = (end as usize - start as usize) / size_of::<[i32; 2]>();
     // SAFETY: as the caller says.
     unsafe { core::slice::from_raw_parts(start.cast(), count) }
 }
 
 /// Resolves an entry's field: an address relative to the field itself.
-fn resolve(field: &i32) -> u64 {
+pub(super) fn resolve(field: &i32) -> u64 {
     (field as *const i32 as u64).wrapping_add_signed(i64::from(*field))
 }
 

@@ -12,7 +12,7 @@ use super::machine::{DEVICES, DOMAINS, Machine, Memory};
 use super::world::{Call, Manner, VCPUS, World, domain_of};
 use crate::addr::{GuestVa, Mfn};
 use crate::mm::operation::PageTableMem;
-use crate::mm::root::Mode;
+use crate::mm::root::{Mode, Roots};
 use crate::mm::state::Level;
 use crate::mm::update::{Change, Slot};
 use crate::mm::walk::Access;
@@ -35,6 +35,7 @@ enum Kind {
     Allows,
     Populate,
     Drain,
+    EnterGuest,
     Walk,
     Store,
     Flush,
@@ -54,7 +55,7 @@ struct Action {
 }
 
 /// How often each kind comes, out of all.
-const WEIGHTS: [(Kind, usize); 20] = [
+const WEIGHTS: [(Kind, usize); 21] = [
     (Kind::Update, 30),
     (Kind::UpdateL1, 8),
     (Kind::Pin, 12),
@@ -71,6 +72,7 @@ const WEIGHTS: [(Kind, usize); 20] = [
     (Kind::Allows, 6),
     (Kind::Populate, 3),
     (Kind::Drain, 2),
+    (Kind::EnterGuest, 12),
     (Kind::Walk, 16),
     (Kind::Store, 6),
     (Kind::Flush, 2),
@@ -212,6 +214,12 @@ impl Action {
         match self.kind {
             Kind::Put => world.put(self.vcpu, page),
             Kind::Populate => world.populate(domain_of(self.vcpu)),
+            Kind::EnterGuest => {
+                let mode = if self.value & 1 == 0 { Mode::Kernel } else { Mode::User };
+                let Roots { kernel, user } = world.roots(self.vcpu);
+                let address = self.address(world, if mode == Mode::Kernel { kernel } else { user });
+                world.enter_guest(self.vcpu, mode, address.filter(|_| self.is_odd(3)));
+            }
             Kind::Walk => world.walk(self.vcpu, page, self.index),
             Kind::Store => world.store(self.vcpu, page, self.index, self.entry(world, Mfn(0), 0)),
             Kind::Flush => world.flush_one(self.vcpu),
@@ -228,9 +236,9 @@ impl Action {
 /// Actions that were carried out by all tests here.
 static ACTIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Carries out a list, checking after each action; returns the calls that were done, the calls that were refused, and
-/// the walks that led somewhere.
-fn carry_out<const REAL: bool>(cpus: u32, actions: &[Action]) -> [u64; 3] {
+/// Carries out a list, checking after each action; returns the calls that were done, the calls that were refused,
+/// the walks that led somewhere, and how often a guest was entered.
+fn carry_out<const REAL: bool>(cpus: u32, actions: &[Action]) -> [u64; 4] {
     let machine = Machine::<REAL>::new(64, cpus);
     let mut world = World::new(&machine);
     for action in actions {
@@ -238,7 +246,7 @@ fn carry_out<const REAL: bool>(cpus: u32, actions: &[Action]) -> [u64; 3] {
         world.check();
         ACTIONS.fetch_add(1, Ordering::Relaxed);
     }
-    let counts = [world.calls_done, world.calls_refused, world.walks_done];
+    let counts = [world.calls_done, world.calls_refused, world.walks_done, world.guests_entered];
     world.end();
     counts
 }
@@ -274,7 +282,7 @@ fn random_lists_get_somewhere() {
     let strategy = prop::collection::vec(action(), 5000);
     let mut runner = TestRunner::new(super::config(1));
     let actions = strategy.new_tree(&mut runner).unwrap().current();
-    let [done, refused, walks] = carry_out::<false>(3, &actions);
-    std::eprintln!("{done} calls done, {refused} refused, {walks} walks done");
-    assert!(done > 1000 && refused > 100 && walks > 0);
+    let [done, refused, walks, entered] = carry_out::<false>(3, &actions);
+    std::eprintln!("{done} calls done, {refused} refused, {walks} walks done, {entered} guests entered");
+    assert!(done > 1000 && refused > 100 && walks > 0 && entered > 100);
 }

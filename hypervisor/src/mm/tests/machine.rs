@@ -1,11 +1,12 @@
 //! The made-up machine. With `REAL` its tables have 512 entries; else 8, of which 2 are the hypervisor's.
 
+use core::mem;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::collections::BTreeSet;
 use std::vec::Vec;
 
-use crate::addr::{CpuId, DomainId, Mfn};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn};
 use crate::grant::GrantMemory;
 use crate::mm::devices::DeviceFrames;
 use crate::mm::entry::Entry;
@@ -13,7 +14,9 @@ use crate::mm::flush::{AtomicCpuSet, CpuSet, FlushClock};
 use crate::mm::frame::{Frame, FrameTable};
 use crate::mm::m2p::{INVALID_ENTRY, MachineToPhys};
 use crate::mm::operation::{Mmu, PageTableMem, Space};
+use crate::mm::shadow::{self, Source};
 use crate::mm::state::{FrameType, Level, Usage};
+use crate::mm::walk::index_of;
 
 pub const DOMAINS: usize = 2;
 /// What the hypervisor writes to its slots of an L4 table: no valid entry, to show when one is taken for the guest's.
@@ -39,7 +42,8 @@ impl<const REAL: bool> Machine<REAL> {
         let machine = Machine {
             frames: (0..frames).map(|_| Frame::ZERO).collect(),
             clock: FlushClock::new(),
-            memory: Memory::new(frames),
+            // The frames of shadow roots are the hypervisor's own, behind all others.
+            memory: Memory::new(frames + u64::from(cpus)),
             translations: [const { AtomicCpuSet::new() }; DOMAINS],
             devices: DeviceFrames::new(DEVICES.to_vec()),
             cpus,
@@ -50,6 +54,11 @@ impl<const REAL: bool> Machine<REAL> {
 
     pub fn table(&self) -> FrameTable<'_> {
         FrameTable::new(&self.frames, Mfn(0))
+    }
+
+    /// The shadow root of a CPU.
+    pub fn shadow(&self, cpu: u32) -> Mfn {
+        Mfn(self.frames.len() as u64 + u64::from(cpu))
     }
 
     pub fn online(&self) -> CpuSet {
@@ -148,23 +157,67 @@ struct Cached {
     owner: Option<DomainId>,
 }
 
-/// A CPU's TLB and paging-structure caches. They only lose anything in a full flush.
-#[derive(Default)]
+/// A CPU's TLB and paging-structure caches. They only lose anything in a full flush. The same goes for what its shadow root
+/// has shown it.
 pub struct Tlb {
     pages: BTreeSet<Cached>,
     tables: BTreeSet<(Mfn, Level, Option<DomainId>)>,
+    /// What the shadow root is a copy of.
+    shadow: Source,
+}
+
+impl Default for Tlb {
+    fn default() -> Tlb {
+        Tlb { pages: BTreeSet::new(), tables: BTreeSet::new(), shadow: Source::NONE }
+    }
 }
 
 impl Tlb {
     pub fn flush<const REAL: bool>(&mut self, machine: &Machine<REAL>, cpu: u32) {
         let ticket = machine.clock.begin();
-        *self = Tlb::default();
+        *self = Tlb { shadow: self.shadow, ..Tlb::default() };
         machine.clock.done(CpuId(cpu), ticket);
     }
 
     /// CR3 was loaded.
     pub fn load_root<const REAL: bool>(&mut self, machine: &Machine<REAL>, root: Mfn) {
         self.tables.insert((root, Level::L4, machine.table().known(root).owner()));
+    }
+
+    /// The CPU begins to run a guest, on its shadow root, with `root` in CR3 until then.
+    pub fn enter_guest<const REAL: bool>(&mut self, machine: &Machine<REAL>, cpu: u32, root: Mfn) {
+        let (memory, shadow) = (&machine.memory, machine.shadow(cpu));
+        let source = Source { root, flushed: machine.clock.latest(CpuId(cpu)) };
+        let renewed = shadow::renew(memory, shadow, mem::replace(&mut self.shadow, source), source);
+        for index in shadow::copied_slots::<Memory<REAL>>().into_iter().flatten() {
+            let entry = Entry(memory.read(shadow, index));
+            assert!(!renewed || entry.0 == memory.read(root, index), "slot {index} is no copy");
+            if !Memory::<REAL>::HYPERVISOR_SLOTS.contains(&index) && entry.is_present() {
+                // What it sees now it remembers; what it saw before it could remember.
+                let known = self.sees_table(machine, entry);
+                assert!(renewed || known, "slot {index} of a shadow root is older than the CPU's flush");
+            }
+        }
+    }
+
+    /// The guest that runs with `root` faults at an address, or flushes it.
+    pub fn follow<const REAL: bool>(&mut self, machine: &Machine<REAL>, cpu: u32, root: Mfn, address: GuestVa) {
+        if self.shadow.root != root {
+            return;
+        }
+        let shadow = machine.shadow(cpu);
+        shadow::follow(&machine.memory, shadow, root, address);
+        assert!(!shadow::follow(&machine.memory, shadow, root, address), "a guest would try again for ever");
+        let entry = Entry(machine.memory.read(shadow, index_of(address, Level::L4)));
+        if entry.is_present() {
+            self.sees_table(machine, entry);
+        }
+    }
+
+    /// Remembers the L3 table that an entry names. Whether it did so before.
+    fn sees_table<const REAL: bool>(&mut self, machine: &Machine<REAL>, entry: Entry) -> bool {
+        let owner = machine.table().known(entry.frame()).owner();
+        !self.tables.insert((entry.frame(), Level::L3, owner))
     }
 
     /// The CPU walks one step from any table it knows of, sets accessed and dirty bits, and keeps what it finds.

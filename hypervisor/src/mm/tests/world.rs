@@ -92,6 +92,7 @@ pub struct World<'a, const REAL: bool> {
     pub calls_refused: u64,
     /// Walks that got to L1, and accesses that were allowed.
     pub walks_done: u64,
+    pub guests_entered: u64,
 }
 
 pub const fn domain_of(vcpu: usize) -> usize {
@@ -118,6 +119,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
             calls_done: 0,
             calls_refused: 0,
             walks_done: 0,
+            guests_entered: 0,
         };
         (0..DOMAINS).for_each(|domain| world.start(domain));
         world
@@ -346,6 +348,20 @@ impl<'a, const REAL: bool> World<'a, REAL> {
             Ok(())
         };
         self.with(vcpu, manner, put).expect("nothing is refused");
+    }
+
+    /// A CPU with Meltdown goes on with its guest, in kernel or user mode, and there may be a fault or a flush at an address.
+    pub fn enter_guest(&mut self, cpu: usize, mode: Mode, address: Option<GuestVa>) {
+        let cpu = cpu % self.cpus.len();
+        let Cpu { tlb, running } = &mut self.cpus[cpu];
+        let Some(vcpu) = *running else { return };
+        let Roots { kernel, user } = self.vcpus[vcpu].roots;
+        let Some(root) = (if mode == Mode::Kernel { kernel } else { user }) else { return };
+        tlb.enter_guest(self.machine, cpu as u32, root);
+        if let Some(address) = address {
+            tlb.follow(self.machine, cpu as u32, root, address);
+        }
+        self.guests_entered += 1;
     }
 
     /// A CPU walks a step on its own.

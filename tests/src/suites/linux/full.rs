@@ -2,8 +2,8 @@
 
 use super::four::{self, LINUX, TRAFFIC, keys};
 use super::{
-    COMPLAINTS, DOM0_PROMPT, Guest, NAME, NEIGHBOUR, SECONDS_LONG, STRESS, SUITE, as_much_is_free, ask, free, next,
-    off, poweroff, reboot, root, shell, stress, test, told_by,
+    COMPLAINTS, DOM0_PROMPT, Guest, NAME, NEIGHBOUR, SECONDS, SECONDS_LONG, STRESS, SUITE, as_much_is_free, ask, free,
+    next, off, poweroff, reboot, root, shell, stress, test, told_by,
 };
 use crate::{
     context::log_file,
@@ -11,6 +11,7 @@ use crate::{
     scenario::Step,
     suite::{Ending, Test},
 };
+use boot_archive::Xpti;
 use std::time::Duration;
 use xtask::{
     build, debian,
@@ -41,6 +42,9 @@ pub fn tests() -> Vec<Test> {
             stress(guest, SECONDS_LONG)
         }),
         test("boots", LIMIT, Guest { vcpus: 2, ..Guest::SMALL }, boots),
+        test("isolated", LIMIT, Guest { vcpus: 2, stress: true, xpti: Xpti::On, ..Guest::SMALL }, |guest| {
+            stress(guest, SECONDS)
+        }),
         two(),
     ];
     let others = debian::KERNELS.into_iter().filter(|kernel| ![Guest::SMALL.kernel, REALTIME].contains(kernel));

@@ -3,7 +3,7 @@
 use spin::Once;
 
 use super::layout::{BLOCKS, HEAP};
-use super::table::{Level, Tables, page_slot};
+use super::table::{Level, Tables};
 use super::{MapError, PageFlags, tlb, translate, zero_page};
 use crate::addr::{CpuId, Mfn, PAGE_SIZE};
 use crate::arch::acpi::MAX_CPUS;
@@ -54,7 +54,7 @@ pub unsafe fn show(cpu: CpuId, page: usize, what: Shown) {
         Shown::Zeros => SHARED_ZERO.get().expect("blocks are mapped").base().0 | (ZERO | USED).bits(),
         Shown::Frame(mfn) => mfn.base().0 | (DATA | USED).bits(),
     };
-    let slot = page_slot(address).expect("all pages of a block share one L1 table");
+    let slot = Tables { root: tlb::root() }.page_slot(address).expect("all pages of a block share one L1 table");
     // SAFETY: the slot is that of a page of this CPU's block, which no other CPU edits or accesses; the caller answers
     // for the frame. The old translation goes with the flush.
     unsafe { slot.write_volatile(entry) };

@@ -7,6 +7,7 @@ use crate::addr::MachineAddr;
 
 unsafe extern "C" {
     static __text_start: u8;
+    static __entry_end: u8;
     static __text_end: u8;
     static __rodata_start: u8;
     static __rodata_end: u8;
@@ -34,6 +35,11 @@ pub(super) fn sections() -> [Section; 3] {
             read | PageFlags::NO_EXECUTE | PageFlags::WRITABLE | PageFlags::DIRTY,
         ),
     ]
+}
+
+/// The code that runs between a guest and the hypervisor, at the start of text.
+pub(super) fn entry_code() -> Range<u64> {
+    &raw const __text_start as u64..&raw const __entry_end as u64
 }
 
 /// Does the address lie in the hypervisor's code?

@@ -19,6 +19,7 @@ pub mod layout;
 pub mod m2p;
 mod metadata;
 mod pool;
+pub mod shadow;
 mod table;
 pub mod tlb;
 

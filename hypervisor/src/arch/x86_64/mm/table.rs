@@ -139,6 +139,20 @@ impl Tables {
         None
     }
 
+    /// Where the L1 entry for `address` lies, if there is an L1 table.
+    pub fn page_slot(self, address: u64) -> Option<*mut u64> {
+        let mut table = self.root;
+        for level in [4, 3, 2] {
+            // SAFETY: the walk only follows present entries of a live hierarchy, so the slot lies in a table.
+            let value = unsafe { slot(table, index(address, level)).read_volatile() };
+            if value & Flags::PRESENT.bits() == 0 || value & Flags::HUGE_PAGE.bits() != 0 {
+                return None;
+            }
+            table = Mfn((value & ADDRESS) >> PAGE_SHIFT);
+        }
+        Some(slot(table, index(address, 1)))
+    }
+
     /// The frame behind `address`.
     pub fn translate(self, address: u64) -> Option<Mfn> {
         let (_, value, level) = self.leaf(address)?;
@@ -216,20 +230,6 @@ pub unsafe fn unmap_hypervisor_page(address: u64) -> Option<Mfn> {
     unsafe { entry.write_volatile(0) };
     tlb::flush_address(address);
     Some(Mfn((value & ADDRESS) >> PAGE_SHIFT))
-}
-
-/// Where the L1 entry for an address lies in the current address space, if there is an L1 table.
-pub(super) fn page_slot(address: u64) -> Option<*mut u64> {
-    let mut table = tlb::root();
-    for level in [4, 3, 2] {
-        // SAFETY: the walk only follows present entries of a live hierarchy, so the slot lies in a table.
-        let value = unsafe { slot(table, index(address, level)).read_volatile() };
-        if value & Flags::PRESENT.bits() == 0 || value & Flags::HUGE_PAGE.bits() != 0 {
-            return None;
-        }
-        table = Mfn((value & ADDRESS) >> PAGE_SHIFT);
-    }
-    Some(slot(table, index(address, 1)))
 }
 
 /// The frame behind an address in the current address space.

@@ -1,12 +1,16 @@
 //! TLB flushes of the running CPU, and the page-table root.
 
+use core::arch::asm;
+
+use x86_64::PhysAddr;
 use x86_64::instructions::tlb::{self, InvPcidCommand};
 use x86_64::registers::control::{Cr3, Cr3Flags, Cr4, Cr4Flags};
 use x86_64::structures::paging::PhysFrame;
-use x86_64::{PhysAddr, VirtAddr};
 
+use super::shadow;
 use crate::addr::Mfn;
 use crate::arch::cpu_features::{self, Features};
+use crate::arch::isolation::detour;
 
 /// Forgets every translation of this CPU, global ones (the hypervisor's own) included.
 ///
@@ -30,10 +34,23 @@ pub fn flush_guest() {
     tlb::flush_all();
 }
 
-/// Forgets this CPU's translation of one address, global or not, and its cached upper-level entries.
+/// Forgets this CPU's translation of one address, global or not, and its cached upper-level entries. Its shadow root, if it
+/// has one, forgets it too.
 #[inline]
 pub fn flush_address(address: u64) {
-    tlb::flush(VirtAddr::new_truncate(address));
+    // A displacement of four bytes makes room for a detour.
+    // SAFETY: forgets a translation; the detour changes no register, and the stack only below RSP.
+    unsafe {
+        asm!(
+            detour!(concat!(
+                "push rdi; push rbp; mov rbp, rsp; and rsp, -16; push r11; push r10; push r9; push r8; ",
+                "push rsi; push rdx; push rcx; push rax; call {follow}; pop rax; pop rcx; pop rdx; ",
+                "pop rsi; pop r8; pop r9; pop r10; pop r11; mov rsp, rbp; pop rbp; pop rdi"
+            ), "{{disp32}} invlpg [rdi]"),
+            in("rdi") address,
+            follow = sym shadow::follow,
+        );
+    }
 }
 
 /// Makes `root` the L4 table of this CPU and forgets the guest translations of the old one.

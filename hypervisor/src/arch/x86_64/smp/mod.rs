@@ -63,7 +63,7 @@ pub unsafe fn start_all(cpus: &[ApicId], low_memory: Option<Mfn>, entry: Entry) 
     let mut trampoline = unsafe { Trampoline::new(low_memory) };
     for &id in others {
         let cpu = CpuId(running);
-        trampoline.aim(cpu, percpu::top_of(blocks::base(cpu)), entry);
+        trampoline.aim(cpu, percpu::stack_top(blocks::base(cpu)), entry);
         if start(id, cpu, trampoline.page()) {
             running += 1;
         } else {
@@ -123,8 +123,8 @@ extern "C" fn arrived(cpu: CpuId, entry: Entry) -> ! {
 /// # Safety
 /// `cpu` is this CPU, and nothing is on that stack.
 pub unsafe fn enter_block(cpu: CpuId, entry: Entry) -> ! {
-    let top = percpu::top_of(blocks::base(cpu));
-    // SAFETY: the top of the block is mapped and 16-byte aligned; what is on the old stack is not needed any more.
+    let top = percpu::stack_top(blocks::base(cpu));
+    // SAFETY: the top of the stack is mapped and 16-byte aligned; what is on the old stack is not needed any more.
     unsafe { enter_stack(cpu, entry, top) }
 }
 

@@ -4,12 +4,12 @@ use super::start_all;
 use crate::check::{Ending, Told, equal, holds};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use guest_kernel::hypercall::{self, Flush, Vcpus};
+use guest_kernel::hypercall::{self, Flush, Vcpus, mmuext};
 use guest_kernel::memory::{self, KERNEL_PAGES};
 use guest_kernel::paging::{PAGE_BYTES, PAGE_SIZE, Rights};
 use guest_kernel::{probe, smp};
 
-use crate::stories::mmu::ground::{Page, WRITE};
+use crate::stories::mmu::ground::{Page, TABLE, Tree, WINDOW, WINDOW_SLOT, WRITE, operate, root_slot, set};
 
 fn refusal(error: memory::Error) -> Ending {
     Ending::Fail(alloc::format!("memory: {error}"))
@@ -49,6 +49,29 @@ pub fn shootdown() -> Told {
     STOP.store(true, SeqCst);
     smp::everywhere(count, |_| ());
     equal("old pages seen", STALE.load(SeqCst), 0)
+}
+
+/// An entry of the root table that becomes present needs no flush to be used by all vCPUs. One that is taken away is used by
+/// none when its address, or everything, is flushed.
+pub fn root_entries() -> Told {
+    let count = start_all()?;
+    let tree = Tree::protected()?;
+    let read_everywhere = || smp::everywhere(count, |_| probe::read(WINDOW));
+    for round in 1..=20u64 {
+        tree.data.write(0, round);
+        equal("enter a table", set(root_slot(WINDOW_SLOT), tree.l3.entry(TABLE)), Ok(0))?;
+        equal("word behind it, here", probe::read(WINDOW), Ok(round))?;
+        holds("and everywhere", read_everywhere().iter().all(|read| *read == Ok(round)))?;
+        equal("take it away", set(root_slot(WINDOW_SLOT), 0), Ok(0))?;
+        if round % 2 == 0 {
+            equal("flush everything", operate(mmuext::flush_all()), Ok(0))?;
+        } else {
+            let told = smp::everywhere(count, |_| operate(mmuext::flush_address_here(WINDOW)));
+            holds("flush the address", told.iter().all(|told| *told == Ok(0)))?;
+        }
+        holds("it is gone everywhere", read_everywhere().iter().all(|read| read.is_err()))?;
+    }
+    Ok(())
 }
 
 /// All vCPUs map and unmap pages at once.
