@@ -10,7 +10,7 @@
 
 use core::fmt;
 
-/// Bytes in a page, and the log2 of it.
+/// Bytes in a page.
 pub const PAGE_SIZE: usize = 4096;
 /// log2 of [`PAGE_SIZE`].
 pub const PAGE_SHIFT: u32 = 12;

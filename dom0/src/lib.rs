@@ -3,7 +3,7 @@
 //! It is a PV guest like any other, built on the library of `guest-kernel`, and privileged. Nothing here is part of the
 //! hypervisor: a mistake in this crate ends this domain, not the machine.
 //!
-//! | room | what |
+//! | module | what |
 //! |---|---|
 //! | `service` | the parts that take turns, and the loop that gives them |
 //! | `contain` | panics of one part that end this part alone |
@@ -18,7 +18,7 @@
 //! | `virtio` | virtio devices: transport, queues, interrupt |
 //! | `prompt` | what is typed for this domain |
 //!
-//! Rooms named above the `target_os = "none"` line are pure and tested on the host.
+//! Modules declared above the `target_os = "none"` line are pure and tested on the host.
 #![no_std]
 
 extern crate alloc;

@@ -31,7 +31,7 @@ mod kernel {
         let keys = keys.unwrap_or_else(|error| panic!("the console: {error:?}"));
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
         let (store, rings) = dom0::store::start(&services);
-        let attendants = match dom0::block::start(&services, &store) {
+        let attendants = match dom0::block::start(&services, &store, &archive.config().domains) {
             Ok(disks) => {
                 let others: Box<dyn Attendant> = Box::new(Drivers::new(Connection::new(&store)));
                 Vec::from([disks, dom0::net::start(&services, &store), others])

@@ -44,7 +44,7 @@ impl PfnRange {
     }
 }
 
-/// The plan of a new domain's memory. The picture is in the [room's header](super).
+/// The plan of a new domain's memory. The picture is in the [module's header](super).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Layout {
     /// The virtual address of pfn 0.

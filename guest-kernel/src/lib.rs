@@ -5,7 +5,7 @@
 //! registered and a heap. One vCPU runs it, and event upcalls are masked. Memory behind the builder's mapping, events,
 //! more vCPUs and user mode are there for kernels that ask for them.
 //!
-//! | room | what |
+//! | module | what |
 //! |---|---|
 //! | `start` | the ELF notes, the entry point, the start info |
 //! | `hypercall` | the calls, raw and typed |
@@ -32,7 +32,7 @@
 //! | `version` | what the hypervisor is |
 //! | `exit`, `panic` | verdicts, shutdown; the panic handler |
 //!
-//! The rooms named in the code above the `target_os = "none"` line are pure and tested on the host; the others exist
+//! The modules declared above the `target_os = "none"` line are pure and tested on the host; the others exist
 //! only in the bare-metal build.
 #![no_std]
 // `PanicInfo::can_unwind`.

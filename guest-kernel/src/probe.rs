@@ -104,7 +104,7 @@ pub fn rdmsr(msr: u32) -> Result<u64, Caught> {
 /// # Safety
 /// If the hypervisor lets the write through, its effect (on segment bases, for example) must be wanted.
 pub unsafe fn wrmsr(msr: u32, value: u64) -> Result<(), Caught> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the write traps, or its effect is wanted, as the caller promises.
     let caught = unsafe {
         catch!(["mov eax, {low:e}", "wrmsr"]
             low = in(reg) value, in("ecx") msr, in("edx") value >> 32,)
@@ -126,7 +126,7 @@ pub fn inb(port: u16) -> Result<u8, Caught> {
 /// # Safety
 /// If the domain has the I/O privilege, the device's reaction must be wanted.
 pub unsafe fn outb(port: u16, value: u8) -> Result<(), Caught> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the instruction traps, or the device's reaction is wanted, as the caller promises.
     let caught =
         unsafe { catch!(["mov eax, {value:e}", "out dx, al"] value = in(reg) u32::from(value), in("dx") port,) };
     caught.map_or(Ok(()), Err)

@@ -17,7 +17,7 @@ const PAUSES: u32 = 256;
 pub type Mutex<T> = spin::mutex::Mutex<T, Yielding>;
 /// Its guard.
 pub type MutexGuard<'a, T> = spin::mutex::MutexGuard<'a, T, Yielding>;
-/// Something made by the first who asks; others wait in the same way.
+/// Something made by the first that asks; others wait in the same way.
 pub type Once<T> = spin::once::Once<T, Yielding>;
 
 /// How waiters wait.
@@ -46,12 +46,13 @@ impl<F: Copy> Slot<F> {
     }
 
     pub(crate) fn set(&self, function: Option<F>) {
-        // SAFETY: a nullable pointer becomes another.
+        // SAFETY: `IS_POINTER` proves that `Option<F>` has a pointer's size; `None` is null. The bits are only ever read back
+        // as the same type.
         self.0.store(unsafe { transmute_copy(&function) }, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> Option<F> {
-        // SAFETY: the slot holds null or what `set` was given.
+        // SAFETY: the slot holds null, which is `None`, or the bits of an `Option<F>` that `set` was given.
         unsafe { transmute_copy(&self.0.load(Ordering::Acquire)) }
     }
 }

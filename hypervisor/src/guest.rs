@@ -65,7 +65,7 @@ pub struct GuestRegisters {
     pub r9: u64,
     /// The CPU's error code, 0 for vectors without one.
     pub error_code: u32,
-    /// The vector that entered the hypervisor, or an [`entry`] value for `syscall` entries.
+    /// The vector that entered the hypervisor, or one of `arch::entry`'s `SYSCALL`, `SYSCALL32`, `SYSENTER`.
     pub vector: u32,
     pub rip: u64,
     pub cs: u64,

@@ -2,19 +2,22 @@
 //!
 //! # The invariants, by name
 //!
-//! * **Frames**: a frame in use as a page table or descriptor table is never writable by a guest, and is in use as one
-//!   kind of table only ([`mm`]).
-//! * **Copies**: guest memory is reached through [`guest::GuestCopy`] alone; a value is read once, checked, then used.
-//! * **Values**: a guest's mistake is a value (an error code, or its own end). No guest reaches a panic.
-//! * **One place**: a running vCPU is owned by its CPU, one that waits or sleeps by a run queue ([`sched`]), one that may not
-//!   run by its domain. What others may know of it is apart ([`domain::link`]).
+//! * **Frames**: a frame in use as a page table or descriptor page is never writable by a guest, and never used as two
+//!   types at once ([`mm`]).
+//! * **Copies**: guest *virtual* memory is reached only through [`guest::GuestCopy`]; each value is read once, then checked,
+//!   then used. (Frames that the rules hold are reached by number, word by word: page tables through
+//!   [`PageTableMem`](mm::operation::PageTableMem), event queues through [`EventMemory`](event::fifo::EventMemory), grant
+//!   entries through [`GrantMemory`](grant::GrantMemory); the shared-info page is all atomics, [`domain::shared`].)
+//! * **Errors are values**: a guest's mistake yields an error code or ends that guest. No guest action reaches a panic.
+//! * **One owner**: a vCPU is owned by the CPU that runs it, by a run queue (ready or asleep; [`sched`]), or by its domain
+//!   (parked). What other CPUs may read of it is in [`domain::link`].
 //! * **Interrupts off**: hypervisor code runs with interrupts off, in bounded steps (`sync`, [`hypercall`]).
 //!
-//! # The rooms
+//! # Modules
 //!
-//! Pure rules, compiled for the host too and tested there: [`addr`], [`guest`], [`mm`], [`device`], [`domain`], [`bounce`],
-//! [`emulate`], [`event`], [`grant`], [`hypercall`], [`sched`], [`time`], [`machine`]. The machine's edge and the glue, for
-//! the bare machine only: `arch`, `sync`, `system`. Pure rooms never name those three. `docs/architecture.md` has the map.
+//! Pure logic, also built and tested on the host: [`addr`], [`guest`], [`mm`], [`device`], [`domain`], [`bounce`],
+//! [`emulate`], [`event`], [`grant`], [`hypercall`], [`sched`], [`time`], [`machine`]. Hardware and glue, bare metal only:
+//! `arch`, `sync`, `system`. Pure modules never name those three. `docs/architecture.md` has the map.
 #![no_std]
 #![deny(unsafe_code)]
 

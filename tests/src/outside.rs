@@ -1,4 +1,5 @@
-//! What the host asks guests for over the network, from outside: connections to ports of its own that lead to theirs.
+//! What the host asks guests for over the network, from outside: connections to ports of its own that lead to theirs. And a
+//! page that they can ask it for.
 
 use anyhow::{Context, Result, ensure};
 use std::{
@@ -30,6 +31,35 @@ pub fn page(port: u16, name: &str) -> Result<Vec<u8>> {
     let header = String::from_utf8_lossy(&answer[..end]);
     ensure!(header.starts_with("HTTP/1.") && header.contains(" 200 OK\r\n"), "{header:?}");
     Ok(answer.split_off(end + 4))
+}
+
+/// Serves a page to everybody who asks a port of the host's, which is returned; guests reach it at 10.0.2.2.
+///
+/// # Errors
+/// When there is no port.
+pub fn serve(page: Vec<u8>) -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("a port")?;
+    let port = listener.local_addr()?.port();
+    thread::spawn(move || {
+        // Who breaks off gets less; the test notices that at its guest.
+        for stream in listener.incoming().flatten() {
+            let _ = answer(stream, &page);
+        }
+    });
+    Ok(port)
+}
+
+/// Answers one request, whatever it asks for.
+fn answer(mut stream: TcpStream, page: &[u8]) -> Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") && request.len() < 4096 {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        request.extend(byte);
+    }
+    write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", page.len())?;
+    Ok(stream.write_all(page)?)
 }
 
 /// Sends so many MiB to a guest's echo, which come back whole.

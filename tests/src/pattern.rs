@@ -20,12 +20,12 @@ pub fn regex(expression: &str) -> Pattern {
 
 /// A line of a domain's console that matches a regular expression as a whole.
 pub fn said_by(domain: &str, expression: &str) -> Pattern {
-    regex(&format!(r"^\({domain}\) {expression}$"))
+    regex(&format!(r"^\({domain}\) (?:{expression})$"))
 }
 
 /// A line of the hypervisor's log whose text begins with what the regular expression matches.
 pub fn logged(expression: &str) -> Pattern {
-    regex(&format!(r"^\[ *\d+\.\d{{6}}\] cpu\d+ [A-Z]+ +{expression}"))
+    regex(&format!(r"^\[ *\d+\.\d{{6}}\] cpu\d+ [A-Z]+ +(?:{expression})"))
 }
 
 impl Pattern {
@@ -76,6 +76,7 @@ mod tests {
         assert_eq!(said_by("beta", r"up [\d.]+ s").find(output), None);
         assert!(logged(r"d1 \(alpha\) shut down").find(output).is_some());
         assert!(logged("shut down").find(output).is_none());
+        assert!(logged("x|up").find(output).is_none() && said_by("alpha", "x|1.2 s").find(output).is_none());
         assert_eq!(regex(r"^\d$").to_string(), r"/^\d$/");
     }
 }

@@ -4,10 +4,11 @@ use crate::{
     context::Context,
     suite::{Ending, Place, Tally, Test},
 };
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use std::{
     collections::VecDeque,
     num::NonZeroUsize,
+    panic::{self, AssertUnwindSafe},
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -47,8 +48,7 @@ fn run_side_by_side(tests: Vec<Test>, context: &Context, jobs: NonZeroUsize) -> 
     thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs.get()).map(|_| scope.spawn(work)).collect();
         for worker in workers {
-            // A worker that panicked was in the middle of a test.
-            total += worker.join().unwrap_or(Tally { passed: 0, failed: 1, skipped: 0 });
+            total += worker.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
         }
     });
     total
@@ -56,7 +56,9 @@ fn run_side_by_side(tests: Vec<Test>, context: &Context, jobs: NonZeroUsize) -> 
 
 fn run_one(test: &Test, context: &Context) -> Tally {
     let started = Instant::now();
-    let result = (test.run)(context);
+    // A panic must not take the counts of the tests before it along.
+    let result = panic::catch_unwind(AssertUnwindSafe(|| (test.run)(context)))
+        .unwrap_or_else(|_| Err(anyhow!("the test itself panicked")));
     print(&line(&test.full_name(), &result, started.elapsed()));
     match result {
         Ok(Ending::Passed) => Tally { passed: 1, ..Tally::default() },
@@ -89,7 +91,6 @@ fn print(text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use anyhow::anyhow;
 
     const TIME: Duration = Duration::from_millis(1250);
 
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn counts_what_ran_and_keeps_host_tests_in_order() {
         let order = std::sync::Arc::new(Mutex::new(Vec::new()));
-        let tests = (0..4).map(|n| {
+        let tests = (0..5).map(|n| {
             let order = order.clone();
             Test::host("s", n.to_string(), move |_| {
                 order.lock().unwrap().push(n);
@@ -119,13 +120,14 @@ mod tests {
                     0 => Ok(Ending::Passed),
                     1 => Ok(Ending::Skipped(String::new())),
                     2 => Ok(Ending::Counted(Tally { passed: 5, failed: 0, skipped: 0 }, String::new())),
+                    3 => panic!("on purpose"),
                     _ => Err(anyhow!("no")),
                 }
             })
         });
         let tally = run(tests.collect(), &Context::default(), NonZeroUsize::MIN);
-        assert_eq!(tally, Tally { passed: 6, failed: 1, skipped: 1 });
-        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(tally, Tally { passed: 6, failed: 2, skipped: 1 });
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3, 4]);
     }
 
     #[test]

@@ -141,15 +141,14 @@ impl Running {
     pub fn expect_stopped(&self) -> Result<()> {
         loop {
             let registers = self.monitor.command("info registers -a")?.context("the machine ended")?;
-            if cpu_states(&registers).all(|state| state == CpuState::STOPPED) {
+            let states: Vec<_> = cpu_states(&registers).collect();
+            let cpus = registers.lines().filter(|line| line.starts_with("CPU#")).count();
+            ensure!(cpus > 0 && states.len() == cpus, "QEMU tells the states of CPUs otherwise: {registers}");
+            if states.iter().all(|state| *state == CpuState::STOPPED) {
                 return Ok(());
             }
             if Instant::now() >= self.deadline {
-                bail!(
-                    "the CPUs go on: {:?}; {}",
-                    cpu_states(&registers).collect::<Vec<_>>(),
-                    self.session.last_words()
-                );
+                bail!("the CPUs go on: {states:?}; {}", self.session.last_words());
             }
             thread::sleep(Duration::from_millis(50));
         }

@@ -24,7 +24,7 @@ pub fn make(machine: &Machine, built: &Built) -> Result<Vec<u8>> {
     let mut writer = ArchiveWriter::new();
     let (domains, when_all_stopped) = match (&machine.dom0, machine.when_all_stopped) {
         (None, end) => (pack_all(machine, &mut writer)?, end),
-        // Whether to stay when the others have stopped is dom0's business. Its own end is the machine's.
+        // Whether to stay when the others have stopped is left to dom0. Its own end is the machine's.
         (Some(dom0), WhenAllStopped::Stay) => (vec![pack_dom0(dom0, machine, &mut writer)?], WhenAllStopped::PowerOff),
         (Some(dom0), end) => (vec![pack_dom0(dom0, machine, &mut writer)?], end),
     };

@@ -1,7 +1,7 @@
-//! Debian's packages: kernels, and what an initramfs is made of. They are fetched with apt and unpacked under
-//! `target/debian`; nothing is installed.
+//! Debian's packages: kernels, what an initramfs is made of, and whole root file systems. They are fetched with apt and
+//! unpacked under `target/debian`; nothing is installed.
 
-use crate::{paths, step};
+use crate::{machine::Memory, paths, step};
 use anyhow::{Context, Result, bail};
 use std::{
     fs,
@@ -19,6 +19,15 @@ pub const KERNELS: [&str; 4] = ["amd64", "cloud-amd64", "rt-amd64", "backports-a
 /// What the names of backported kernels begin with, and the suite with their packages.
 const BACKPORTS: &str = "backports-";
 const BACKPORTS_SUITE: &str = "bookworm-backports";
+
+/// Makes an image with the root file system of a release where it isn't there yet.
+const MAKE_ROOT: &str = "scripts/make-debian-root";
+
+/// The releases whose root file system machine files can name as `debian:NAME`.
+pub const RELEASES: [&str; 1] = ["bookworm"];
+
+/// The size of the images of root file systems as they are made, and so the least of a disk with one.
+pub const LEAST_DISK: Memory = Memory::gib(1);
 
 /// What is unpacked of a kernel's package: the kernel, its symbols and configuration, and modules for a guest's devices
 /// and file systems.
@@ -83,6 +92,21 @@ pub fn busybox() -> Result<PathBuf> {
     let folder = fetch("busybox-static", &["*bin/busybox"])?;
     let found = ["bin/busybox", "usr/bin/busybox"].map(|path| folder.join(path)).into_iter().find(|path| path.exists());
     found.with_context(|| format!("no busybox in {}", folder.display()))
+}
+
+/// The ext4 image with the root file system of one of the [`RELEASES`], of [`LEAST_DISK`]: systemd, udev, apt, a shell for
+/// root on `hvc0`, and `eth0` by DHCP. It is nobody's disk: it is copied.
+///
+/// # Errors
+/// When a package can't be fetched or the image can't be made, with the output of what failed.
+pub fn root(release: &str) -> Result<PathBuf> {
+    let image = paths::target().join("debian").join(format!("root-{release}.ext4"));
+    if !image.exists() {
+        let mut command = Command::new(paths::root().join(MAKE_ROOT));
+        command.args([release, &format!("{}M", LEAST_DISK.as_mib())]).arg(&image);
+        step::run(&format!("making a root file system of Debian's {release}"), &mut command)?;
+    }
+    Ok(image)
 }
 
 /// The folder with the files of a package that match the patterns. `package` may name a suite of Debian's: `NAME@SUITE`.

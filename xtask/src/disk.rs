@@ -1,6 +1,7 @@
 //! Disk images: made when they are first used, and QEMU's options for them.
 
 use crate::machine::{Content, Disk, Interface, Memory, Partition};
+use crate::{debian, paths, step};
 use anyhow::{Context, Result};
 use gpt_disk_io::gpt_disk_types::{
     BlockSize, GptHeader, GptPartitionAttributes, GptPartitionEntry, GptPartitionEntryArray,
@@ -10,6 +11,7 @@ use gpt_disk_io::{BlockIoAdapter, Disk as Blocks};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    process::Command,
 };
 
 const SECTOR: usize = 512;
@@ -28,7 +30,12 @@ pub fn attach(disks: &[Disk], folder: &Path) -> Result<Vec<String>> {
     for disk in disks {
         let image = match &disk.content {
             Content::Image(path) => path.clone(),
-            Content::Made { size, partitions } => made(&disk.name, *size, partitions, folder)?,
+            Content::Made { size, partitions } => {
+                made(&disk.name, *size, folder, |path, bytes| make(path, bytes, partitions))?
+            }
+            Content::Debian { release, size } => {
+                made(&disk.name, *size, folder, |path, bytes| copy(&debian::root(release)?, path, bytes))?
+            }
         };
         let Interface::Virtio = disk.interface;
         let name = &disk.name;
@@ -40,7 +47,8 @@ pub fn attach(disks: &[Disk], folder: &Path) -> Result<Vec<String>> {
     Ok(args)
 }
 
-fn made(name: &str, size: Memory, partitions: &[Partition], folder: &Path) -> Result<PathBuf> {
+/// The image of a disk, which `make` makes where it isn't there yet: whole or not at all.
+fn made(name: &str, size: Memory, folder: &Path, make: impl FnOnce(&Path, u64) -> Result<()>) -> Result<PathBuf> {
     let path = folder.join(format!("{name}.img"));
     let bytes = size.as_mib() << 20;
     // One of another size is of another machine file.
@@ -48,8 +56,18 @@ fn made(name: &str, size: Memory, partitions: &[Partition], folder: &Path) -> Re
         return Ok(path);
     }
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    make(&path, bytes, partitions).with_context(|| format!("cannot write {}", path.display()))?;
+    let part = path.with_extension("part");
+    make(&part, bytes)
+        .and_then(|()| Ok(fs::rename(&part, &path)?))
+        .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(path)
+}
+
+/// Copies a smaller image, or one of the same size; what has nothing but zeros takes no room.
+fn copy(from: &Path, to: &Path, bytes: u64) -> Result<()> {
+    let mut command = Command::new("cp");
+    step::run(&format!("copying {}", paths::shown(from)), command.args(["--sparse=always", "--"]).args([from, to]))?;
+    Ok(File::options().write(true).open(to)?.set_len(bytes)?)
 }
 
 /// Makes an image of zeros, with a GUID partition table if it has partitions. The first starts at 1 MiB, each of the others
@@ -160,6 +178,20 @@ mod tests {
     #[test]
     fn a_disk_without_partitions_is_empty() {
         assert!(image(&[]).iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_copy_grows_and_takes_no_room_for_zeros() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mut bytes = vec![0; 2 << 20];
+        bytes[1 << 20] = 7;
+        fs::write(path("from"), &bytes).unwrap();
+        copy(&path("from"), &path("to"), 3 << 20).unwrap();
+        bytes.resize(3 << 20, 0);
+        assert!(fs::read(path("to")).unwrap() == bytes);
+        assert!(fs::metadata(path("to")).unwrap().blocks() * 512 < 1 << 20);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a disk is to those who use it, whatever its driver: virtio-blk now, NVMe and AHCI next.
+//! What a disk is to those who use it, whatever its driver.
 
 /// Bytes in a sector of the protocol, whatever the disk's own sector size.
 pub const SECTOR_BYTES: u32 = 512;

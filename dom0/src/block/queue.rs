@@ -107,8 +107,10 @@ struct Job {
     flush: bool,
     /// The first sector, of the disk.
     sector: u64,
-    /// Of a discard.
-    sectors: u32,
+    /// What is left of a discard.
+    left: u64,
+    /// How much of it the disk takes at once.
+    most: u32,
     segments: Vec<Segment>,
     chunks: Vec<Chunk>,
     /// Pages that are held. As long as the disk has the job, nothing is added and nothing is taken away.
@@ -307,6 +309,8 @@ impl<R: SharedMemory> Queue<R> {
     /// Takes nothing more to the disk: what waits is over. What the disk has already is waited for.
     pub fn abandon(&mut self) {
         self.over.extend(self.waiting.drain(..).map(|index| (index, BLKIF_RSP_ERROR)));
+        // A long discard ends with the part that the disk has.
+        self.jobs.iter_mut().for_each(|job| job.left = job.left.min(job.most.into()));
     }
 
     /// Serves the frontend no more, after a panic in the middle of anything. Of the pages that are held, those that the disk
@@ -364,8 +368,9 @@ impl Job {
                 (self.write, self.sector, self.step) = (write, volume.first + sector, Step::Transfer);
             }
             Command::Flush => self.step = Step::Flush,
-            Command::Discard { sector, sectors } => {
-                (self.sector, self.sectors, self.step) = (volume.first + sector, sectors, Step::Discard);
+            Command::Discard { sector, sectors, most } => {
+                (self.sector, self.left, self.most) = (volume.first + sector, sectors, most);
+                self.step = Step::Discard;
             }
         }
         Ok(())
@@ -401,13 +406,18 @@ impl Job {
 
     /// The next step.
     fn operation(&self) -> Operation<'_> {
-        let (sector, sectors) = (self.sector, self.sectors);
+        let sector = self.sector;
         match self.step {
             Step::Transfer if self.write => Operation::Write { sector, from: &self.chunks },
             Step::Transfer => Operation::Read { sector, into: &self.chunks },
             Step::FlushBefore | Step::Flush => Operation::Flush,
-            Step::Discard => Operation::Discard { sector, sectors },
+            Step::Discard => Operation::Discard { sector, sectors: self.part() },
         }
+    }
+
+    /// How much of a discard is done next.
+    fn part(&self) -> u32 {
+        u32::try_from(self.left).map_or(self.most, |left| left.min(self.most))
     }
 
     /// Goes on to the step after this one; whether there is one.
@@ -415,7 +425,12 @@ impl Job {
         let next = match self.step {
             Step::FlushBefore => Some(Step::Transfer),
             Step::Transfer if self.flush => Some(Step::Flush),
-            Step::Transfer | Step::Flush | Step::Discard => None,
+            Step::Discard => {
+                let done = u64::from(self.part());
+                (self.sector, self.left) = (self.sector + done, self.left - done);
+                (self.left > 0).then_some(Step::Discard)
+            }
+            Step::Transfer | Step::Flush => None,
         };
         self.step = next.unwrap_or(self.step);
         next.is_some()

@@ -89,7 +89,9 @@ pub enum Command {
         /// The first sector, of the volume.
         sector: u64,
         /// How many.
-        sectors: u32,
+        sectors: u64,
+        /// How many the disk takes at once: whole sectors of its own.
+        most: u32,
     },
 }
 
@@ -202,11 +204,16 @@ fn decode_discard(request: &BlkifRequestDiscard, volume: &Volume, limits: Discar
         return Err(Refused::Unsupported);
     }
     check_range(request.sector_number, request.nr_sectors, volume)?;
-    let sectors = u32::try_from(request.nr_sectors).map_err(|_| Refused::Bad)?;
-    if volume.geometry.read_only || sectors > limits.max_sectors {
+    if volume.geometry.read_only {
         return Err(Refused::Bad);
     }
-    Ok(Command::Discard { sector: request.sector_number, sectors })
+    let unit = volume.geometry.sector_bytes / SECTOR_BYTES;
+    let most = limits.max_sectors - limits.max_sectors % unit;
+    if most == 0 {
+        return Err(Refused::Unsupported);
+    }
+    // The protocol can't tell a frontend how much may be discarded at once: Linux asks for up to 4 GiB.
+    Ok(Command::Discard { sector: request.sector_number, sectors: request.nr_sectors, most })
 }
 
 /// The same slot as a request of another kind, which is shorter.

@@ -7,7 +7,7 @@ use super::partitions::{self, HEAD_BYTES, Partition};
 use super::toolstack::{self, BACKENDS};
 use super::vbd::Fault;
 use super::virtio::{self, VirtioDisk};
-use super::volumes::Volumes;
+use super::volumes::{Volumes, is_given_away};
 use crate::domains::traffic::Traffic;
 use crate::domains::{Attendant, Newcomer};
 use crate::nodes::Nodes;
@@ -55,16 +55,22 @@ impl From<Full> for Error {
     }
 }
 
-/// Opens the disks, and starts the back end. Who sees to the domains' disks is returned.
+/// Opens the disks, of which `domains` will have some, and starts the back end. The attendant of the domains' disks is returned.
 ///
 /// # Errors
 /// [`Error`]. A disk that can't be used is no error: it is told, and left out.
-pub fn start(services: &Services, store: &Shared) -> Result<Box<dyn Attendant>, Error> {
+pub fn start(
+    services: &Services,
+    store: &Shared,
+    domains: &[boot_archive::DomainConfig],
+) -> Result<Box<dyn Attendant>, Error> {
     services.add(|waker| {
         let mut hub = Hub::new(Calls::new(waker.clone()).map_err(Error::Memory)?);
         let mut volumes = Volumes::default();
         match virtio::functions() {
-            Ok(functions) => functions.iter().for_each(|function| open(function, waker, &mut hub, &mut volumes)),
+            Ok(functions) => {
+                functions.iter().for_each(|function| open(function, domains, waker, &mut hub, &mut volumes));
+            }
             Err(error) => warn!("no disks: {error}"),
         }
         let volumes = Rc::new(volumes);
@@ -81,18 +87,31 @@ pub fn start(services: &Services, store: &Shared) -> Result<Box<dyn Attendant>, 
     })
 }
 
-fn open(function: &crate::pci::scan::Function, waker: &Waker, hub: &mut Hub<Calls>, volumes: &mut Volumes) {
+fn open(
+    function: &crate::pci::scan::Function,
+    domains: &[boot_archive::DomainConfig],
+    waker: &Waker,
+    hub: &mut Hub<Calls>,
+    volumes: &mut Volumes,
+) {
     let place = function.address;
     match VirtioDisk::open(function, waker) {
         Ok(mut disk) => {
             let geometry = disk.geometry();
             let name = identify(&mut disk).unwrap_or_default();
-            let found = table(&mut disk).unwrap_or_else(|error| {
+            let table = if is_given_away(&name, domains.iter().flat_map(|domain| &domain.disks)) {
+                Ok(Vec::new())
+            } else {
+                table(&mut disk)
+            };
+            let found = table.unwrap_or_else(|error| {
                 warn!("disk {name:?} at {place}: {error}");
                 Vec::new()
             });
             info!("disk {name:?}: {} MiB, {} partitions", geometry.sectors >> 11, found.len());
-            volumes.add(hub.add_disk(Box::new(disk)), &name, geometry, &found);
+            for twice in volumes.add(hub.add_disk(Box::new(disk)), &name, geometry, &found) {
+                warn!("there is more than one {twice}: nobody can have any of them");
+            }
         }
         Err(error) => warn!("the virtio disk at {place} can't be used: {error}"),
     }

@@ -172,6 +172,8 @@ impl Back {
 impl Drop for Back {
     fn drop(&mut self) {
         screen().leave(self.writer);
+        // Its turns end with the next one, which nobody else gives it: otherwise each domain that ends keeps a service for good.
+        self.waker.wake();
     }
 }
 

@@ -3,6 +3,9 @@
 //! Whoever has the focus is shown as it writes, character by character. The others are shown line by line, each line with its
 //! writer's name in front. A line that the focused one has begun is shown again behind lines of others, so that a prompt stays
 //! the last line.
+//!
+//! Only the focused one talks to the terminal. From lines of others, and from those that are kept, everything but text is left
+//! out: a terminal's control sequences move, hide and rewrite what is on the screen, and have keys typed.
 
 use super::history::History;
 use alloc::string::String;
@@ -118,9 +121,13 @@ impl<O: Output> Screen<O> {
 
     /// Moves the focus to a writer that can have it.
     pub fn set_focus(&mut self, writer: Writer) {
-        if self.index(writer).is_some_and(|index| self.writers[index].listens) && writer != self.focus {
+        let Some(index) = self.index(writer) else { return };
+        if self.writers[index].listens && writer != self.focus {
             self.close();
             self.focus = writer;
+            // What it has begun was written when it was not for the terminal.
+            let state = &mut self.writers[index];
+            state.line = plain(&state.line).into();
             self.show_line();
             self.output.flush();
         }
@@ -151,7 +158,7 @@ impl<O: Output> Screen<O> {
         // Fails only if a `Display` does.
         let _ = write!(line, "{text}");
         for line in line.lines() {
-            self.show_named(name, line.as_bytes());
+            self.show_named(name, &plain(line.as_bytes()));
         }
         self.show_line();
         self.output.flush();
@@ -208,10 +215,8 @@ impl<O: Output> Screen<O> {
     /// A writer's line is complete.
     fn finish(&mut self, index: usize, shown: bool) {
         let line = core::mem::take(&mut self.writers[index].line);
-        // What a carriage return went back over is not there any more.
-        let line = line.strip_suffix(b"\r").unwrap_or(&line);
-        let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
-        self.writers[index].history.push(line);
+        let line = &*plain(&line);
+        self.writers[index].history.push(line.as_bytes());
         self.close();
         if !shown {
             let name = core::mem::take(&mut self.writers[index].name);
@@ -247,9 +252,9 @@ impl<O: Output> Screen<O> {
         }
     }
 
-    fn show_named(&mut self, name: &str, line: &[u8]) {
+    fn show_named(&mut self, name: &str, line: &str) {
         show_name(&mut self.output, name);
-        self.output.write(line);
+        self.output.write(line.as_bytes());
         self.output.write(b"\n");
     }
 }
@@ -258,6 +263,26 @@ fn show_name<O: Output>(output: &mut O, name: &str) {
     output.write(b"(");
     output.write(name.as_bytes());
     output.write(b") ");
+}
+
+/// The text in a line, with its tabs: without what a carriage return went back over, control characters, sequences that an
+/// escape character begins, and what is no UTF-8.
+fn plain(line: &[u8]) -> String {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = line.rsplit(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut text = String::with_capacity(line.len());
+    let mut chars = line.utf8_chunks().flat_map(|chunk| chunk.valid().chars()).peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            // A control sequence goes on to a byte of this range (ECMA-48, 5.4). Without it, it would stay as text.
+            '\x1b' if chars.next_if_eq(&'[').is_some() => {
+                while chars.next().is_some_and(|c| !matches!(c, '@'..='~')) {}
+            }
+            c if c == '\t' || !c.is_control() => text.push(c),
+            _ => {}
+        }
+    }
+    text
 }
 
 /// Text, tabs, carriage returns, backspace and the escape character of cursor movements.
@@ -373,7 +398,46 @@ mod tests {
         assert_eq!(sheet.take(), "(a) 30%\n");
     }
 
+    #[test]
+    fn only_the_one_in_focus_talks_to_the_terminal() {
+        let (mut screen, sheet, a, b) = screen();
+        let evil = b"a\x1b[2J\x1b[1;31mb\x1bc\xc2\x9bd\x9be\x1b]0;f\xc3\xa9\n";
+        let plain = "abcde]0;f\u{e9}";
+        screen.write(a, evil);
+        assert_eq!(sheet.take(), std::format!("(a) {plain}\n"));
+        screen.say("dom0", format_args!("\x1b[2Ja\u{9b}b"));
+        assert_eq!(sheet.take(), "(dom0) ab\n");
+        // What was begun before it had the focus is not made up for.
+        screen.write(a, &evil[..evil.len() - 1]);
+        screen.set_focus(a);
+        assert_eq!(sheet.take(), std::format!("(a) {plain}"));
+        screen.write(a, b"\n");
+        screen.write(b, b"\x1b[2J\n");
+        assert_eq!(sheet.take(), "\n(b) \n");
+        screen.write(a, evil);
+        assert_eq!(sheet.take(), std::format!("(a) {}", String::from_utf8_lossy(evil)));
+        let kept: Vec<&[u8]> = screen.history(a, 9).collect();
+        assert_eq!(kept, [plain.as_bytes(); 3]);
+    }
+
     proptest! {
+        /// Whatever is said without the focus, the terminal gets nothing but text.
+        #[test]
+        fn others_say_only_text(said in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..20)) {
+            let (mut screen, sheet, a, b) = screen();
+            for (number, bytes) in said.iter().enumerate() {
+                screen.write(if number % 2 == 0 { a } else { b }, bytes);
+            }
+            screen.leave(a);
+            screen.leave(b);
+            let lines: Vec<&[u8]> = screen.history(a, usize::MAX).chain(screen.history(b, usize::MAX)).collect();
+            let shown = sheet.0.borrow();
+            for text in lines.into_iter().chain([&shown[..]]) {
+                let text = core::str::from_utf8(text).unwrap();
+                prop_assert!(text.chars().all(|c| c == '\t' || c == '\n' || !c.is_control()), "{text:?}");
+            }
+        }
+
         /// Each writer's whole lines are in its history, and each line of the screen is one writer's.
         #[test]
         fn all_lines_of_all_writers(said in prop::collection::vec((0usize..3, "[a-z\n]{0,12}", any::<bool>()), 0..60)) {

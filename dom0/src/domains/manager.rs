@@ -142,6 +142,11 @@ impl Domains {
         self.entries.iter().all(|entry| entry.live.is_none())
     }
 
+    /// How many services there are.
+    pub fn services(&self) -> usize {
+        self.services.count()
+    }
+
     /// The connection to XenStore that the domains' nodes are written with.
     pub fn nodes(&mut self) -> &mut Connection {
         &mut self.nodes
@@ -268,13 +273,14 @@ impl Domains {
 
     /// A domain is gone, or about to go: XenStore forgets it.
     fn forget(&mut self, id: u16) {
+        // First its home. Then it rarely owns anything that must be looked for.
+        if let Err(errno) = home::remove(&mut self.nodes, id) {
+            warn!("d{id}: its nodes can't be removed: {errno:?}");
+        }
         match self.nodes.release(id) {
             // It was not introduced yet.
             Ok(()) | Err(Errno::ENOENT) => {}
             Err(errno) => warn!("d{id}: XenStore doesn't release it: {errno:?}"),
-        }
-        if let Err(errno) = home::remove(&mut self.nodes, id) {
-            warn!("d{id}: its nodes can't be removed: {errno:?}");
         }
     }
 

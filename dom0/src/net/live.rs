@@ -30,7 +30,7 @@ use virtio_drivers::transport::DeviceType;
 /// Bytes of packets that wait for those that they are for, at most.
 const PACKETS: usize = 8 << 20;
 
-/// Opens the machine's own network device, if it has one, and starts the network. Who sees to the domains' devices is
+/// Opens the machine's own network device, if it has one, and starts the network. The attendant of the domains' devices is
 /// returned. A device that can't be used is told, and left out.
 pub fn start(services: &Services, store: &Shared) -> Box<dyn Attendant> {
     let switch = Rc::new(RefCell::new(Switch::new(PACKETS)));

@@ -1,6 +1,6 @@
 //! Cutting a large TCP packet into packets that fit, for receivers that can't take it whole.
 
-use super::packet::{Gso, Packet};
+use super::packet::{Gso, MAX_FRAME, Packet};
 use alloc::vec::Vec;
 use guest_kernel::net::checksum;
 use guest_kernel::net::wire::{Headers, Network};
@@ -25,12 +25,15 @@ pub struct Segments<'a> {
 }
 
 impl<'a> Segments<'a> {
-    /// `None` if the packet isn't whole TCP over that IP, or the pieces would be too small.
+    /// `None` if the packet isn't whole TCP over that IP, or the pieces would be too small, or longer than a frame may be:
+    /// who takes no large packets, and a wire, would be given them.
     pub fn new(packet: &'a [u8], gso: Gso) -> Option<Segments<'a>> {
         let headers = Headers::find(packet)?;
         let data = headers.tcp_data(packet)?;
-        let sound = headers.network == gso.network && gso.size >= MIN_SIZE && data < headers.end;
-        sound.then_some(Segments { packet, headers, data, next: data, size: usize::from(gso.size) })
+        let size = usize::from(gso.size);
+        let fits = gso.size >= MIN_SIZE && data + size <= MAX_FRAME;
+        let sound = headers.network == gso.network && fits && data < headers.end;
+        sound.then_some(Segments { packet, headers, data, next: data, size })
     }
 
     /// A piece of the data from `start` to `end`, with headers of its own.
@@ -93,6 +96,7 @@ mod tests {
     use super::*;
     use crate::net::{Abilities, Checksum};
     use proptest::prelude::*;
+    use proptest::sample::Index;
     use std::vec;
 
     const FLAGS: u8 = FIN | PSH | CWR | 1 << 4;
@@ -122,16 +126,20 @@ mod tests {
         /// The pieces are right TCP packets, and together the stream of the large one.
         #[test]
         fn the_stream_is_the_same(
-            six in any::<bool>(), options in 0usize..=10, size in MIN_SIZE..3000,
+            six in any::<bool>(), options in 0usize..=10, size: Index,
             data in proptest::collection::vec(any::<u8>(), 1..20_000),
         ) {
             let network = if six { Network::Ipv6 } else { Network::Ipv4 };
             let frame = large(network, options, &data);
+            // From the least to the most.
+            let most = MAX_FRAME - (frame.len() - data.len());
+            let size = u16::try_from(usize::from(MIN_SIZE) + size.index(most - usize::from(MIN_SIZE) + 1)).unwrap();
             let pieces: Vec<_> = Segments::new(&frame, Gso { network, size }).unwrap().collect();
             let mut stream: Vec<u8> = Vec::new();
             for (index, piece) in pieces.iter().enumerate() {
                 let headers = Headers::find(piece).unwrap();
                 prop_assert_eq!(headers.end, piece.len());
+                prop_assert!(piece.len() <= MAX_FRAME);
                 prop_assert!(checksum::is_right(piece));
                 if !six {
                     prop_assert_eq!(checksum::Sum::default().with(&piece[14..34]).fold(), [0xff; 2]);
@@ -151,6 +159,50 @@ mod tests {
             }
             prop_assert_eq!(stream, data);
         }
+
+        /// Whatever a guest calls a large packet: no panic, no endless pieces, and none that is longer than a frame may be.
+        #[test]
+        fn any_bytes_are_cut_or_refused(
+            six in any::<bool>(), udp in any::<bool>(), options in 0usize..=10, size: u16,
+            data in proptest::collection::vec(any::<u8>(), 0..100), cut in 0usize..200, odd: (usize, u8),
+        ) {
+            let network = if six { Network::Ipv6 } else { Network::Ipv4 };
+            let mut frame = large(network, options, &data);
+            frame.truncate(frame.len().saturating_sub(cut));
+            // So that it is whole again, as short as it may be.
+            let start = if six { 54 } else { 34 };
+            if let Some(room) = frame.len().checked_sub(start) {
+                let room = if six { room } else { room + 20 };
+                let length = u16::try_from(room).unwrap().to_be_bytes();
+                let at = if six { 18 } else { 16 };
+                frame[at..at + 2].copy_from_slice(&length);
+                if udp {
+                    frame[if six { 20 } else { 23 }] = 17;
+                }
+            }
+            let at = odd.0 % (2 * frame.len().max(1));
+            if let Some(byte) = frame.get_mut(at) {
+                *byte = odd.1;
+            }
+            if let Some(segments) = Segments::new(&frame, Gso { network, size }) {
+                let pieces: Vec<_> = segments.collect();
+                prop_assert!(pieces.len() <= frame.len() / usize::from(MIN_SIZE) + 1);
+                prop_assert!(pieces.iter().all(|piece| piece.len() <= MAX_FRAME));
+            }
+        }
+    }
+
+    #[test]
+    fn the_shortest_udp_packet_is_not_cut() {
+        for network in [Network::Ipv4, Network::Ipv6] {
+            let mut frame = large(network, 0, &[]);
+            frame.truncate(frame.len() - 12);
+            let [length, protocol] = if network == Network::Ipv4 { [17, 23] } else { [19, 20] };
+            frame[length] -= 12;
+            frame[protocol] = 17;
+            assert!(Headers::find(&frame).is_some_and(|found| found.end == frame.len()));
+            assert!(Segments::new(&frame, Gso { network, size: 1448 }).is_none());
+        }
     }
 
     #[test]
@@ -159,6 +211,9 @@ mod tests {
         let frame = large(Network::Ipv4, 0, &[0; 5000]);
         assert!(Segments::new(&frame, Gso { network: Network::Ipv6, ..gso }).is_none());
         assert!(Segments::new(&frame, Gso { size: MIN_SIZE - 1, ..gso }).is_none());
+        // Its data starts at 54.
+        assert!(Segments::new(&frame, Gso { size: 1468, ..gso }).is_some());
+        assert!([1469, 9000, u16::MAX].iter().all(|size| Segments::new(&frame, Gso { size: *size, ..gso }).is_none()));
         assert!(Segments::new(&frame[..1000], gso).is_none());
         assert!(Segments::new(&large(Network::Ipv4, 0, &[]), gso).is_none());
         let mut udp = frame;

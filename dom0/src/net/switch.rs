@@ -1,6 +1,6 @@
 //! The bridge with packets in it: each port has an inbox, whose owner is woken when something comes.
 //!
-//! Inboxes are bounded, each and all together: who doesn't take its packets loses them. A port's inbox is closed until its
+//! Inboxes are bounded, each and all together: packets that aren't taken in time are lost. A port's inbox is closed until its
 //! owner is ready for packets.
 //!
 //! It is shared by all ports, so its changes are [indivisible](crate::contain). What a guest put into a packet is looked at
@@ -19,6 +19,9 @@ use guest_kernel::net::{Mac, wire};
 pub const LANE_PACKETS: usize = 512;
 /// Bytes that wait in one lane at most: several large packets.
 pub const LANE_BYTES: usize = 512 << 10;
+/// Bytes of them that a lane has room for however much waits in others, if it holds no more already: who never takes its
+/// packets can't keep them from anybody else.
+pub const LANE_GUARANTEED: usize = 64 << 10;
 
 /// What the owner of an open inbox takes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,13 +52,13 @@ struct Lane {
 pub struct Switch {
     bridge: Bridge,
     inboxes: BTreeMap<PortId, Inbox>,
-    /// Bytes in all inboxes, and how many there may be.
+    /// Bytes in all inboxes, and how many there may be beside what lanes are guaranteed.
     waiting: usize,
     limit: usize,
 }
 
 impl Switch {
-    /// No ports. All inboxes together hold up to `limit` bytes.
+    /// No ports. All inboxes together hold up to `limit` bytes, and each lane up to [`LANE_GUARANTEED`] in any case.
     pub fn new(limit: usize) -> Switch {
         Switch { bridge: Bridge::default(), inboxes: BTreeMap::new(), waiting: 0, limit }
     }
@@ -202,8 +205,8 @@ impl Switch {
         packet.fit(taste.abilities, |packet| {
             indivisible(|| {
                 let bytes = packet.data.len();
-                let fits =
-                    lane.packets.len() < LANE_PACKETS && lane.bytes + bytes <= LANE_BYTES && *waiting + bytes <= limit;
+                let in_all = lane.bytes + bytes <= LANE_GUARANTEED || *waiting + bytes <= limit;
+                let fits = lane.packets.len() < LANE_PACKETS && lane.bytes + bytes <= LANE_BYTES && in_all;
                 if !fits {
                     bridge.count_lost(to);
                     return false;
@@ -304,17 +307,40 @@ mod tests {
 
     #[test]
     fn all_inboxes_together_are_bounded_and_a_closed_one_is_empty() {
-        let World { mut switch, ports, .. } = world(3, 3000);
-        for _ in 0..2 {
+        let World { mut switch, ports, .. } = world(3, 128_000);
+        for _ in 0..LANE_PACKETS {
             switch.send(ports[0], packet(mac(1), Mac::BROADCAST, 1000), 0);
         }
-        assert_eq!(switch.waiting, 3000);
+        // Each has what is guaranteed, which is a little more.
+        assert_eq!(switch.waiting, 130_000);
         switch.close(ports[1]);
-        assert_eq!(switch.waiting, 1000);
+        assert_eq!(switch.waiting, 65_000);
         switch.open(ports[1], taste());
         assert_eq!(drain(&mut switch, ports[1]), 0);
         switch.remove(ports[2]);
         assert_eq!(switch.waiting, 0);
+    }
+
+    #[test]
+    fn who_never_takes_its_packets_does_not_keep_them_from_others() {
+        let World { mut switch, ports, .. } = world(4, 200_000);
+        let [sender, idle, other, honest] = ports[..] else { unreachable!() };
+        for (port, number) in [(idle, 2), (other, 3), (honest, 4)] {
+            switch.send(port, packet(mac(number), Mac::BROADCAST, 60), 0);
+        }
+        while drain(&mut switch, honest) > 0 {}
+        for _ in 0..LANE_PACKETS {
+            switch.send(sender, packet(mac(1), mac(2), 1500), 0);
+            switch.send(sender, packet(mac(1), mac(3), 1500), 0);
+        }
+        assert!(switch.waiting > 198_500, "the two have filled what there is: {}", switch.waiting);
+        for round in 0..100 {
+            for _ in 0..LANE_GUARANTEED / 1500 {
+                switch.send(sender, packet(mac(1), mac(4), 1500), round);
+            }
+            assert_eq!(drain(&mut switch, honest), LANE_GUARANTEED / 1500);
+        }
+        assert_eq!(switch.counters(honest).unwrap().lost, 0);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl ConfigRegionAccess for Ports {
     unsafe fn write(&self, address: PciAddress, offset: u16, value: u32) {
         let _lock = LOCK.lock();
         select(address, offset);
-        // SAFETY: the caller's promise.
+        // SAFETY: `address` and `offset` are valid for a write, as the caller promises.
         unsafe { ports::write_u32(DATA, value) };
     }
 }

@@ -56,14 +56,14 @@ pub enum Action {
 pub const HELP: &str = "\
 help               this list
 list               the domains
-top                the domains, and what they used since the last look
+top                domains, with usage since the last `top`
 create NAME        creates a domain of the machine file, and starts it
 destroy NAME       ends a domain at once
-pause NAME         lets a domain run no more for now
+pause NAME         stops a domain until `unpause`
 unpause NAME       lets it run again
-mem NAME AMOUNT    has a domain give back memory, or take it again: 128 MiB
-console NAME       sends the keys to a domain; Ctrl-T does so with the next
-log NAME           the last that a domain said
+mem NAME AMOUNT    sets a domain's memory target, e.g. 128 MiB
+console NAME       sends the keyboard to a domain (Ctrl-T: next)
+log NAME           shows a domain's recent output
 crash NAME vif 0   has the back end of a device panic when it has something to
                    do, to see what the guest makes of it; also vbd 51712, or
                    console, or store for its connection to XenStore

@@ -71,7 +71,7 @@ impl Prompt {
             Command::Nothing => String::new(),
             Command::Help => HELP.into(),
             Command::List => self.table(false),
-            Command::Top => format!("{}\n{}", self.table(true), machine()),
+            Command::Top => format!("{}\n{}", self.table(true), self.machine()),
             Command::Domain(action, name) => self.with(name, |index| self.act(action, index, name)),
             Command::Memory(name, mebibytes) => {
                 self.with(name, |index| said(self.domains.borrow_mut().set_memory(index, mebibytes)))
@@ -122,6 +122,17 @@ impl Prompt {
         table(&domains.rows(time::now().unwrap_or(0)), top).trim_end().into()
     }
 
+    /// The machine's memory, and this domain's, with what takes turns in it.
+    fn machine(&self) -> String {
+        let (heap, free) = memory::heap_size();
+        let services = self.domains.borrow().services();
+        let here = format!("dom0: {} KiB of heap, {} KiB of it free, {services} services", heap >> 10, free >> 10);
+        match calls::physical_info() {
+            Ok(info) => format!("machine: {} of {} KiB free; {here}", info.free_pages << 2, info.total_pages << 2),
+            Err(_) => here,
+        }
+    }
+
     fn act(&self, action: Action, index: usize, name: &str) -> String {
         let mut domains = self.domains.borrow_mut();
         if domains.id(index).is_none() && !matches!(action, Action::Create | Action::Log) {
@@ -151,14 +162,4 @@ impl Prompt {
 /// What went wrong, if something did.
 fn said(result: Result<(), impl Display>) -> String {
     result.err().map(|error| error.to_string()).unwrap_or_default()
-}
-
-/// The machine's memory, and this domain's.
-fn machine() -> String {
-    let (heap, free) = memory::heap_size();
-    let here = format!("dom0: {} KiB of heap, {} KiB of it free", heap >> 10, free >> 10);
-    match calls::physical_info() {
-        Ok(info) => format!("machine: {} of {} KiB free; {here}", info.free_pages << 2, info.total_pages << 2),
-        Err(_) => here,
-    }
 }

@@ -1,6 +1,6 @@
 //! How much of this domain's time another domain may take with what an honest one does once in a while, or never. Pure.
 //!
-//! Data goes in turns: who moves much of it gets no more turns than the others. Requests to XenStore, changes of a device's
+//! Data goes in turns: whoever moves much of it gets no more turns than the others. Requests to XenStore, changes of a device's
 //! state, and requests that are refused cost much more than data, for nothing that the domain gains: one that does nothing
 //! else would slow down all others. So they are paid for with an allowance, which is enough to boot with, and then grows
 //! slowly.

@@ -107,6 +107,11 @@ impl Services {
         }
     }
 
+    /// How many services there are.
+    pub fn count(&self) -> usize {
+        self.slots.borrow().iter().filter(|slot| !matches!(slot, Slot::Free)).count()
+    }
+
     #[expect(clippy::cast_possible_truncation, reason = "there are no more than SERVICES")]
     const fn waker(&self, index: usize) -> Waker {
         Waker::new(self.marks, index as u16)
@@ -128,6 +133,7 @@ impl Services {
 mod tests {
     use super::super::PORTS;
     use super::*;
+    use alloc::rc::Weak;
     use std::vec;
 
     /// Says what it is told to, in turn, and notes when it was called.
@@ -239,6 +245,35 @@ mod tests {
         assert_eq!(world.round(6), [(2, 6)]);
         old.wake();
         assert_eq!(world.round(7), [(2, 7)], "an old waker is a needless turn, no more");
+    }
+
+    #[test]
+    fn one_that_lives_as_long_as_its_owner_ends_when_the_owner_wakes_it() {
+        /// As a console: it has the waker, and its service only looks whether it is still there.
+        struct Part(Waker);
+        impl Drop for Part {
+            fn drop(&mut self) {
+                self.0.wake();
+            }
+        }
+        struct Turns(Weak<Part>);
+        impl Service for Turns {
+            fn work(&mut self, _now: u64) -> Next {
+                self.0.upgrade().map_or(Next::End, |_| Next::Wait)
+            }
+        }
+        let world = World::new();
+        for round in 0..SERVICES as u64 + 1 {
+            let part = world.services.add(|waker| {
+                let part = Rc::new(Part(waker.clone()));
+                Ok::<_, Full>((Turns(Rc::downgrade(&part)), part))
+            });
+            world.round(round);
+            assert_eq!(world.services.count(), 1);
+            drop(part);
+            world.round(round);
+            assert_eq!(world.services.count(), 0);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The nodes of a new domain: what every guest may expect to find. Those of its devices come from who makes the devices.
+//! The nodes of a new domain: what every guest may expect to find. Those of its devices come from whoever makes the devices.
 
 use super::path::home;
 use alloc::format;

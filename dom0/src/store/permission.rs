@@ -1,8 +1,8 @@
 //! Who may do what with a node.
 //!
 //! Domain numbers are used again. An entry means the domain that had the number when the entry was made, and nobody once
-//! that is released: each number counts its *lives*, and an entry keeps the life that it was made in. So a release costs
-//! nothing, however many nodes mention the domain.
+//! that is released: each number counts its *lives*, and an entry keeps the life that it was made in. So a release need not
+//! look for the nodes that mention the domain; only those that it owned are removed.
 
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;

@@ -65,7 +65,8 @@ impl Accounts {
         Accounts { limits, all: BTreeMap::new() }
     }
 
-    /// Whether nobody's nodes would be beyond his limits after these changes. Who doesn't get more is not stopped.
+    /// Whether each owner that gets more would be within its limits after these changes. One that gets no more is not
+    /// stopped, even if it is beyond them.
     ///
     /// # Errors
     /// `ENOSPC`.
@@ -113,6 +114,11 @@ impl Accounts {
     /// A domain is gone, and what it had is nobody's.
     pub fn forget(&mut self, owner: Owner) {
         self.all.remove(&owner);
+    }
+
+    /// Whether a domain owns nodes.
+    pub fn has_nodes(&self, owner: Owner) -> bool {
+        self.of(owner).nodes > 0
     }
 
     fn of(&self, owner: Owner) -> Account {

@@ -1,7 +1,7 @@
 //! Connections, and what requests do.
 
 use super::events::Events;
-use super::path::{INTRODUCE_DOMAIN, Path, RELEASE_DOMAIN, home, prefixes};
+use super::path::{Given, INTRODUCE_DOMAIN, Path, RELEASE_DOMAIN, home, prefixes};
 use super::permission::{Lives, Owner, PRIVILEGED, Permissions};
 use super::quota::{Accounts, Limits};
 use super::request::Request;
@@ -199,8 +199,8 @@ impl Store {
         Ok(())
     }
 
-    /// A domain is gone: its connections end, and nothing is its own any more, not even for the next domain of this
-    /// number. Nodes that it owned are domain 0's.
+    /// A domain is gone: its connections end, the nodes that it owned are removed, and nothing is its own any more, not
+    /// even for the next domain of this number.
     fn release(&mut self, domain: u16) -> Result<(), Errno> {
         if !self.introduced.remove(&domain) {
             return Err(Errno::ENOENT);
@@ -211,10 +211,27 @@ impl Store {
             self.disconnect(id);
         }
         self.rings.close(domain);
+        self.remove_all_of(owner);
         self.accounts.forget(owner);
         self.lives.end(domain);
         self.announce(RELEASE_DOMAIN);
         Ok(())
+    }
+
+    /// Removes all nodes of an owner, wherever they are, with all below. They would count for nobody: a domain that may write
+    /// among another's nodes could leave as many as it may have there each time it is created again.
+    fn remove_all_of(&mut self, owner: Owner) {
+        // Usually its home was all that it had, and that was removed before.
+        if !self.accounts.has_nodes(owner) {
+            return;
+        }
+        let (tree, lives, mut transaction) = (&self.tree, &self.lives, Transaction::new());
+        for path in tree.topmost(|node| node.data.permissions.owner(lives) == owner) {
+            let mut view = View { tree, transaction: &mut transaction, domain: PRIVILEGED, lives };
+            // Domain 0 may remove everything that is there.
+            let _ = Given::parse(path.as_bytes(), PRIVILEGED).and_then(|given| view.remove(&given.path));
+        }
+        let _ = self.commit(self.lives.now(PRIVILEGED), transaction);
     }
 
     /// Makes a connection's request: the reply's payload.

@@ -4,6 +4,7 @@ use super::path::names;
 use super::permission::{Lives, Owner, Permissions};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Index;
 use slab::Slab;
@@ -114,6 +115,25 @@ impl Tree {
                 todo.push(*child);
             }
         }
+    }
+
+    /// The paths of all nodes below the root for which `is_one` holds, but not of what is below one of them.
+    pub fn topmost(&self, is_one: impl Fn(&Node) -> bool) -> Vec<String> {
+        let (mut found, mut path) = (Vec::new(), String::new());
+        let below = |id: Id, length| self[id].children.iter().map(move |(name, child)| (length, &**name, *child));
+        // How much of the path is that of the node above, and the node.
+        let mut todo: Vec<(usize, &str, Id)> = below(self.root, 0).collect();
+        while let Some((above, name, id)) = todo.pop() {
+            path.truncate(above);
+            path.push('/');
+            path.push_str(name);
+            if is_one(&self[id]) {
+                found.push(path.clone());
+            } else {
+                todo.extend(below(id, path.len()));
+            }
+        }
+        found
     }
 
     /// Sets a node's data in change number `stamp`.

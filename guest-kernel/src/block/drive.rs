@@ -23,7 +23,7 @@ pub const BUFFER_BYTES: usize = PAGES * PAGE_BYTES;
 const PAGES: usize = 16;
 /// How long the backend may take to connect, to let go, or to answer any of the requests, in nanoseconds.
 const PATIENCE: u64 = 30_000_000_000;
-/// How often who waits for the backend looks whether it is there still, in nanoseconds.
+/// How often a waiting caller checks that the backend is still there, in nanoseconds.
 const LOOK: u64 = 200_000_000;
 
 /// Why a disk can't be used.

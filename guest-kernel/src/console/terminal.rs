@@ -41,7 +41,7 @@ fn ring() -> Option<&'static Ring> {
             return None;
         }
         let address = memory::address_of_frame(info.console_mfn)?;
-        // SAFETY: the builder maps the page for good, and nobody uses it but this room and the back end. It is made of
+        // SAFETY: the builder maps the page for good, and nobody uses it but this module and the back end. It is made of
         // atomics.
         let page = unsafe { &*(address as *const Page) };
         let front = Front::new(page).into();

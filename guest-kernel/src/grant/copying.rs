@@ -56,7 +56,7 @@ pub fn copy_request(source: End, dest: End, len: u16) -> GnttabCopy {
 /// # Safety
 /// No Rust object is in a frame of this domain that is copied to.
 pub unsafe fn copy(source: End, dest: End, len: u16) -> Result<(), Error> {
-    // SAFETY: the caller's promise.
+    // SAFETY: no Rust object is in the frame that is copied to, as the caller promises.
     unsafe { copy_requests(&mut [copy_request(source, dest, len)]) }
 }
 
@@ -68,7 +68,7 @@ pub unsafe fn copy(source: End, dest: End, len: u16) -> Result<(), Error> {
 /// # Safety
 /// As for [`copy()`].
 pub unsafe fn copy_requests(requests: &mut [GnttabCopy]) -> Result<(), Error> {
-    // SAFETY: the caller's promise.
+    // SAFETY: no Rust object is in a frame that is copied to, as the caller promises.
     unsafe { hypercall::grant_copy(requests)? };
     match requests.iter().position(|request| request.status != GNTST_OKAY) {
         Some(index) => Err(Error::Status(index, requests[index].status)),

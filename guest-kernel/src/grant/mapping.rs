@@ -142,7 +142,7 @@ fn unmap(pages: Vec<(u64, u32)>) -> bool {
         ..GnttabUnmapGrantRef::default()
     };
     let mut requests: Vec<_> = pages.into_iter().map(request).collect();
-    // SAFETY: the pages are the window's, and who had them does no longer.
+    // SAFETY: the pages are the window's, and whoever had them does no longer.
     let called = unsafe { hypercall::grant_unmap(&mut requests) };
     called.is_ok() && requests.iter().all(|request| request.status == GNTST_OKAY)
 }

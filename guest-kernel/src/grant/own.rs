@@ -59,7 +59,7 @@ impl Grant {
         Ok(())
     }
 
-    /// Takes it back as soon as it is not in use any more, and lets others run until then. For who has nothing else to do,
+    /// Takes it back as soon as it is no longer in use, and lets others run until then. For a caller with nothing else to do,
     /// and a user that can be relied on.
     pub fn end_when_unused(mut self) {
         while let Err(used) = self.end() {

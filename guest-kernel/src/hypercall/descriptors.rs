@@ -23,6 +23,6 @@ pub unsafe fn set_gdt(frames: &[u64], entries: u32) -> Answer {
 /// # Safety
 /// The 8 bytes are the caller's to write, and as for [`set_gdt`].
 pub unsafe fn update_descriptor(machine_address: u64, descriptor: u64) -> Answer {
-    // SAFETY: the caller's promise.
+    // SAFETY: the 8 bytes are the caller's to write, and no segment in use changes its meaning, as the caller promises.
     unsafe { call(number::UPDATE_DESCRIPTOR, [machine_address, descriptor, 0, 0, 0]) }
 }

@@ -42,7 +42,7 @@ pub fn unregister_callback(kind: u16) -> Answer {
 /// # Safety
 /// The stack is the caller's to give, and large enough for what the entry code does.
 pub unsafe fn stack_switch(selector: u16, pointer: u64) -> Answer {
-    // SAFETY: the caller's promise.
+    // SAFETY: the stack is the caller's to give, and large enough, as it promises.
     unsafe { call(number::STACK_SWITCH, [u64::from(selector), pointer, 0, 0, 0]) }
 }
 

@@ -13,7 +13,7 @@ use pv_abi::hypercall as number;
 /// `T` is the structure that the ABI names for `command`. No mapping of memory that Rust believes to be its own changes, and
 /// nothing of it is copied to.
 pub unsafe fn grant_table_op<T>(command: u32, list: &mut [T]) -> Answer {
-    // SAFETY: the call writes the list; the rest is the caller's promise.
+    // SAFETY: the call writes the list, which is of the command's type, and no other memory of ours, as the caller promises.
     unsafe { call(number::GRANT_TABLE_OP, [u64::from(command), list.as_mut_ptr() as u64, list.len() as u64, 0, 0]) }
 }
 
@@ -31,7 +31,7 @@ fn op<T>(command: u32, argument: T, status: impl FnOnce(&T) -> i16) -> Result<T,
 /// # Safety
 /// Nothing lives in the pages that are mapped, and they are used as what they map only.
 pub unsafe fn grant_map(list: &mut [GnttabMapGrantRef]) -> Answer {
-    // SAFETY: the caller's promise.
+    // SAFETY: nothing lives in the pages that are mapped, as the caller promises; the list has the command's type.
     unsafe { grant_table_op(GNTTABOP_MAP_GRANT_REF, list) }
 }
 
@@ -40,7 +40,7 @@ pub unsafe fn grant_map(list: &mut [GnttabMapGrantRef]) -> Answer {
 /// # Safety
 /// Nobody uses the pages any more.
 pub unsafe fn grant_unmap(list: &mut [GnttabUnmapGrantRef]) -> Answer {
-    // SAFETY: the caller's promise.
+    // SAFETY: nobody uses the pages any more, as the caller promises; the list has the command's type.
     unsafe { grant_table_op(GNTTABOP_UNMAP_GRANT_REF, list) }
 }
 
@@ -49,7 +49,7 @@ pub unsafe fn grant_unmap(list: &mut [GnttabUnmapGrantRef]) -> Answer {
 /// # Safety
 /// No Rust object is in a frame of this domain that is copied to.
 pub unsafe fn grant_copy(list: &mut [GnttabCopy]) -> Answer {
-    // SAFETY: the caller's promise.
+    // SAFETY: no Rust object is copied to, as the caller promises; the list has the command's type.
     unsafe { grant_table_op(GNTTABOP_COPY, list) }
 }
 

@@ -15,7 +15,7 @@ use pv_abi::memory::{
 /// # Safety
 /// Memory that the command writes is the caller's, and frames that it takes away hold nothing that Rust relies on.
 pub unsafe fn memory_op(command: u32, argument: u64) -> Answer {
-    // SAFETY: the caller's promise.
+    // SAFETY: what is written is the caller's, and nothing lives in frames that are taken away, as the caller promises.
     unsafe { call(number::MEMORY_OP, [u64::from(command), argument, 0, 0, 0]) }
 }
 
@@ -44,7 +44,7 @@ pub fn increase_reservation(frames: &mut [u64], order: u32, mem_flags: u32) -> A
 /// Nothing lives in the frames.
 pub unsafe fn decrease_reservation(frames: &[u64], order: u32) -> Answer {
     let argument = reservation(frames.as_ptr(), frames.len(), order, 0);
-    // SAFETY: the call reads the list; the frames are the caller's promise.
+    // SAFETY: the call reads the list; nothing lives in the frames, as the caller promises.
     unsafe { memory_op(XENMEM_DECREASE_RESERVATION, (&raw const argument) as u64) }
 }
 
@@ -61,6 +61,6 @@ pub fn populate_physmap(frames: &mut [u64], order: u32, mem_flags: u32) -> Answe
 /// # Safety
 /// Nothing lives in the frames given, and the lists named are the caller's.
 pub unsafe fn exchange(argument: &mut MemoryExchange) -> Answer {
-    // SAFETY: the caller's promise.
+    // SAFETY: nothing lives in the frames given, and the lists are the caller's, as it promises; the argument is borrowed.
     unsafe { memory_op(XENMEM_EXCHANGE, (&raw mut *argument) as u64) }
 }

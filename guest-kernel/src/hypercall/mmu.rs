@@ -106,7 +106,7 @@ impl Flush<'_> {
 /// # Safety
 /// No Rust object lives in the page at `address`, and the new mapping is used only as what it maps.
 pub unsafe fn update_va_mapping(address: u64, entry: u64, flush: Flush<'_>) -> Answer {
-    // SAFETY: the caller's promise; a mask is only read.
+    // SAFETY: no Rust object lives in the page, as the caller promises; a mask is only read.
     unsafe { call(number::UPDATE_VA_MAPPING, [address, entry, flush.argument(), 0, 0]) }
 }
 

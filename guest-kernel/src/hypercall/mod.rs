@@ -103,7 +103,7 @@ pub unsafe fn call(nr: u32, args: [u64; 5]) -> Answer {
 /// # Safety
 /// Nothing beyond `buffer` may be written: its type is the one that the ABI names for the command.
 pub unsafe fn xen_version<T>(command: u32, buffer: &mut T) -> Answer {
-    // SAFETY: the caller's promise; the reference proves that the memory is ours.
+    // SAFETY: the command fills no more than a `T`, as the caller promises; the reference proves that the memory is ours.
     unsafe { call(number::XEN_VERSION, [u64::from(command), (&raw mut *buffer) as u64, 0, 0, 0]) }
 }
 

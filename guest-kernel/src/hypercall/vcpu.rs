@@ -12,7 +12,7 @@ use pv_abi::vcpu::*;
 /// # Safety
 /// Memory that the command writes, now or later, is the caller's to give.
 pub unsafe fn vcpu_op(command: u32, id: u32, argument: u64) -> Answer {
-    // SAFETY: the caller's promise.
+    // SAFETY: memory that the command writes, now or later, is the caller's to give, as it promises.
     unsafe { call(number::VCPU_OP, [u64::from(command), u64::from(id), argument, 0, 0]) }
 }
 

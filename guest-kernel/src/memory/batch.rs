@@ -81,7 +81,7 @@ impl Batch {
         let counts = core::mem::take(&mut self.counts);
         let (mut updates, mut operations) = (&self.updates[..counts.updates], &self.operations[..counts.operations]);
         // SAFETY, for all calls below: the lists live in `self` until the call is back. What they ask for changes
-        // mappings of frames that this room gives out, in the ways that its functions promise.
+        // mappings of frames that this module gives out, in the ways that its functions promise.
         match &self.runs[..counts.runs] {
             [] => return Ok(()),
             // SAFETY: see above.

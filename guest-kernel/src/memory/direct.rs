@@ -39,7 +39,7 @@ impl Memory {
         // SAFETY: empty lists ask for nothing.
         unsafe { mmu_update(&[], None, Owner::SELF).and(mmuext_op(&[], None, Owner::SELF)) }
             .map_err(|_| Error::Unsupported)?;
-        // The table of all machine frames is none of user mode's business. Xen wants to know before it sees the first
+        // The table of all machine frames is not for user mode. Xen wants to know before it sees the first
         // root table; a hypervisor without the switch shows the table anyway.
         let _ = vm_assist(VMASST_CMD_ENABLE, VMASST_TYPE_M2P_STRICT);
         let info = start_info();

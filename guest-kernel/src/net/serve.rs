@@ -78,7 +78,7 @@ fn is_whole(bytes: &[u8]) -> bool {
 /// Makes a socket whose connection is over wait for another one.
 fn listens(socket: &mut tcp::Socket<'_>, port: u16) -> bool {
     if socket.state() == State::TimeWait {
-        // Both sides have closed. Who asks often would find no socket otherwise.
+        // Both sides have closed. A client that asks often would find no socket otherwise.
         socket.abort();
     }
     !socket.is_open() && socket.listen(port).is_ok()

@@ -107,9 +107,13 @@ impl Headers {
 
     /// Where the data of a TCP packet starts, if its header fits into it.
     pub fn tcp_data(&self, frame: &[u8]) -> Option<usize> {
-        let header = usize::from(frame[self.transport_start + 12] >> 4) * 4;
+        // A UDP packet may end before this byte, and the frame with it.
+        if self.transport != Transport::Tcp {
+            return None;
+        }
+        let header = usize::from(frame.get(self.transport_start + 12)? >> 4) * 4;
         let start = self.transport_start + header;
-        (self.transport == Transport::Tcp && header >= 20 && start <= self.end).then_some(start)
+        (header >= 20 && start <= self.end).then_some(start)
     }
 }
 
@@ -247,6 +251,14 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_shortest_udp_packet_has_no_tcp_data() {
+        for frame in [ipv4_frame(17, &[0; 8]), ipv6_frame(17, &[0; 8])] {
+            let found = Headers::find(&frame).unwrap();
+            assert_eq!((found.end, found.tcp_data(&frame)), (frame.len(), None));
+        }
+    }
+
+    #[test]
     fn a_flow_has_one_direction_and_ignores_data() {
         let a = ipv4_frame(6, &[1; 20]);
         let mut b = ipv4_frame(6, &[1; 40]);
@@ -270,9 +282,7 @@ pub(super) mod tests {
                 prop_assert!(found.transport_start + 8 <= found.end && found.end <= bytes.len());
                 found.addresses(&bytes);
                 found.ports(&bytes);
-                if found.transport == Transport::Tcp {
-                    prop_assert!(found.tcp_data(&bytes).is_none_or(|data| data <= found.end));
-                }
+                prop_assert!(found.tcp_data(&bytes).is_none_or(|data| data <= found.end));
             }
             flow(&bytes);
         }

@@ -11,8 +11,8 @@
 //!
 //! A consumer that found nothing writes to the event index which entry it wants to be told of (`arm`), then looks once
 //! more. A producer writes its index (`publish`), then looks at the event index. Between write and look each has a full
-//! barrier, so at least one of them sees the other: the consumer finds the entry, or the producer rings. Who forgets to
-//! look at what `arm` returns sleeps for ever.
+//! barrier, so at least one of them sees the other: the consumer finds the entry, or the producer rings. A consumer that
+//! ignores what `arm` returns sleeps for ever.
 //!
 //! A ring of several pages is one range of addresses.
 

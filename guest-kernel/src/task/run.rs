@@ -172,7 +172,7 @@ fn touch(space: &mut Space, counts: &mut Counts, address: u64, access: Access) -
     Ok(Ok(()))
 }
 
-/// What a page fault was about; `None` if it is none, or one that no page can mend.
+/// What a page fault was about; `None` if it is none, or one that no page can fix.
 fn access(registers: &TrapFrame) -> Option<(Access, u64)> {
     let Caught { vector: PAGE_FAULT, error_code } = registers.caught() else { return None };
     let access = match error_code {

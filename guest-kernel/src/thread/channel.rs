@@ -97,7 +97,7 @@ impl<T> Clone for Receiver<T> {
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
         if self.0.senders.fetch_sub(1, Ordering::SeqCst) == 1 {
-            // Who has looked for senders waits by the time that we have the lock.
+            // A receiver that has looked for senders waits by the time that we have the lock.
             drop(self.0.values.lock());
             self.0.not_empty.notify_all();
         }

@@ -11,8 +11,8 @@
 //! whether what they wait for has come. [`Mutex`](block::Mutex), [`Condition`](block::Condition) and
 //! [`channel`](channel::channel) are made of that.
 //!
-//! **Rules**: who holds a [spin lock](crate::sync::Mutex) doesn't wait or yield, because another thread of the vCPU would
-//! spin for good; and doesn't spawn while holding the [memory](crate::memory).
+//! **Rules**: a thread that holds a [spin lock](crate::sync::Mutex) doesn't wait or yield, because another thread of the
+//! vCPU would spin for good; and doesn't spawn while holding the [memory](crate::memory).
 //!
 //! | file | what |
 //! |---|---|

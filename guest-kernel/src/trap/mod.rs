@@ -1,8 +1,8 @@
 //! Traps: the table registered with the hypervisor, handlers per vector, and expected faults.
 //!
 //! Every vector has a stub. A trap goes to, in order: the expectation that [`catch!`](crate::catch) armed, the handler
-//! that [`set_handler`] named, or else the panic path with a register dump. A trap of user mode goes to who [runs
-//! it](user::run).
+//! that [`set_handler`] named, or else the panic path with a register dump. A trap of user mode goes to whoever
+//! [runs it](user::run).
 
 mod frame;
 mod stubs;

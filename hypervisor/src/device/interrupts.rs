@@ -1,8 +1,7 @@
 //! The interrupts of the domain that has the hardware: pirqs, their vectors, and its ports.
 //!
-//! One lock is over all of it. It is taken before those of ports ([`event`](crate::event)); whoever closes a port has let
-//! go of its lock when he tells us ([`Interrupts::prune`]). Between the two an interrupt finds the port closed, and nobody
-//! hears of it.
+//! One lock guards all of it and is taken before port locks ([`event`](crate::event)). [`Interrupts::prune`] is called after
+//! a closed port's lock is released; an interrupt that arrives in between finds the port closed and is dropped.
 
 use core::ops::Range;
 

@@ -1,5 +1,5 @@
-//! The hardware, as far as the hypervisor lets a domain drive it: I/O ports and physical interrupts. (Device frames are the
-//! business of [`mm::devices`](crate::mm::devices).)
+//! The hardware, as far as the hypervisor lets a domain drive it: I/O ports and physical interrupts. (Device frames are
+//! left to [`mm::devices`](crate::mm::devices).)
 //!
 //! One domain at most has the hardware, the control domain. It is trusted with it: a device writes to any memory that its
 //! driver names, since no IOMMU is used. What is refused here keeps that domain's mistakes, and programs of its user mode,

@@ -8,7 +8,7 @@
 //! An interrupt is announced to the domain as an event, and the domain says when it has dealt with it (`PHYSDEVOP_eoi`).
 //! Until then, whatever the device does costs the machine at most two more interrupts:
 //! * A **level** source is masked as it arrives, and unmasked by the domain's word. If the line is still active then, it
-//!   arrives again: so often as the domain asks for it, in the domain's time.
+//!   arrives again: as often as the domain asks for it, in the domain's time.
 //! * An **edge** source, or a message, stays open, so that one that comes meanwhile is heard, once: that makes the port
 //!   pending again and masks the source. One more may have been on its way by then, which arrives at the masked source. A
 //!   device keeps a message that is masked, and sends it later. An edge at a masked pin leaves no trace, so that the domain

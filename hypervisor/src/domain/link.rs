@@ -1,11 +1,11 @@
 //! What other CPUs may know and change of a vCPU at any moment, wherever it is: its event flags, whether it sleeps, and
 //! where. Everything else of a vCPU belongs to the one place that owns it ([`Vcpu`](super::vcpu::Vcpu)).
 //!
-//! **No wake-up is lost.** Who has something for the vCPU writes that first (an event flag, [`VcpuLink::hit_poll`], an NMI)
-//! and looks at [`VcpuLink::activity`] afterwards. The vCPU that goes to sleep says so first
-//! ([`VcpuLink::fall_asleep`], with its queue's lock held) and looks for a reason to stay awake afterwards; one that is put
-//! on a CPU says so first, too, and then looks at its flags on the way to the guest. All of these are sequentially
-//! consistent, so at least one of the two sees the other.
+//! **No wake-up is lost.** A waker first publishes the reason (an event flag, [`VcpuLink::hit_poll`], an NMI), then reads
+//! [`VcpuLink::activity`]. A vCPU that goes to sleep first publishes that it sleeps ([`VcpuLink::fall_asleep`], with its
+//! queue's lock held), then looks for reasons to stay awake. One that is put on a CPU does the same with
+//! [`Activity::Running`], and looks at its flags on the way to the guest. What is published is stored with sequential
+//! consistency, a full barrier before the reads that follow, so at least one side sees the other.
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -101,7 +101,7 @@ impl VcpuLink {
         }
     }
 
-    /// Its event flags. Who delivers an event looks here *after* it has set the event's pending bit: when the flags move,
+    /// Its event flags. The sender of an event looks here *after* it has set the event's pending bit: when the flags move,
     /// those in the new place are set as if everything were pending, and so nothing is lost.
     #[inline]
     pub fn info(&self) -> &'static VcpuInfo {
@@ -156,7 +156,7 @@ impl VcpuLink {
         self.cpu.store(cpu.0, Ordering::Release);
     }
 
-    /// The CPUs that it may use. Who changes them looks at what it is doing afterwards, to make it leave its CPU.
+    /// The CPUs that it may use. Whoever changes them then looks at what the vCPU is doing, to make it leave its CPU.
     pub fn affinity(&self) -> &Arc<AtomicCpuSet> {
         &self.affinity
     }

@@ -1,4 +1,4 @@
-//! Domains and their vCPUs as the rules see them: plain state, no locks, no machine.
+//! Domains and their vCPUs as the rules see them: state without hardware. Only [`link`] is shared between CPUs.
 //!
 //! * [`vcpu`]: what a virtual CPU is besides its registers; [`link`]: what of it all CPUs share;
 //! * [`context`]: a state for it to start from; [`areas`]: records of it in guest memory;
@@ -62,7 +62,7 @@ pub enum End {
 }
 
 impl End {
-    /// Whether this is an end in order: power-off or reboot.
+    /// Whether this is an orderly end: power-off, reboot, or the control domain's `destroydomain`.
     pub fn is_clean(self) -> bool {
         matches!(self, End::Shutdown(ShutdownReason::Poweroff | ShutdownReason::Reboot) | End::Destroyed)
     }

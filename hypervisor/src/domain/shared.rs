@@ -1,7 +1,7 @@
 //! The shared-info page: `struct shared_info` of `xen/xen.h`, seen from our side.
 //!
 //! The guest may write every byte of it at any moment, so all fields are atomics, each decision reads a field once,
-//! and nothing read here is ever trusted for more than the guest's own affairs.
+//! and nothing read here is ever trusted for anything but the guest itself.
 
 use core::sync::atomic::{AtomicI8, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -99,8 +99,8 @@ impl VcpuInfo {
 
     /// Masks or unmasks upcalls, as the CPU changes IF at an interrupt and at `iret`.
     ///
-    /// Who unmasks looks at *pending* next, and a sender sets that and then looks at the mask, to see whether to interrupt the
-    /// vCPU's CPU: one of them has to see the other's, or the upcall would wait for the guest's next entry.
+    /// Whoever unmasks looks at *pending* next, and a sender sets that and then looks at the mask, to see whether to
+    /// interrupt the vCPU's CPU: one of them has to see the other's, or the upcall would wait for the guest's next entry.
     pub fn set_upcall_mask(&self, masked: bool) {
         self.upcall_mask.store(masked.into(), if masked { Ordering::Release } else { Ordering::SeqCst });
     }
@@ -204,8 +204,8 @@ mod tests {
         assert!(info.upcall_pending());
     }
 
-    /// On two CPUs at once, many times over: either who unmasks finds the upcall pending, or who made it so finds that it is
-    /// not masked.
+    /// On two CPUs at once, many times over: either the one that unmasks finds the upcall pending, or its sender finds that
+    /// it is not masked.
     #[test]
     fn an_upcall_that_becomes_pending_while_it_is_unmasked_is_seen_by_somebody() {
         const ROUNDS: u32 = 20_000;

@@ -144,7 +144,8 @@ impl Assists {
     }
 }
 
-/// The state of a vCPU. Exactly one place owns it at a time: the CPU that runs it, or a run queue.
+/// The state of a vCPU. Exactly one place owns it at a time: the CPU that runs it, a run queue, its domain's list of those
+/// that may not run, or a hypercall that took it from one of these to work on it.
 pub struct Vcpu {
     /// The domain it belongs to.
     pub domain: DomainId,

@@ -13,16 +13,16 @@
 //! * **Sender and guest that goes to sleep**, in `block` or `poll`: see [`link`](crate::domain::link). A poller says so
 //!   ([`Events::begin_poll`]) before it looks at its ports; a sender looks for pollers after it has set *pending*.
 //! * **Sender and flags that move** (`VCPUOP_register_vcpu_info`): see [`VcpuLink::info`].
-//! * **Sender and switch to FIFO delivery**: who makes a port pending holds a lock that keeps it bound (below) and reads
-//!   the way of delivery under it. The switch takes that lock of each port afterwards, and carries over what was
-//!   delivered in the old way ([`fifo`]).
+//! * **Sender and switch to FIFO delivery**: the sender holds a lock that keeps the port bound (below) and reads the way of
+//!   delivery under it. The switch takes that lock of each port afterwards, and carries over what was delivered in the
+//!   old way ([`fifo`]).
 //!
-//! # Why none is invented
+//! # Why no event is spurious
 //!
-//! Nobody makes a port pending that isn't bound to what he sends for: he holds the lock of the port that he sends *from*
-//! (for a virtual interrupt, of the port itself), and both ends of a channel are locked whenever it is connected or
-//! closed. Closing clears *pending* under these locks. So an event never reaches the next use of a port's number; and
-//! when a domain has closed its ports, nobody writes to its flags or pages any more, and they can be given back.
+//! A port becomes pending only while it is bound to the source: the sender holds the lock of the port it sends *from* (for
+//! a virtual or physical interrupt, of the port itself), and connecting or closing a channel takes the locks of both ends.
+//! Closing clears *pending* under those locks, so an event never reaches the next user of a port number. Once a domain has
+//! closed its ports nobody writes its flags or pages, and they can be freed.
 //!
 //! # Locks
 //!
@@ -71,7 +71,7 @@ pub trait Kick {
     /// The vCPU has a new reason to look at its flags: wakes it if it sleeps and the reason is good enough
     /// ([`VcpuLink::has_reason_to_wake`]), interrupts its CPU if it runs on another one.
     ///
-    /// Called with no lock of this room held.
+    /// Called with no lock of this module held.
     fn kick(&mut self, vcpu: &VcpuLink);
 }
 

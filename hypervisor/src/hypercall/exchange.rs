@@ -12,9 +12,8 @@ use pv_abi::memory::MemoryExchange;
 
 use super::batch::Halt;
 use super::reservation::MAX_ORDER;
-use super::{Call, Platform, Reply};
+use super::{Call, PAGE_COST, Platform, Reply};
 use crate::addr::{DomainId, Mfn, Pfn};
-use crate::mm::m2p;
 use crate::mm::perform::perform;
 
 const NR_EXCHANGED: u64 = core::mem::offset_of!(MemoryExchange, nr_exchanged) as u64;
@@ -25,6 +24,14 @@ struct Exchange {
     /// Extents of a group on either side.
     inputs: u64,
     outputs: u64,
+}
+
+impl Exchange {
+    /// What a group costs, in units of the budget of a call.
+    fn cost(&self) -> u32 {
+        let frames = u32::try_from(self.inputs << self.request.input.extent_order).unwrap_or(u32::MAX);
+        frames.saturating_mul(PAGE_COST)
+    }
 }
 
 /// `(struct xen_memory_exchange *)`, behind the command word.
@@ -40,6 +47,8 @@ pub(super) fn exchange<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             Err(Halt::Code(errno)) => return Err(errno.into()),
             Err(Halt::Refused(refused)) => return Err(call.refuse("memory exchange", refused).into()),
         }
+        // Then the next group waits until interrupts had their turn.
+        call.budget = call.budget.saturating_sub(exchange.cost());
         done += exchange.inputs;
         call.write(address.wrapping_add(NR_EXCHANGED), &done)?;
     }
@@ -77,7 +86,7 @@ fn group<P: Platform>(call: &mut Call<'_, P>, exchange: &Exchange, first: u64) -
     let mut taken = list_for(inputs << input.extent_order)?;
     let mut given = list_for(outputs)?;
     let result = take_inputs(call, exchange, first, &mut taken)
-        .and_then(|()| allocate_outputs(call, output.extent_order, outputs, &mut given));
+        .and_then(|()| allocate_outputs(call, exchange, first / inputs * outputs, &mut given));
     if let Err(halt) = result {
         undo(call, &taken, output.extent_order, &given);
         return Err(halt);
@@ -85,11 +94,7 @@ fn group<P: Platform>(call: &mut Call<'_, P>, exchange: &Exchange, first: u64) -
     taken.into_iter().for_each(|mfn| call.platform.free_reclaimed(mfn));
     let first_output = first / inputs * outputs;
     for (index, &mfn) in (first_output..).zip(&given) {
-        let entry = element(output.extent_start, index);
-        let place: u64 = call.read(entry).map_err(|_| Errno::EFAULT)?;
-        let table = call.platform.mmu().memory;
-        (0..1 << output.extent_order).for_each(|n| m2p::set(table, mfn.offset(n), Pfn(place.wrapping_add(n))));
-        call.write(entry, &mfn.0).map_err(|_| Errno::EFAULT)?;
+        call.write(element(output.extent_start, index), &mfn.0).map_err(|_| Errno::EFAULT)?;
     }
     Ok(())
 }
@@ -126,15 +131,18 @@ fn take_inputs<P: Platform>(
     Ok(())
 }
 
+/// Gives the domain the group's new extents, of which `first` is the first.
 fn allocate_outputs<P: Platform>(
     call: &mut Call<'_, P>,
-    order: u32,
-    count: u64,
+    exchange: &Exchange,
+    first: u64,
     given: &mut Vec<Mfn>,
 ) -> Result<(), Halt> {
-    let order = u8::try_from(order).map_err(|_| Errno::EINVAL)?;
-    for _ in 0..count {
-        given.push(call.platform.populate(order).ok_or(Errno::ENOMEM)?);
+    let output = exchange.request.output;
+    let order = u8::try_from(output.extent_order).map_err(|_| Errno::EINVAL)?;
+    for extent in first..first + exchange.outputs {
+        let place: u64 = call.read(element(output.extent_start, extent)).map_err(|_| Errno::EFAULT)?;
+        given.push(call.platform.populate(order, Some(Pfn(place))).ok_or(Errno::ENOMEM)?);
     }
     Ok(())
 }
@@ -142,7 +150,7 @@ fn allocate_outputs<P: Platform>(
 /// Puts back what was taken, with its number, and gives up what was given.
 fn undo<P: Platform>(call: &mut Call<'_, P>, taken: &[Mfn], order: u32, given: &[Mfn]) {
     for mfn in given.iter().flat_map(|block| (0..1 << order).map(|n| block.offset(n))) {
-        // Nobody but us knows of the frame, so nothing can be in the way.
+        // Another vCPU may have guessed its number and used it, or given it back: then it stays where it is.
         let mut budget = u32::MAX;
         let reclaimed = perform(call.platform, &mut call.vcpu.pending, &mut budget, |op, frames| {
             frames.run(|frames| op.reclaim(frames, mfn))

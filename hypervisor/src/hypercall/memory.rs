@@ -77,7 +77,7 @@ fn memory_map<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 }
 
 /// The first frame of each 2 MiB of the machine-to-phys table. Where there is no RAM, and so no table, that of the 2 MiB
-/// before. As in Xen anybody may ask: the numbers help only who may map the frames.
+/// before. As in Xen anybody may ask: the numbers help only a domain that may map the frames.
 ///
 /// There are a thousand at most for each TiB, so that the call needs no restart.
 fn machphys_mfn_list<P: Platform>(call: &mut Call<'_, P>) -> Reply {

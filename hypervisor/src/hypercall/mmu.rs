@@ -48,7 +48,7 @@ pub(super) fn page_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<
 #[inline(never)]
 fn other_owner<P: Platform>(call: &Call<'_, P>, named: u16) -> Result<DomainId, Errno> {
     match named {
-        // As in Xen: who means itself says so.
+        // As in Xen: a caller that means itself says `DOMID_SELF`.
         own if own == call.vcpu.domain.0 => Err(Errno::ESRCH),
         DOMID_IO if call.platform.hardware().is_some() => Ok(NO_RAM),
         DOMID_IO => Err(Errno::EPERM),

@@ -15,7 +15,7 @@ use super::descriptors::drop_ldt_pages;
 use super::flush::{Scope, Target};
 use super::mmu::page_owner;
 use super::target::Other;
-use super::{Call, Platform, Reply};
+use super::{Call, PAGE_COST, Platform, Reply};
 use crate::addr::{DomainId, Mfn};
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::mm::perform::{Effects, Unfinished, perform};
@@ -184,7 +184,13 @@ fn hides_m2p(vcpu: &Vcpu) -> bool {
     vcpu.assists.has(VMASST_TYPE_M2P_STRICT)
 }
 
+#[inline]
 fn flush<P: Platform>(call: &mut Call<'_, P>, target: Target, scope: Scope) -> Result<(), Halt> {
+    /// To interrupt other CPUs and to wait for them, in units of the budget of a call.
+    const REMOTE_COST: u32 = 64;
+    if !matches!(scope, Scope::Local) {
+        call.budget = call.budget.saturating_sub(REMOTE_COST);
+    }
     call.flush(target, scope);
     Ok(())
 }
@@ -207,6 +213,7 @@ fn fill<P: Platform>(call: &mut Call<'_, P>, owner: DomainId, to: Mfn, from: Opt
             Some(from) => call.platform.copy_page(to, from),
             None => call.platform.clear_page(to),
         }
+        call.budget = call.budget.saturating_sub(PAGE_COST);
         call.memory(|op, _| {
             op.put_writable(to);
             Ok(())

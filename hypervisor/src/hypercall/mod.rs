@@ -1,12 +1,13 @@
-//! The boundary: one table from hypercall number to handler, arguments in, results out, restart.
+//! The hypercall boundary: one table maps numbers to handlers.
 //!
-//! A handler gets the six argument words by value and reaches guest memory only through [`Platform`]'s copies; it never
-//! sees registers. It answers with a value or an [`Errno`], or, for the few calls that do more than return, with a
-//! [`Next`]. What a number means and which errors it gives is ABI: Xen's `xen.h` and the header named at each handler.
+//! A handler sees its six arguments in [`Call::args`] and reaches guest memory only through [`Platform`]. It returns a value,
+//! an [`Errno`], or one of two signals: [`Call::then`] says what the vCPU does next, other than go on; [`Call::again`] asks
+//! for a restart. What a number means and which errors it gives is ABI: Xen's `xen.h` and the header named at each handler.
 //!
-//! **Restart**: a call that has done its budget of work answers [`Otherwise::AGAIN`] with new arguments. [`dispatch`] then
-//! sets them and moves RIP back onto the `syscall`, so that the guest itself makes the rest of the call after
-//! interrupts had their turn. Nothing is kept in the hypervisor meanwhile. There is no other form of preemption.
+//! **Restart**: a handler that has used up its budget stores the arguments for the rest of the work ([`Call::again`]).
+//! [`dispatch`] then moves RIP back onto the `syscall` instruction, so the guest reissues the call after pending interrupts
+//! have run. What is left to do is in the arguments, and in [`Vcpu::pending`] for a page table that is half done. There is
+//! no other preemption.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -43,7 +44,7 @@ use alloc::sync::Arc;
 use pv_abi::errno::Errno;
 use pv_abi::hypercall as number;
 
-use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, Pfn, VcpuId};
 use crate::bounce::{GuestSpace, Return};
 use crate::device::Hardware;
 use crate::domain::End;
@@ -165,9 +166,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys + GrantMemory> + 
     /// `ESRCH` if there is no such domain, `EPERM` if the caller has no privilege over it.
     fn page_owner(&self, id: DomainId) -> Result<DomainId, Errno>;
 
-    /// Gives the domain `2^order` frames, zeroed and flushed, if there are any and it may have so many more. What the
-    /// machine-to-phys table says of them is the caller's business.
-    fn populate(&mut self, order: u8) -> Option<Mfn>;
+    /// Gives the domain `2^order` frames, zeroed and flushed, if there are any and it may have so many more. The
+    /// machine-to-physical table says `pfn` of the first of them and so on, from before another vCPU can use them.
+    fn populate(&mut self, order: u8, pfn: Option<Pfn>) -> Option<Mfn>;
 
     /// Gives a frame that was [reclaimed](crate::mm::operation::Operation::reclaim) to the allocator.
     fn free_reclaimed(&mut self, mfn: Mfn);
@@ -210,7 +211,7 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys + GrantMemory> + 
     fn memory_of(&mut self, target: &Self::Target) -> impl Effects<Tables = <Self as Effects>::Tables>;
 
     /// [`Platform::populate`], for a domain of which the caller has a vCPU in hand.
-    fn populate_for(&mut self, target: &Self::Target, order: u8) -> Option<Mfn>;
+    fn populate_for(&mut self, target: &Self::Target, order: u8, pfn: Option<Pfn>) -> Option<Mfn>;
 
     /// Creates a domain without memory, its vCPUs down, paused once.
     ///
@@ -322,6 +323,9 @@ pub(crate) type Reply = Result<u64, Otherwise>;
 /// Page-table entries that one call may look at, or comparable work, before it is restarted: some hundred thousand
 /// instructions, which is how long interrupts may wait.
 const BUDGET: u32 = 2048;
+
+/// What it takes of the budget to zero or copy a page: as much as to look at some dozen page-table entries.
+const PAGE_COST: u32 = 16;
 
 /// One call as its handler sees it.
 pub(crate) struct Call<'a, P: Platform> {

@@ -10,10 +10,9 @@ use pv_abi::memory::{
 };
 
 use super::target::Other;
-use super::{Call, Otherwise, Platform, Reply};
+use super::{Call, Otherwise, PAGE_COST, Platform, Reply};
 use crate::addr::{DomainId, Mfn, Pfn};
 use crate::mm::error::Stop;
-use crate::mm::m2p;
 use crate::mm::operation::Operation;
 use crate::mm::perform::{FramesLock, Unfinished};
 
@@ -118,28 +117,22 @@ fn add<P: Platform>(
 ) -> Step {
     let entry = entry(request, at);
     let Ok(order) = u8::try_from(request.extent_order) else { return Step::Failed };
-    // Zeroing a frame costs as much as looking at some dozen page-table entries.
-    const COST: u32 = 16;
-    match call.budget.checked_sub(COST << order.min(6)) {
+    match call.budget.checked_sub(PAGE_COST << order.min(6)) {
         Some(left) => call.budget = left,
         None => return Step::Again,
     }
-    let mut pfn: u64 = 0;
+    let mut pfn = None;
     if placed {
         match call.read(entry) {
-            Ok(place) => pfn = place,
+            Ok(place) => pfn = Some(Pfn(place)),
             Err(_) => return Step::Failed,
         }
     }
     let populated = match other {
-        None => call.platform.populate(order),
-        Some(other) => call.platform.populate_for(&other.target, order),
+        None => call.platform.populate(order, pfn),
+        Some(other) => call.platform.populate_for(&other.target, order, pfn),
     };
     let Some(mfn) = populated else { return Step::Failed };
-    if placed {
-        let table = call.platform.mmu().memory;
-        (0..1 << order).for_each(|n: u64| m2p::set(table, mfn.offset(n), Pfn(pfn.wrapping_add(n))));
-    }
     if (placed || request.extent_start != 0) && call.write(entry, &mfn.0).is_err() {
         return Step::Failed;
     }

@@ -53,7 +53,7 @@ pub(super) fn vcpu_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             let area: VcpuRegisterMemoryArea = call.read(call.word(2))?;
             check_span(area.addr, size_of::<VcpuRunstateInfo>())?;
             link.set_runstate_area(area.addr);
-            // The area is the guest's affair: what can't be written now is written when it can be.
+            // The area is left to the guest: what can't be written now is written when it can be.
             let info = link.run_states(call.platform.now());
             let _ = areas::write_run_states(call.platform, area.addr, info, false);
             Ok(0)

@@ -56,7 +56,7 @@ fn describe<P: Platform>(call: &mut Call<'_, P>) -> Reply {
             let handle = call.platform.domain().handle;
             call.write(out, &handle)?;
         }
-        // The hypervisor's own affairs.
+        // Known to the hypervisor alone.
         XENVER_COMMANDLINE | XENVER_BUILD_ID => return Err(Errno::EPERM.into()),
         _ => return Err(Errno::ENOSYS.into()),
     }

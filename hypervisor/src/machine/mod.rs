@@ -1,4 +1,4 @@
-//! Room: what the firmware says about the machine, and what follows from it, as pure values.
+//! What the firmware says about the machine, and what follows from it, as pure values.
 //!
 //! `arch` reads the tables and fills these types; nothing here touches hardware. Firmware is trusted not to attack us
 //! but not to be right: overlapping and unsorted memory regions, odd alignments and cut-off tables are dealt with.

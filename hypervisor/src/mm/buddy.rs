@@ -45,7 +45,7 @@ struct Zone {
     filled: u32,
 }
 
-/// All free RAM. Its lock is the owner's business; every call passes the same frame table.
+/// All free RAM. Its lock is left to the owner; every call passes the same frame table.
 #[derive(Debug)]
 pub struct FrameAllocator {
     low: Zone,

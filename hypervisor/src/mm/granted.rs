@@ -2,9 +2,10 @@
 //! [`grant`](crate::grant); here is what they do to frames and page-table entries.
 //!
 //! A page-table entry for a granted frame is like any other: it holds a reference to the frame, and a type reference if it
-//! is writable. What is special is that the frame may be another domain's, and that happens here alone: an ordinary update
-//! that names such a frame is refused ([`Refusal::NotOwned`]). Overwriting the entry, unlinking its table or ending the domain
-//! drops what it holds, as for any entry. So no count depends on whether a guest unmaps as it should.
+//! is writable. What is special is that the frame may be another domain's. Such a frame is mapped here, or by a privileged
+//! caller that names its owner (`page_owner` in [`update`](super::update)); any other update is refused
+//! ([`Refusal::NotOwned`]). Overwriting the entry, unlinking its table or ending the domain drops what it holds, as for any
+//! entry. So no count depends on whether a guest unmaps as it should.
 
 use super::entry::Entry;
 use super::error::{Refusal, Refused, Stop};

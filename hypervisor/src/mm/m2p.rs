@@ -24,6 +24,11 @@ pub fn set(m2p: &impl MachineToPhys, mfn: Mfn, pfn: Pfn) {
     m2p.store(mfn, pfn.0);
 }
 
+/// Says that the owner of `count` frames from `mfn` on knows them by the numbers from `pfn` on, which is its word for it.
+pub fn set_all(m2p: &impl MachineToPhys, mfn: Mfn, pfn: Pfn, count: u64) {
+    (0..count).for_each(|n| set(m2p, mfn.offset(n), Pfn(pfn.0.wrapping_add(n))));
+}
+
 /// Says that the hypervisor shares `mfn` with a domain, which has no number for it.
 pub fn mark_shared(m2p: &impl MachineToPhys, mfn: Mfn) {
     m2p.store(mfn, SHARED_ENTRY);

@@ -5,8 +5,8 @@
 //! Guests write their own page tables: they name machine frames in them, and the CPU believes what it finds there. So
 //! everything that separates one domain from another hangs on one sentence:
 //!
-//! > **A frame in use as one type is never mapped writable or used as another, from any CPU, at any moment, on any
-//! > error path.**
+//! > **While a frame is in use as one type, it can't be used as any other. In particular, a page table or descriptor
+//! > page is never mapped writable by a guest: on any CPU, at any moment, on any error path.**
 //!
 //! The types are page tables of level 1 to 4, descriptor pages (parts of a GDT or LDT), and *writable* pages. The
 //! sentence is kept by counting. Every use of a frame that relies on its type holds a *type reference*, and with it a
@@ -23,12 +23,13 @@
 //! | a grant that devices may use, writable or not   | writable, or general  |
 //! | a page the hypervisor shares with the guest     | writable              |
 //! | the domain's allocation                         | general only          |
-//! | L1 entry that maps a device frame                | none                  |
+//! | L1 entry that maps a device frame               | none                  |
 //!
 //! A frame's type can be chosen only while it has no type references. It becomes a table only when all 512 entries have
 //! been checked and hold *their* references; and it can't be written meanwhile, nor later, because the guest has no
 //! writable mapping of it and can't get one: that would need a type reference of another type. What remains are changes
-//! of single entries, which go through [`update`] and are checked one by one.
+//! of single entries, by the hypervisor: new values come through [`update`], each checked; [`granted`] also clears
+//! entries, or moves them as they are with what they hold.
 //!
 //! # Why a guest can't get around it
 //!
@@ -39,9 +40,10 @@
 //!   table that was unlinked, but the table keeps its type, and all it names keep theirs, until that CPU flushed. Our own
 //!   walks ([`walk`]) count on the same. So no change above L1 needs a flush for our sake (XSA-286 was about a hypervisor
 //!   that walks guest tables through the TLB; we read them through the direct map).
-//! * *Through a race.* Counts, type and flags are one word, changed by compare-exchange ([`state`]). While a table is
-//!   being checked or taken apart its one type reference is the worker's, so that nobody else can rely on it ([`types`]).
-//!   Entries change by compare-exchange too, and whoever replaced a value drops what that value used ([`update`]).
+//! * *Through a race.* Counts, type and flags share one word, changed only by compare-exchange ([`state`]). While a table
+//!   is being validated or torn down, its single type reference belongs to the worker, so nobody else can rely on it
+//!   ([`types`]). Entries change by compare-exchange too: whoever replaces a value drops exactly the references that this
+//!   value held ([`update`]).
 //! * *Through work left half done.* Long work stops at any entry and goes on later, or is undone; the entries that hold
 //!   references are those below a cursor, always ([`validate`]). A dying domain is taken apart by the same code
 //!   ([`owner`]).
@@ -54,7 +56,8 @@
 //!   rules: a domain that drives one is trusted with the machine.
 //! * *Through the hypervisor's own slots.* In L4 tables they are written by us at the end of each check, skipped by
 //!   checks and refused in updates.
-//! * *Through a number.* Frame numbers are looked up, never used as an index unseen, and counts stop at their limit.
+//! * *Through a number.* Frame numbers from guests are bounds-checked before they index anything ([`frame`]), and a
+//!   reference count at its limit refuses the next reference with an error ([`state`]).
 //!
 //! # How it is called
 //!

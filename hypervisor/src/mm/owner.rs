@@ -59,7 +59,7 @@ impl DomainFrames {
 
     /// Makes a frame of the hypervisor's (shared info, grant table) the domain's to map, but not to give back.
     ///
-    /// The reference it comes with is the hypervisor's, who drops it with [`Operation::put_writable`].
+    /// The reference it comes with is the hypervisor's, which drops it with [`Operation::put_writable`].
     ///
     /// # Panics
     /// If the frame is not fresh from the allocator.

@@ -8,8 +8,8 @@
 //! There are no cycles to fall into. An entry takes a table of exactly the level below, so the stack descends; a table
 //! that names itself or one above it is refused, because that one already has another type (XSA-182, XSA-240).
 //!
-//! A vCPU that needs a table another vCPU is checking gets [`Stop::Again`]. These waits end: who waits has only tables
-//! of higher levels under work than the one it waits for, and closing never waits.
+//! A vCPU that needs a table another vCPU is checking gets [`Stop::Again`]. These waits end: a vCPU that waits has only
+//! tables of higher levels under work than the one it waits for, and closing never waits.
 
 use arrayvec::ArrayVec;
 

@@ -11,7 +11,7 @@ use crate::mm::flush::{AtomicCpuSet, CpuSet};
 pub struct Account {
     /// Its domain's part of the CPUs.
     share: Arc<Share>,
-    /// The CPUs it may use. May change at any time: who puts it on a CPU looks there afterwards.
+    /// The CPUs it may use. May change at any time: the CPU that it is put on looks here afterwards.
     allowed: Arc<AtomicCpuSet>,
     /// What it has had.
     pub(super) virtual_time: VTime,

@@ -1,8 +1,8 @@
-//! What CPUs tell each other without a lock: who has vCPUs waiting and how far behind they are, who is idle.
+//! Hints that CPUs publish without a lock: who has vCPUs waiting, how far behind they are, who is idle.
 //!
-//! Everything here is a hint. Who acts on it takes the other CPU's queue and looks again. One thing must not be missed: a
-//! CPU that goes idle says so first and looks for waiting vCPUs afterwards; who leaves a vCPU waiting says that first and
-//! looks for idle CPUs afterwards. All of it is sequentially consistent, so one of the two sees the other.
+//! A CPU that acts on a hint locks the other CPU's queue and checks again. One case must not be missed: a CPU going idle
+//! publishes that first and then looks for waiting vCPUs; a CPU that leaves a vCPU waiting publishes that first and then
+//! looks for idle CPUs. The sets of CPUs are sequentially consistent, so at least one of the two sees the other.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 

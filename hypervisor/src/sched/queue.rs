@@ -298,7 +298,7 @@ impl<T: Entity> RunQueue<T> {
         !self.ready.is_empty()
     }
 
-    /// Takes out every vCPU, ready or asleep, for which `gone` holds; at most one per call.
+    /// Takes out one vCPU, ready or asleep, for which `gone` holds; `None` if there is none.
     pub fn remove(&mut self, board: &Board, gone: impl Fn(&T) -> bool) -> Option<T> {
         if let Some(index) = self.ready.iter().position(|waiting| gone(&waiting.entity)) {
             let Waiting { mut entity, weight, .. } = self.ready.remove(index);

@@ -1,7 +1,7 @@
-//! Domains by the will of the control domain: created, paused, worked on and ended (`hypercall::domctl`).
+//! Domains under the control domain's control: created, paused, inspected and destroyed through `domctl`.
 //!
-//! A domain that the control domain created has a supervisor: when it shuts down or crashes it stays as it is, without
-//! running, until the control domain ends it. With the control domain go all that it created.
+//! Such a domain is *supervised*: after a shutdown or crash it is kept, stopped, until the control domain destroys it. When
+//! the control domain ends, all domains that it created end too.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicBool, AtomicU16, Ordering};

@@ -387,7 +387,7 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
         Some(selectors) => bounce::failsafe(vcpu, regs, &mut CurrentSpace, selectors).err(),
         None => None,
     };
-    // Who changed something about that before it was said to run has not interrupted this CPU.
+    // Whoever changed something about that before it was said to run has not interrupted this CPU.
     cpu.local.attention |= !may_run_here(&runner) || runner.account.escapes_cap();
     cpu.current = Some(runner);
     if let Some(crash) = entered {
@@ -396,7 +396,7 @@ fn enter_cpu(cpu: &mut Cpu, regs: &mut GuestRegisters, mut runner: Box<Runner>) 
 }
 
 /// Writes the records that the guest wants in its memory, for a vCPU that is put on this CPU. What can't be written is not:
-/// the addresses are the guest's affair.
+/// the addresses are left to the guest.
 fn publish_areas(link: &VcpuLink, vcpu: &Vcpu) {
     let [run_states, clock] = link.areas();
     if run_states.is_none() && clock.is_none() {

@@ -340,7 +340,7 @@ fn prepare_shared(shared: &SharedInfo) {
     shared.set_wall_clock(machine().wall_clock, 0);
 }
 
-/// What tools would give as a UUID: until there are tools, the domain's number.
+/// No toolstack names these domains; the number serves as UUID.
 fn handle(id: DomainId) -> [u8; 16] {
     u128::from(id.0).to_be_bytes()
 }
@@ -357,11 +357,8 @@ impl Blocks {
         while extents.frames() < pages {
             let pfn = extents.frames();
             let order = largest.min(u8::try_from((pages - pfn).ilog2()).unwrap_or(MAX_ORDER));
-            match Memory(domain).populate(order) {
-                Some(mfn) => {
-                    (0..1 << order).for_each(|n| m2p::set(&guest_frames::Tables, mfn.offset(n), Pfn(pfn + n)));
-                    extents.push(mfn, 1 << order);
-                }
+            match Memory(domain).populate(order, Some(Pfn(pfn))) {
+                Some(mfn) => extents.push(mfn, 1 << order),
                 None if order > 0 => largest = order - 1,
                 None => {
                     let free = machine().allocator.lock().free_frames() + pfn;

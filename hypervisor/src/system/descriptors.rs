@@ -12,6 +12,7 @@ use crate::mm::entry::Entry;
 use crate::mm::error::{Refusal, Stop};
 use crate::mm::operation::PageTableMem;
 use crate::mm::perform::Unfinished;
+use crate::mm::validate::Pending;
 
 /// What became of a page that was wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,7 +27,7 @@ pub enum Filled {
 
 /// Looks up the page at `offset` bytes into the vCPU's LDT, holds it as a descriptor page, and shows it.
 pub fn fill(domain: &Domain, vcpu: &mut Vcpu, tables: &mut GuestTables, offset: u64) -> Filled {
-    let Vcpu { pending, roots, ldt, .. } = vcpu;
+    let Vcpu { roots, ldt, .. } = vcpu;
     let address = ldt.base.filter(|_| offset / 8 < u64::from(ldt.entries)).and_then(|base| base.checked_add(offset));
     let (Some(root), Some(address)) = (roots.kernel, address) else { return Filled::No };
     let page = usize::try_from(offset / PAGE_SIZE as u64).unwrap_or(usize::MAX);
@@ -34,7 +35,9 @@ pub fn fill(domain: &Domain, vcpu: &mut Vcpu, tables: &mut GuestTables, offset: 
     if slot.is_some() {
         return Filled::Yes;
     }
-    let found = Memory(domain).step(pending, |op, _| {
+    // Not the vCPU's own list: work that was left there is not finished here, since it may be long, and wait for another vCPU.
+    // A descriptor page leaves none.
+    let found = Memory(domain).step(&mut Pending::new(), |op, _| {
         let at = op.find_l1(root, address)?;
         let entry = Entry(op.memory().read(at.page, at.index));
         if !entry.is_present() {
@@ -58,6 +61,7 @@ pub fn fill(domain: &Domain, vcpu: &mut Vcpu, tables: &mut GuestTables, offset: 
 pub fn touch(domain: &Domain, vcpu: &mut Vcpu, tables: &mut GuestTables, selector: u16) {
     const IN_LDT: u16 = 4;
     if selector & IN_LDT != 0 {
-        while fill(domain, vcpu, tables, u64::from(selector & !7)) == Filled::Again {}
+        // Where it isn't found, loading the selector faults, which is foreseen.
+        fill(domain, vcpu, tables, u64::from(selector & !7));
     }
 }

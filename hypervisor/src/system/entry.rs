@@ -38,7 +38,7 @@ mod vector {
 /// Why there is a current vCPU.
 const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current one";
 
-/// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user its kernel's affair.
+/// A 64-bit `syscall`: from the guest kernel a hypercall, from a guest user left to its kernel.
 ///
 /// RBX, RBP, R12 to R15, RCX, R11, CS and SS are not in `regs`. What needs them, or may change the vCPU, is left to
 /// [`finish_syscall`].

@@ -2,7 +2,7 @@
 //!
 //! In this order: a descriptor in the guest's LDT that the CPU looked for, or an `iretq` that QEMU can't do; a store to a
 //! page table, which the guest may have asked us to carry out; an access that the page tables allow by now, made through a
-//! translation that was older; and else the guest kernel's affair.
+//! translation that was older; all else is left to the guest kernel.
 
 use pv_abi::trap::VMASST_TYPE_WRITABLE_PAGETABLES;
 
@@ -27,7 +27,7 @@ const WRITE: u32 = 1 << 1;
 const USER: u32 = 1 << 2;
 const FETCH: u32 = 1 << 4;
 
-/// The exception for the guest's handler, if a page fault at `address`, where no page is present, is its own affair. `None`:
+/// The exception for the guest's handler, if a page fault at `address`, where no page is present, is left to it. `None`:
 /// [`page_fault`] is to be asked, as for all there may be more to.
 #[inline]
 pub fn guests_own(vcpu: &Vcpu, regs: &GuestRegisters, address: u64) -> Option<Exception> {
@@ -71,7 +71,7 @@ fn store_to_table(vcpu: &mut Vcpu, regs: &mut GuestRegisters, world: &mut World<
     let root = vcpu.roots.kernel?;
     let address_in_space = GuestVa::new(address)?;
     let memory = Memory(world.domain);
-    // An update at L1 leaves no work behind; what an earlier call did is finished first.
+    // What an earlier call left is finished first.
     if !vcpu.pending.is_drained() && memory.step(&mut vcpu.pending, |op, _| op.drain()).is_err() {
         return Some(Outcome::Resume);
     }
@@ -89,11 +89,14 @@ impl TableEntry for Entry<'_> {
     #[inline(always)]
     fn change(&mut self, mut make: impl FnMut(u64) -> Option<u64>) -> Result<(), NotChanged> {
         let (root, address) = (self.root, self.address);
-        self.memory.step(&mut Pending::new(), |op, _| op.change_mapped_table(root, address, &mut make)).map_err(|why| {
-            match why {
-                Unfinished::Again => NotChanged::Again,
-                Unfinished::Refused(_) => NotChanged::Refused,
-            }
+        let mut pending = Pending::new();
+        let result = self.memory.step(&mut pending, |op, _| op.change_mapped_table(root, address, &mut make));
+        if !pending.is_drained() {
+            self.memory.take_apart(&mut pending);
+        }
+        result.map_err(|why| match why {
+            Unfinished::Again => NotChanged::Again,
+            Unfinished::Refused(_) => NotChanged::Refused,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Flushes of translations, on this CPU and on others.
 //!
-//! Who needs other CPUs to flush raises an interrupt there and waits. A CPU that waits has its own interrupts off, so it
-//! looks for requests to itself meanwhile; and nobody waits with a lock held. So two CPUs that want each other to flush
-//! both get on, and a wait is over as soon as the others' bounded work is.
+//! A CPU that needs others to flush sends them an interrupt and waits. It waits with interrupts off, so it serves flush
+//! requests to itself meanwhile, and never holds a lock. Two CPUs that flush each other therefore both make progress, and
+//! a wait is over as soon as the others' bounded work is.
 
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, Ordering};

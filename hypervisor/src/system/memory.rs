@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::addr::{DomainId, Mfn};
+use crate::addr::{DomainId, Mfn, Pfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::percpu;
@@ -116,12 +116,20 @@ impl Memory<'_> {
         pending: &mut Pending,
         step: impl FnMut(&mut Operation<'_, Tables>, &dyn FramesLock) -> Result<T, Stop>,
     ) -> Result<T, Unfinished> {
-        perform(&mut self, pending, &mut STEP.clone(), step)
+        perform(&mut self, pending, &mut { STEP }, step)
+    }
+
+    /// Finishes what a step at L1 has left in a list of its own: a table that other vCPUs dropped while the step held it. Its
+    /// entries are dropped here, or nobody ever would; that is bounded and waits for nothing.
+    #[cold]
+    #[inline(never)]
+    pub fn take_apart(self, pending: &mut Pending) {
+        while self.step(pending, |op, _| op.drain()) == Err(Unfinished::Again) {}
     }
 
     /// Takes `2^order` frames from the allocator for the domain, zeroed; `None` if there are none, or if the domain may
-    /// not have so many more. The caller tells the machine-to-phys table.
-    pub fn populate(self, order: u8) -> Option<Mfn> {
+    /// not have so many more. The machine-to-physical table knows them from `pfn` on, if the domain has numbers for them.
+    pub fn populate(self, order: u8, pfn: Option<Pfn>) -> Option<Mfn> {
         let count = 1 << order;
         if self.is_above_limit(count) {
             return None;
@@ -138,6 +146,10 @@ impl Memory<'_> {
             drop(owned);
             allocator.lock().free(&frames, block.mfn, order, false);
             return None;
+        }
+        // Before another vCPU can give them back, and another domain have them.
+        if let Some(pfn) = pfn {
+            m2p::set_all(&Tables, block.mfn, pfn, count);
         }
         (0..count).for_each(|n| owned.assign(&frames, block.mfn.offset(n)));
         Some(block.mfn)

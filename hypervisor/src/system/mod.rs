@@ -1,6 +1,7 @@
-//! The glue: every lock and every piece of shared state, the run loop, and what carries out the rules' decisions.
+//! The glue: locks, shared state, the run loop, and the code that carries out decisions of the pure modules.
 //!
-//! [`Machine`] holds it all and is made once at boot. Where things are:
+//! [`Machine`] holds the state that all CPUs share and is made once at boot. A few statics stand beside the code that owns
+//! them: those that must exist before it, that the fast path needs, or that one file alone uses. Where things are:
 //! * [`entry`]: what the entry stubs call, and what interrupts do;
 //! * [`cpu`]: which vCPU a CPU runs, and switching; [`wake`]: vCPUs that wait for something;
 //! * [`park`]: vCPUs that may not run: down, or of a paused domain;

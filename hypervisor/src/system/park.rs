@@ -1,8 +1,8 @@
 //! vCPUs that may not run: those that are down (`vcpu_op`), and all of a paused domain.
 //!
-//! Such a vCPU belongs to its domain's [`Parked`], from the moment at which the CPU that ran it, or took it from a queue,
-//! notices. Who lets it run again changes what keeps it first and looks here afterwards; who parks it looks again at what
-//! keeps it with the lock held. So a vCPU that may run is never left here.
+//! A vCPU moves to its domain's [`Parked`] list when the CPU that ran or dequeued it notices that it may not run. Whoever
+//! lifts the reason does so first and then checks this list. Whoever parks a vCPU re-checks the reason with the lock held.
+//! So no runnable vCPU is left here.
 
 use core::sync::atomic::Ordering;
 
@@ -70,7 +70,7 @@ pub fn unpark(domain: &Domain) {
     }
 }
 
-/// Takes out all parked vCPUs of a domain that has ended, one by one.
+/// Takes out one parked vCPU of a domain that has ended; `None` if there is none left.
 pub fn take_any(domain: &Domain) -> Option<Box<Runner>> {
     domain.parked.lock().take(|_| true)
 }

@@ -167,7 +167,7 @@ fn release_hardware(domain: &Domain) {
 fn cut_off(domain: &Domain, pending: &mut Pending) -> bool {
     let memory = Memory(domain);
     release_hardware(domain);
-    if !domain.events.close_all(Closing::End, &mut memory::STEP.clone()) {
+    if !domain.events.close_all(Closing::End, &mut { memory::STEP }) {
         return false;
     }
     while let Some(mfn) = domain.events.take_frame() {

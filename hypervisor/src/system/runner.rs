@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::cpu::Local;
 use super::memory::{self, Memory};
 use super::{Domain, complain, console, control, cpu, descriptors, device, flush, machine, park, wake};
-use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, VcpuId};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, Pfn, VcpuId};
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::mm::{self, tlb};
 use crate::arch::vcpu::{self as machine_vcpu, CurrentSpace, MachineState};
@@ -326,8 +326,8 @@ impl Platform for World<'_> {
         if self.domain.privileged { Ok(owner.id) } else { Err(Errno::EPERM) }
     }
 
-    fn populate(&mut self, order: u8) -> Option<Mfn> {
-        Memory(self.domain).populate(order)
+    fn populate(&mut self, order: u8, pfn: Option<Pfn>) -> Option<Mfn> {
+        Memory(self.domain).populate(order, pfn)
     }
 
     fn free_reclaimed(&mut self, mfn: Mfn) {
@@ -370,8 +370,8 @@ impl Platform for World<'_> {
         Memory(target)
     }
 
-    fn populate_for(&mut self, target: &Arc<Domain>, order: u8) -> Option<Mfn> {
-        Memory(target).populate(order)
+    fn populate_for(&mut self, target: &Arc<Domain>, order: u8, pfn: Option<Pfn>) -> Option<Mfn> {
+        Memory(target).populate(order, pfn)
     }
 
     fn create(&mut self, new: &NewDomain) -> Result<DomainId, Errno> {
@@ -421,7 +421,7 @@ impl GuestCpu for World<'_> {
     }
 
     fn load_kernel_root(&mut self, vcpu: &mut Vcpu, root: Mfn) -> Result<Progress, Refused> {
-        match hypercall::new_kernel_root(vcpu, self, &mut memory::STEP.clone(), root) {
+        match hypercall::new_kernel_root(vcpu, self, &mut { memory::STEP }, root) {
             Ok(()) => Ok(Progress::Done),
             Err(Unfinished::Again) => Ok(Progress::Again),
             Err(Unfinished::Refused(_)) => Err(Refused),

@@ -1,4 +1,4 @@
-//! Room: clock arithmetic. Pure: a time-stamp counter (TSC) value comes in as an argument, never from the CPU.
+//! Clock arithmetic. Pure: a time-stamp counter (TSC) value comes in as an argument, never from the CPU.
 //!
 //! * [`Clock`] turns TSC values into nanoseconds of system time and deadlines into TSC values.
 //! * [`GuestRecord`] is what a guest needs to do the first of these by itself.

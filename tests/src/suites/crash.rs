@@ -94,7 +94,7 @@ fn crash_report() -> [Pattern; 4] {
     [
         regex("^rip [0-9a-f]{16} cs [0-9a-f]{4} rflags [0-9a-f]{8}$"),
         regex("^r13 [0-9a-f]{16} r14 [0-9a-f]{16} r15 [0-9a-f]{16}$"),
-        logged("d2: code at rip:( [0-9a-f]{2})+| not readable"),
+        logged("d2: code at rip:(( [0-9a-f]{2})+| not readable)"),
         regex("^backtrace:"),
     ]
 }

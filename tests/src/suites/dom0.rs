@@ -181,7 +181,7 @@ fn all_stopped() -> Vec<Step> {
     steps.into_iter().flatten().chain([Step::End(End::Clean)]).collect()
 }
 
-/// A domain that is destroyed and created again, often, leaves as much free memory as before.
+/// A domain that is destroyed and created again, often, leaves as much free memory as before, and as many services.
 fn memory() -> Vec<Step> {
     let round = || {
         [
@@ -189,24 +189,24 @@ fn memory() -> Vec<Step> {
             ask("create beta", vec![said_by("beta", r"Type help for the commands\.")]),
         ]
     };
-    let look = || ask("top", vec![regex(r"^machine: \d+ of \d+ KiB free")]);
+    let look = || ask("top", vec![regex(r"^machine: \d+ of \d+ KiB free.*, \d+ services$")]);
     let mut steps: Vec<Step> = next("beta").into_iter().chain(next("dom0")).collect();
     // Until the hypervisor's heap, which grows by 64 KiB, has grown to what that needs.
     (0..ROUNDS).for_each(|_| steps.extend(round().into_iter().flatten()));
     steps.extend(look());
     (0..ROUNDS).for_each(|_| steps.extend(round().into_iter().flatten()));
     steps.extend(look());
-    steps.push(Step::check(as_much_is_free));
+    steps.push(Step::check(as_much_is_there));
     steps.extend(shut_down());
     steps
 }
 
-/// All looks at the machine's memory found the same amount free.
-fn as_much_is_free(output: &str) -> Result<()> {
-    let free = Regex::new(r"(?m)^machine: (\d+) of")?;
-    let looks: Vec<&str> = free.captures_iter(output).map(|found| found.extract::<1>().1[0]).collect();
+/// All looks at the machine's memory found the same amount free, and as many services.
+fn as_much_is_there(output: &str) -> Result<()> {
+    let found = Regex::new(r"(?m)^machine: (\d+) of.* (\d+) services")?;
+    let looks: Vec<[&str; 2]> = found.captures_iter(output).map(|found| found.extract().1).collect();
     let [first, rest @ ..] = &looks[..] else { bail!("nobody looked") };
-    ensure!(!rest.is_empty() && rest.iter().all(|look| look == first), "free memory, in KiB: {looks:?}");
+    ensure!(!rest.is_empty() && rest.iter().all(|look| look == first), "free memory in KiB, and services: {looks:?}");
     Ok(())
 }
 

@@ -9,9 +9,11 @@ use anyhow::{Context, Result};
 use xtask::{build, step};
 
 /// What is tested: packages, and for those of bare-metal programs the part that compiles for the host.
-const PARTS: [(&str, &[&str]); 7] = [
+const PARTS: [(&str, &[&str]); 9] = [
+    ("addresses", &[]),
     ("pv-abi", &[]),
     ("boot-archive", &[]),
+    ("domain-builder", &[]),
     ("pavise", &["--lib"]),
     ("guest-kernel", &[]),
     ("dom0", &["--lib"]),
@@ -52,6 +54,32 @@ fn details(results: &libtest::Results, output: &str, log: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use regex::Regex;
+    use std::{fs, path::Path};
+    use xtask::{debian::entries, paths};
+
+    /// Does a Rust file below this folder, if there is one, have a test?
+    fn has_tests(folder: &Path) -> bool {
+        entries(folder).unwrap_or_default().iter().any(|path| {
+            let is_rust = path.extension().is_some_and(|extension| extension == "rs");
+            (path.is_dir() && has_tests(path))
+                || (is_rust && fs::read_to_string(path).unwrap().lines().any(|line| line.trim() == "#[test]"))
+        })
+    }
+
+    #[test]
+    fn every_package_with_tests_is_in_the_list() {
+        let name = Regex::new("(?m)^name = \"(.*)\"$").unwrap();
+        let packages = entries(paths::root()).unwrap().into_iter().filter(|folder| has_tests(&folder.join("src")));
+        let mut names: Vec<_> = packages
+            .map(|folder| fs::read_to_string(folder.join("Cargo.toml")).unwrap())
+            .map(|manifest| name.captures(&manifest).unwrap()[1].to_owned())
+            .collect();
+        let mut listed = PARTS.map(|(package, _)| package);
+        names.sort();
+        listed.sort();
+        assert_eq!(names, listed);
+    }
 
     #[test]
     fn a_failure_shows_what_was_said() {

@@ -6,6 +6,7 @@
 mod devices;
 mod four;
 mod full;
+mod root;
 
 use super::boot::greeting;
 use crate::{
@@ -65,13 +66,15 @@ const TICKING: &str = "awk '/timer[0-9]/ { own = substr($NF, 6) + 2; for (c = 2;
 #[derive(Clone, Copy)]
 struct Guest {
     kernel: &'static str,
+    command_line: &'static str,
     vcpus: u32,
     memory: Memory,
     stress: bool,
 }
 
 impl Guest {
-    const SMALL: Guest = Guest { kernel: "amd64", vcpus: 1, memory: Memory::mib(256), stress: false };
+    const SMALL: Guest =
+        Guest { kernel: "amd64", command_line: "console=hvc0", vcpus: 1, memory: Memory::mib(256), stress: false };
 }
 
 /// All tests; with `full`, those that take minutes too.
@@ -136,7 +139,7 @@ impl Guest {
             kernel: Kernel::Debian(self.kernel.to_owned()),
             ramdisk: Some(Ramdisk::Busybox(extras)),
             vcpus: self.vcpus,
-            ..domain(NAME, "", "console=hvc0", self.memory)
+            ..domain(NAME, "", self.command_line, self.memory)
         };
         let neighbour = domain(NEIGHBOUR, "demo", "name=rust", Memory::mib(16));
         let memory = Memory::mib(self.memory.as_mib() + 384);

@@ -1,5 +1,5 @@
 //! Suite `shares`: domains that want more CPU time than there is get what the machine file gives them. Shares over long
-//! times and many kinds of load are the host tests' affair; this is about the machine that carries them out.
+//! times and many kinds of load are left to the host tests; this is about the machine that carries them out.
 
 use crate::{
     context::{Context, log_file},

@@ -10,8 +10,9 @@ use clap::Args;
 
 /// Write target/pavise-bios.img and target/pavise-uefi.img
 ///
-/// Each is a whole disk: write it to a USB stick with `dd if=target/pavise-uefi.img of=/dev/sdX bs=1M` and boot from
-/// that. Everything on the stick is lost.
+/// Each is a whole disk: write it to a USB stick with
+/// `dd if=target/pavise-uefi.img of=/dev/sdX bs=4M conv=fsync`
+/// and boot from that. Everything on the stick is lost.
 #[derive(Args, Debug)]
 pub struct ImageArgs {
     #[command(flatten)]

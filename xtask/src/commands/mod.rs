@@ -21,7 +21,7 @@ use std::path::PathBuf;
 /// Arguments of all commands that use a machine file.
 #[derive(Args, Debug)]
 pub struct MachineArgs {
-    /// The machine file
+    /// Machine file [default: machines/default.toml]
     #[arg(value_name = "MACHINE.TOML")]
     machine: Option<PathBuf>,
 }

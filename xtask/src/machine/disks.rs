@@ -2,6 +2,7 @@
 
 use super::reader::{Located, Notes, Section, Wrong, choice, flag, text};
 use super::values::Memory;
+use crate::debian;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeValue;
@@ -39,6 +40,13 @@ pub enum Content {
         size: Memory,
         /// Its partitions, in their order.
         partitions: Vec<Partition>,
+    },
+    /// A file system with one of Debian's releases ([`debian::RELEASES`]), made when it is first used.
+    Debian {
+        /// The release.
+        release: String,
+        /// The disk's size; the file system grows to it when it is mounted first.
+        size: Memory,
     },
 }
 
@@ -95,7 +103,7 @@ pub fn read<'n, 't>(raw: Option<&'n Spanned<DeValue<'t>>>, notes: &'n Notes<'t>,
     check_unique(&names, "machine.disk.name", "disk", notes);
     let labels = disks.iter().flat_map(|disk| match &disk.value.content {
         Content::Made { partitions, .. } => partitions.iter().map(|part| (disk.line, part.label.as_str())).collect(),
-        Content::Image(_) => Vec::new(),
+        Content::Image(_) | Content::Debian { .. } => Vec::new(),
     });
     check_unique(&labels.collect::<Vec<_>>(), "machine.disk.partitions", "partition", notes);
     if let Some(disk) = disks.get(MAX_DISKS) {
@@ -111,10 +119,14 @@ fn read_disk<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folder:
     let amounts = format!("a size from \"{}\" to \"{}\"", SIZES.0, SIZES.1);
     let size = section.optional("size", |value| super::parse::memory(value, SIZES.0, SIZES.1));
     let interface = section.optional("interface", |value| choice(value, &INTERFACES));
+    let content = section.optional("content", content);
     let has_image = section.raw("image").is_some();
     let partitions = read_partitions(section.raw("partitions"), notes);
     match (has_image, section.raw("size").is_some()) {
         (true, true) => notes.add(line, "machine.disk.size", "an image has its own size", "either image or size"),
+        (true, false) if content.is_some() => {
+            notes.add(line, "machine.disk.content", "an image has its own content", "a size instead of the image");
+        }
         (false, false) => notes.add(line, "machine.disk.size", "missing", format!("{amounts}, or an image")),
         (true, false) if !partitions.is_empty() => {
             notes.add(
@@ -129,10 +141,14 @@ fn read_disk<'n, 't>(mut section: Section<'n, 't>, notes: &'n Notes<'t>, folder:
     section.finish();
     if let Some(size) = &size {
         check_room(size, &partitions, notes);
+        if content.is_some() {
+            check_debian(size, &partitions, notes);
+        }
     }
-    let content = match (image, size) {
-        (Some(image), _) => Content::Image(image.value),
-        (None, size) => Content::Made { size: size?.value, partitions },
+    let content = match (image, content, size) {
+        (Some(image), ..) => Content::Image(image.value),
+        (None, Some(release), size) => Content::Debian { release: release.value, size: size?.value },
+        (None, None, size) => Content::Made { size: size?.value, partitions },
     };
     let interface = interface.map_or(Interface::Virtio, |interface| interface.value);
     Some(Located { value: Disk { name: name?.value, content, interface }, line })
@@ -155,6 +171,18 @@ fn check_room(size: &Located<Memory>, partitions: &[Partition], notes: &Notes<'_
     if !partitions.is_empty() && needed > size.value {
         let problem = format!("{} is too little: the partitions and their tables take {needed}", size.value);
         notes.add(size.line, "machine.disk.size", problem, format!("at least \"{needed}\""));
+    }
+}
+
+/// A release of Debian's takes a whole disk, and some room.
+fn check_debian(size: &Located<Memory>, partitions: &[Partition], notes: &Notes<'_>) {
+    if size.value < debian::LEAST_DISK {
+        let problem = format!("{} is too little for Debian", size.value);
+        notes.add(size.line, "machine.disk.size", problem, format!("at least \"{}\"", debian::LEAST_DISK));
+    }
+    if !partitions.is_empty() {
+        let problem = "content goes on a whole disk";
+        notes.add(size.line, "machine.disk.partitions", problem, "either partitions or content");
     }
 }
 
@@ -224,7 +252,7 @@ fn place<'d>(machine: &'d [Located<Disk>], source: &Source) -> Option<&'d str> {
     let found = machine.iter().map(|disk| &disk.value).find(|disk| match (source, &disk.content) {
         (Source::Disk(name), _) => disk.name == *name,
         (Source::Partition(label), Content::Made { partitions, .. }) => partitions.iter().any(|p| p.label == *label),
-        (Source::Partition(_), Content::Image(_)) | (Source::Domain(_), _) => false,
+        (Source::Partition(_), Content::Image(_) | Content::Debian { .. }) | (Source::Domain(_), _) => false,
     });
     found.map(|disk| disk.name.as_str())
 }
@@ -277,6 +305,12 @@ fn image(value: &DeValue<'_>, folder: &Path) -> Result<PathBuf, Wrong> {
     let is_file = path.is_file();
     let problem = || Wrong::problem(format!("{} is missing or no file", path.display()), "an image file");
     is_file.then(|| path.clone()).ok_or_else(problem)
+}
+
+/// The release in `debian:RELEASE`.
+fn content(value: &DeValue<'_>) -> Result<String, Wrong> {
+    super::parse::debian(&text(value)?, &debian::RELEASES)
+        .unwrap_or_else(|| Err(Wrong::expected(format!("debian:{}", debian::RELEASES[0]))))
 }
 
 fn disk_name(value: &DeValue<'_>) -> Result<String, Wrong> {

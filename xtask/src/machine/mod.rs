@@ -45,7 +45,7 @@ const LOG_LEVELS: [(&str, LogLevel); 5] = [
     ("trace", LogLevel::Trace),
 ];
 
-/// Most CPUs that the hypervisor starts.
+/// Most CPUs of a machine: what we test with. The hypervisor starts up to 64.
 const MAX_CPUS: u32 = 8;
 
 /// A machine: what the hypervisor is told, and what QEMU is told.

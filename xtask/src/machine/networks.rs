@@ -13,7 +13,7 @@ const XEN: [u8; 3] = [0x00, 0x16, 0x3e];
 /// The address of the machine's own device. The second bit says that nobody registered it.
 const UPLINK: &str = "52:54:00:12:34:56";
 
-/// The machine's own network device: QEMU's user network, with an address for each who asks by DHCP, from 10.0.2.15 on.
+/// The machine's own network device: QEMU's user network, with an address for each that asks by DHCP, from 10.0.2.15 on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
     /// Ports of the host from which connections reach the network.

@@ -241,12 +241,17 @@ pub(super) fn kernel(value: &DeValue<'_>, folder: &Path) -> Result<Kernel, Wrong
     if let Some(guest) = text.strip_prefix("guest:") {
         return Ok(Kernel::Built(one_of("guest:", guest, &build::GUESTS)?));
     }
-    if let Some(name) = text.strip_prefix(DEBIAN) {
-        return Ok(Kernel::Debian(one_of(DEBIAN, name, &debian::KERNELS)?));
+    if let Some(name) = debian(&text, &debian::KERNELS) {
+        return Ok(Kernel::Debian(name?));
     }
     let path = folder.join(text);
     kernel::check(&path).map_err(|problem| Wrong::problem(problem, EXPECTED))?;
     Ok(Kernel::File(path))
+}
+
+/// What of Debian's `text` names; `None` if it is nothing of Debian's.
+pub(super) fn debian(text: &str, known: &[&str]) -> Option<Result<String, Wrong>> {
+    text.strip_prefix(DEBIAN).map(|name| one_of(DEBIAN, name, known))
 }
 
 /// A name behind a prefix that says whose it is.
@@ -260,8 +265,8 @@ fn one_of(prefix: &str, name: &str, known: &[&str]) -> Result<String, Wrong> {
 
 fn ramdisk(value: &DeValue<'_>, folder: &Path) -> Result<Ramdisk, Wrong> {
     let text = text(value)?;
-    if let Some(name) = text.strip_prefix(DEBIAN) {
-        return one_of(DEBIAN, name, &["busybox"]).map(|_| Ramdisk::Busybox(Vec::new()));
+    if let Some(name) = debian(&text, &["busybox"]) {
+        return name.map(|_| Ramdisk::Busybox(Vec::new()));
     }
     let path = folder.join(text);
     if !path.is_file() {

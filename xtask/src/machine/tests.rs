@@ -376,12 +376,20 @@ fn disks_are_read() {
 }
 
 #[test]
+fn a_disk_may_have_a_debian() {
+    let root = DISK.replace("16 MiB", "1 GiB").replacen("partitions", "content = \"debian:bookworm\"\n#", 1);
+    let machine = parse(&with_disks(&root, "{ name = \"xvda\", source = \"disk:data\" }")).unwrap();
+    assert_eq!(machine.disks[0].content, Content::Debian { release: "bookworm".to_owned(), size: Memory::gib(1) });
+}
+
+#[test]
 fn mistakes_about_disks() {
     let said = |machine: &str, domain: &str| {
         let mistakes = parse(&with_disks(machine, domain)).unwrap_err();
         mistakes.list.iter().map(|mistake| mistake.to_string()).collect::<Vec<_>>().join("\n")
     };
     let one = "{ name = \"xvda\", source = \"partition:one\" }";
+    let debian = DISK.replacen("name", "content = \"debian:bookworm\"\nname", 1);
     let cases = [
         (DISK.replace("16 MiB", "15 MiB"), one.to_owned(), "machine.disk.size: 15 MiB is too little"),
         (DISK.replace("\"two\"", "\"one\""), one.to_owned(), "\"one\" is also the partition of line"),
@@ -398,6 +406,23 @@ fn mistakes_about_disks() {
             DISK.to_owned(),
             format!("{one}, {{ name = \"xvdb\", source = \"disk:data\" }}"),
             "disk:data is also used in line",
+        ),
+        (
+            debian.clone(),
+            one.to_owned(),
+            "machine.disk.size: 16 MiB is too little for Debian; expected at least \"1 GiB\"",
+        ),
+        (debian.clone(), one.to_owned(), "machine.disk.partitions: content goes on a whole disk"),
+        (
+            debian.replace("bookworm", "bo"),
+            one.to_owned(),
+            "machine.disk.content: found \"debian:bo\"; expected one of debian:bookworm",
+        ),
+        (debian.replace("debian:", ""), one.to_owned(), "found \"bookworm\"; expected debian:bookworm"),
+        (
+            debian.replace("size = \"16 MiB\"", &format!("image = {:?}", std::env::current_exe().unwrap())),
+            one.to_owned(),
+            "machine.disk.content: an image has its own content",
         ),
     ];
     for (machine, domain, mistake) in cases {

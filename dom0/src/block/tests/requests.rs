@@ -134,7 +134,15 @@ fn discards() {
     assert_eq!(setup.ask(1, &mut ring, discard(8, 16)), OKAY);
     assert_eq!(setup.disk.platter.borrow().bytes[72 * 512..88 * 512], [0; 8192]);
     assert_ne!(setup.disk.platter.borrow().bytes[88 * 512], 0);
-    for (sector, sectors) in [(0, 0), (120, 9), (0, 65), (u64::MAX, 2), (2, u64::MAX)] {
+    // More than the disk takes at once, which is 64 sectors.
+    for (sector, sectors) in [(0, 64), (0, 65), (0, 128)] {
+        setup.disk.platter.borrow_mut().bytes.fill(0x55);
+        assert_eq!(setup.ask(1, &mut ring, discard(sector, sectors)), OKAY);
+        let platter = setup.disk.platter.borrow();
+        let gone = (64 + sector as usize) * 512..(64 + (sector + sectors) as usize) * 512;
+        assert!(platter.bytes.iter().enumerate().all(|(at, byte)| gone.contains(&at) == (*byte == 0)));
+    }
+    for (sector, sectors) in [(0, 0), (120, 9), (0, 129), (u64::MAX, 2), (2, u64::MAX)] {
         assert_eq!(setup.ask(1, &mut ring, discard(sector, sectors)), ERROR);
     }
     let mut secure = discard(8, 16);

@@ -20,6 +20,8 @@ use zerocopy::FromZeros;
 pub const PAGE: usize = 4096;
 /// Sectors of the test's disk.
 pub const SECTORS: usize = 256;
+/// Most sectors that the disk discards at once.
+const MAX_DISCARD: u32 = 64;
 
 /// Pages of a ring, next to each other.
 pub type RingMemory = Arc<[AtomicU32]>;
@@ -343,7 +345,7 @@ impl Disk for TestDisk {
             physical_sector_bytes: 4096,
             read_only: false,
             flush: true,
-            discard: Some(DiscardLimits { granularity: 512, max_sectors: 64 }),
+            discard: Some(DiscardLimits { granularity: 512, max_sectors: MAX_DISCARD }),
             max_chunks: 30,
         }
     }
@@ -357,7 +359,10 @@ impl Disk for TestDisk {
             Operation::Read { sector, into } => Held::Read(sector as usize, into.to_vec()),
             Operation::Write { sector, from } => Held::Write(sector as usize, from.to_vec()),
             Operation::Flush => Held::Flush,
-            Operation::Discard { sector, sectors } => Held::Discard(sector as usize, sectors as usize),
+            Operation::Discard { sector, sectors } => {
+                assert!((1..=MAX_DISCARD).contains(&sectors), "more than the disk takes");
+                Held::Discard(sector as usize, sectors as usize)
+            }
         };
         platter.operations.push((token, held));
         Ok(())

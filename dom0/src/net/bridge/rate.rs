@@ -94,7 +94,7 @@ mod tests {
     }
 
     proptest! {
-        /// In no span of time does more pass than the rate, the burst and one packet; and who waits as told may send.
+        /// In no span of time does more pass than the rate, the burst and one packet; and whoever waits as told may send.
         #[test]
         fn never_more_than_the_rate(
             bytes_per_second in 1u64..1_000_000_000, burst in 1u64..1_000_000,

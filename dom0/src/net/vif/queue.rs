@@ -123,7 +123,7 @@ impl<M: SharedMemory> Queue<M> {
             }
         }
         turn.notify_tx = self.tx.publish();
-        // Who is held back by its rate comes back by itself.
+        // A queue that is held back by its rate comes back by itself.
         if !turn.more && turn.later.is_none() {
             turn.more = self.tx.arm()?;
         }

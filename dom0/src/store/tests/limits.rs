@@ -43,6 +43,26 @@ fn nodes() {
 }
 
 #[test]
+fn what_a_domain_leaves_among_the_nodes_of_another_goes_with_it() {
+    let (store, mut control, mut guests) = world(Limits::default(), 2);
+    guests[0].write(NONE, "open", b"").unwrap();
+    guests[0].set_permissions(NONE, "open", &permissions("b1")).unwrap();
+    let before = (store.borrow().usage(0).0, store.borrow().usage(1).1);
+    for _ in 0..20 {
+        let guest = &mut guests[1];
+        for n in 0..300 {
+            guest.write(NONE, &format!("/local/domain/1/open/{n}/a/b"), b"").unwrap();
+        }
+        // What others put below its nodes isn't theirs to keep, but counts no more either.
+        guests[0].write(NONE, "open/0/mine", b"").unwrap();
+        control.release(2).unwrap();
+        assert_eq!(guests[0].directory(NONE, "open").unwrap(), [""; 0]);
+        guests[1] = settle(&store, &mut control, 2);
+        assert_eq!((store.borrow().usage(0).0, store.borrow().usage(1).1), before);
+    }
+}
+
+#[test]
 fn sizes() {
     let (_, mut control, mut guests) = world(Limits::default(), 1);
     let guest = &mut guests[0];

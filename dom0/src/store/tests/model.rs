@@ -157,8 +157,13 @@ impl Nodes {
         }
     }
 
-    /// A domain is gone.
-    pub fn release(&mut self, domain: u16) {
+    /// A domain is gone, and what it owned, with all below; what was removed so. The root stays, as domain 0's.
+    pub fn release(&mut self, domain: u16) -> Vec<Change> {
+        let before = self.clone();
+        let owned = |path: &str| path != "/" && before.0[path].1[0].domain == domain;
+        let topmost = |path: &str| core::iter::successors(above(path), |path| above(path)).all(|above| !owned(above));
+        let removed: Vec<&String> = before.0.keys().filter(|path| owned(path) && topmost(path)).collect();
+        self.0.retain(|path, _| !removed.iter().any(|removed| covers(removed, path)));
         for (_, permissions) in self.0.values_mut() {
             if permissions[0].domain == domain {
                 permissions[0].domain = 0;
@@ -169,6 +174,8 @@ impl Nodes {
                 permissions.insert(0, first);
             }
         }
+        let change = |path: &String| Change { path: path.clone(), before: before.clone(), is_removal: true };
+        removed.into_iter().map(change).collect()
     }
 
     /// The paths whose nodes are not the same.

@@ -251,7 +251,14 @@ impl World {
         }
         assert_eq!(released, Ok(()));
         assert_eq!(self.sides[0].bus.release(domain), Err(Errno::ENOENT));
-        self.nodes.release(domain);
+        let changes = self.nodes.release(domain);
+        let events = self.events();
+        for ((of, side), events) in (0..).zip(&self.sides).zip(events).filter(|((of, _), _)| *of != domain) {
+            let told = side.watches.iter().flat_map(|(watched, token)| {
+                changes.iter().filter_map(|change| Some((change.event(&self.nodes, of, watched)?, token.clone())))
+            });
+            assert_eq!(events, told.collect::<Pairs>(), "the release of {domain} seen by {of}");
+        }
         let bus = Guest::introduce(&self.store, domain);
         self.sides[usize::from(domain)] = Side { bus, open: BTreeMap::new(), watches: BTreeSet::new() };
         // A transaction that has seen its permissions may notice, or may not: what it saw of nodes has not changed.
@@ -260,6 +267,9 @@ impl World {
                 side.bus.end(Tx(tx), false).unwrap();
             }
         }
+        let home = format!("/local/domain/{domain}");
+        self.ask(0, 0, &Ask::Mkdir(home.clone()));
+        self.ask(0, 0, &Ask::SetPermissions(home, permissions(&format!("n{domain}"))));
     }
 
     fn step(&mut self, step: &Step) {

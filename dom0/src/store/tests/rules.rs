@@ -42,7 +42,7 @@ fn permissions_hold() {
     assert_eq!(three.read(NONE, path).unwrap(), b"2");
     assert_eq!(three.write(NONE, path, b"3"), Err(Errno::EACCES));
     assert_eq!(three.remove(NONE, path), Err(Errno::EACCES));
-    // Nodes belong to who makes them.
+    // Nodes belong to whoever makes them.
     two.write(NONE, "/local/domain/1/x/y", b"").unwrap();
     assert_eq!(two.permissions(NONE, "/local/domain/1/x/y").unwrap(), permissions("r2 b2"));
     control.write(NONE, "/local/domain/1/x/z", b"").unwrap();
@@ -294,6 +294,8 @@ fn a_released_domain_leaves_nothing_to_the_next_of_its_number() {
     guests[0].write(NONE, "x", b"").unwrap();
     guests[0].set_permissions(NONE, "x", &permissions("n1 b2")).unwrap();
     guests[0].write(NONE, "/all/left", b"").unwrap();
+    control.write(NONE, "/all/kept", b"").unwrap();
+    control.set_permissions(NONE, "/all/kept", &permissions("b0 r1")).unwrap();
     let tx = guests[0].start().unwrap();
     guests[0].write(tx, "y", b"").unwrap();
     guests[0].watch("x", "t").unwrap();
@@ -308,9 +310,11 @@ fn a_released_domain_leaves_nothing_to_the_next_of_its_number() {
     assert_eq!(other.read(NONE, "/local/domain/1/x"), Err(Errno::EACCES));
     assert_eq!(again.end(tx, true), Err(Errno::ENOENT));
     assert_eq!(again.events(), []);
-    assert_eq!(control.permissions(NONE, "/local/domain/1/x").unwrap(), permissions("n0"));
-    assert_eq!(control.permissions(NONE, "/all/left").unwrap(), permissions("b0"));
-    control.remove(NONE, "/all/left").unwrap();
+    for gone in ["/local/domain/1", "/local/domain/2", "/all/left"] {
+        assert_eq!(control.read(NONE, gone), Err(Errno::ENOENT));
+    }
+    assert_eq!(control.read(NONE, "/local/domain"), Ok(Vec::new()));
+    assert_eq!(control.permissions(NONE, "/all/kept").unwrap(), permissions("b0"));
     assert_eq!(store.borrow().usage(1).1, (0, 0));
 }
 

@@ -217,6 +217,7 @@ stories! {
         "attack-user-addresses": attack::addresses::in_user_mode,
         "attack-descriptors": attack::gates::into_tables,
         "attack-gates": attack::gates::calls,
+        "attack-absent-segments": attack::gates::absent_segments,
         "attack-stale-descriptors": attack::gates::stale_translations,
         "attack-stores": attack::stores::all_instructions,
         "attack-stores-across-borders": attack::stores::across_borders,

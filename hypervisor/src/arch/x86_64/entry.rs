@@ -6,7 +6,7 @@
 //! * from the hypervisor itself (a guest copy that faults, an interrupt in the idle loop, or a bug) they lie where
 //!   the CPU was, and the call is [`trap_from_hypervisor`].
 //!
-//! This is the one file of `arch` that names `system`.
+//! Of `arch`, only this file and `trap.rs` name `system`.
 //!
 //! Attacks that shaped it:
 //! * A guest may set RFLAGS.AC and so disarm SMAP: the `syscall` flag mask clears it, and `clac` does on traps.
@@ -192,7 +192,7 @@ extern "C" fn page_fault() -> ! {
     )
 }
 
-/// As [`trap`], for what nearly always is the guest kernel's own affair, which is entered without much ado: RBX, RBP and R12
+/// As [`trap`], for what is nearly always left to the guest kernel, which is entered without much ado: RBX, RBP and R12
 /// to R15 are saved only when there is more to it, as in [`syscall`].
 #[unsafe(naked)]
 extern "C" fn own_trap() -> ! {

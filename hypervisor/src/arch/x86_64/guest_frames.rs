@@ -1,8 +1,9 @@
 //! Contents of frames that domains own, through the direct map.
 //!
-//! The hypervisor holds no Rust reference into a domain's frame (the shared-info page and event flags, all atomics, apart), so writing
-//! to one can break nothing but the domain. Which frames are named is the rules' business: those of `mm` name a frame
-//! only while they hold a reference to it or the frame table says that it is a domain's.
+//! The hypervisor holds no Rust reference into a domain's frame (but for those to atomics: the shared-info page, event
+//! flags), so writing to one can break nothing but the domain. These functions are safe only because `mm`, `grant` and
+//! `event` are trusted to name frames that they hold, or that the frame table says are a domain's; this is the one place
+//! where safe code carries a memory-safety duty.
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -1,6 +1,6 @@
-//! The machine's edge: everything that needs `unsafe`, and nothing that decides.
+//! The hardware layer: almost all `unsafe` code (the rest is in `sync`), and no policy.
 //!
-//! `system` calls in here; the way out is [`entry`] alone. Names are those of the manuals (Intel SDM, AMD APM).
+//! `system` calls in here; only [`entry`] and [`trap`] call out to it. Names are those of the manuals (Intel SDM, AMD APM).
 #![expect(unsafe_code)]
 // UNSAFETY: registers, page tables, interrupts and device ports can't be reached otherwise. Each module states what
 // makes its uses sound; pure rules stay outside.

@@ -6,7 +6,9 @@ use crate::system;
 
 const DEBUG: u32 = 1;
 const NMI: u32 = 2;
-const GENERAL_PROTECTION: u32 = 13;
+/// The first and the last of those that an instruction may raise for what a guest has written: a selector whose descriptor
+/// isn't present is #NP or #SS, not #GP (SDM volume 3, 6.15).
+const INVALID_TSS: u32 = 10;
 const PAGE_FAULT: u32 = 14;
 /// RFLAGS.TF.
 const TRAP_FLAG: u64 = 1 << 8;
@@ -26,7 +28,7 @@ pub unsafe extern "C" fn trap_from_hypervisor(frame: *mut GuestRegisters) -> *mu
             return core::ptr::null_mut();
         }
         // Our own breakpoint registers are unused; what arrives here is a guest's breakpoint on `syscall` or on an
-        // address that the hypervisor copies from, or its single step into `sysenter`. It has no business in ring 0
+        // address that the hypervisor copies from, or its single step into `sysenter`. It means nothing in ring 0
         // (XSA-260), and stepping ends.
         DEBUG => {
             regs.rflags &= !TRAP_FLAG;
@@ -38,7 +40,7 @@ pub unsafe extern "C" fn trap_from_hypervisor(frame: *mut GuestRegisters) -> *mu
             system::entry::interrupt(regs.vector);
             return core::ptr::null_mut();
         }
-        GENERAL_PROTECTION | PAGE_FAULT => {
+        INVALID_TSS..=PAGE_FAULT => {
             if let Some(landing) = uaccess::landing(regs.rip) {
                 regs.rip = landing;
                 // SAFETY: as above; the frame is ours to change.

@@ -67,7 +67,7 @@ impl GuestCopy for CurrentGuest {
     #[inline]
     fn write_bytes(&mut self, to: u64, bytes: &[u8]) -> Result<(), Fault> {
         check_span(to, bytes.len())?;
-        // SAFETY: as above, the other way round. The guest's memory is no Rust object of ours.
+        // SAFETY: the destination lies in guest addresses, where no Rust object is, and may fault; the source is ours.
         twice(to, bytes.len(), || unsafe { copy_user(to, bytes.as_ptr() as u64, bytes.len()) })
     }
 
@@ -75,7 +75,7 @@ impl GuestCopy for CurrentGuest {
     fn read<T: FromBytes + IntoBytes>(&mut self, from: u64) -> Result<T, Fault> {
         check_span(from, size_of::<T>())?;
         let mut value = MaybeUninit::<T>::uninit();
-        // SAFETY: as above; the destination is ours.
+        // SAFETY: `from..` was checked to lie in guest addresses (`.ex_table` has the fault); `value` is large enough.
         unsafe { copy_value::<T>(value.as_mut_ptr() as u64, from) }.map_err(|()| Fault(from))?;
         // SAFETY: all its bytes were copied, and any bytes are a value.
         Ok(unsafe { value.assume_init() })
@@ -84,7 +84,7 @@ impl GuestCopy for CurrentGuest {
     #[inline(always)]
     fn write<T: IntoBytes + Immutable>(&mut self, to: u64, value: &T) -> Result<(), Fault> {
         check_span(to, size_of::<T>())?;
-        // SAFETY: as above.
+        // SAFETY: `to..` was checked to lie in guest addresses, where no Rust object is; all of `value` may be read.
         unsafe { copy_value::<T>(to, &raw const *value as u64) }.map_err(|()| Fault(to))
     }
 }

@@ -235,7 +235,7 @@ impl<F: FnMut(u32, u32) -> Regs> Host<F> {
     /// Is it QEMU's software CPU?
     fn is_software(&mut self) -> bool {
         let [_, _, leaf_1c, _] = self.leaf(1, 0);
-        // Who runs the machine says so behind this bit.
+        // With this bit set, leaf 0x4000_0000 names whatever the machine runs on.
         leaf_1c & HYPERVISOR.mask() != 0 && (self.cpuid)(0x4000_0000, 0)[1..] == TCG
     }
 

@@ -101,7 +101,7 @@ fn what_was_pending_is_carried_over_to_fifo_delivery() {
     let ports: Vec<_> = (0..3).map(|_| events.bind_ipi(V0).unwrap()).collect();
     guest.mask(ports[1]);
     ports[..2].iter().for_each(|&port| drop(kicked(events.send(port).unwrap())));
-    // Of a port that isn't bound, this is the guest's own affair.
+    // Of a port that isn't bound, this is left to the guest.
     events.shared.evtchn_pending[1].store(1, SeqCst);
     events.vcpu(V0).unwrap().info().take_upcall();
     guest.use_fifo();

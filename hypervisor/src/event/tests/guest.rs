@@ -131,7 +131,7 @@ impl Guest {
         for word in (0..64).filter(|word| selected >> word & 1 != 0) {
             let ports = shared.evtchn_pending[word].load(SeqCst) & !shared.evtchn_mask[word].load(SeqCst);
             for port in (0..64).filter(|bit| ports >> bit & 1 != 0).map(|bit| (64 * word + bit) as u32) {
-                // Those of other vCPUs are none of its business.
+                // Those of other vCPUs are left to them.
                 if self.events.status(port).unwrap().vcpu == vcpu.0 && self.clear(port) {
                     handle(port);
                 }

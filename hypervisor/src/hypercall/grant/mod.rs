@@ -71,7 +71,7 @@ pub(super) fn grant_table_op<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         GNTTABOP_GET_STATUS_FRAMES => alone(call, table::get_status_frames),
         GNTTABOP_SET_VERSION => table::set_version(call),
         GNTTABOP_GET_VERSION => table::get_version(call),
-        // Frames never change hands by a grant (XSA-214); there is no device whose memory had to be flushed.
+        // Frames never change hands by a grant (XSA-214); no cache maintenance is needed: PC devices snoop.
         GNTTABOP_TRANSFER | GNTTABOP_CACHE_FLUSH => Err(Errno::EOPNOTSUPP.into()),
         _ => Err(Errno::ENOSYS.into()),
     }

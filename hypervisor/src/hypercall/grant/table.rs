@@ -66,7 +66,7 @@ fn grow<P: Platform>(call: &mut Call<'_, P>, target: &P::Target) -> Result<(), R
         Ok(())
     });
     debug_assert!(put.is_ok(), "nothing is refused");
-    // Who was faster has done it; else there is no memory, or the domain ends.
+    // Another vCPU was faster and has done it; else there is no memory, or the domain ends.
     if grants.frames() > number { Ok(()) } else { Err(Refusal::General) }
 }
 

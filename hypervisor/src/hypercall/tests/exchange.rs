@@ -81,7 +81,7 @@ fn groups_are_exchanged_one_by_one() {
     assert_eq!(world.exchanged(), 4);
     assert_eq!(world.outputs(3)[2], Mfn(0x60));
     assert_eq!(world.owner(Mfn(given[5])), Some(DomainId(1)), "a group is exchanged wholly or not at all");
-    // The guest mends it and goes on.
+    // The guest fixes it and goes on.
     world.fake.put_words(INPUTS + 32, &[world.mfn(DATA + 10).0]);
     assert_eq!(world.result(number::MEMORY_OP, &[XENMEM_EXCHANGE.into(), REQUEST]), 0);
     assert_eq!(world.exchanged(), 6);

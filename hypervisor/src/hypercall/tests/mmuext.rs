@@ -116,7 +116,7 @@ fn only_ones_own_tables_may_be_named() {
     }
     world.run(0);
     world.take_off(FIRST);
-    assert_eq!(world.result(number::MMUEXT_OP, &[REQUEST, 1, 0, 1]), EPERM, "a flush is the caller's own affair");
+    assert_eq!(world.result(number::MMUEXT_OP, &[REQUEST, 1, 0, 1]), EPERM, "others can't be flushed");
 }
 
 #[test]

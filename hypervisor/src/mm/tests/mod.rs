@@ -21,7 +21,7 @@ mod world;
 
 use super::error::Stop;
 use super::operation::{Operation, PageTableMem};
-use super::update::{Change, Changed, Slot, Update};
+use super::update::{Change, Slot, Update};
 use crate::addr::DomainId;
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::{RngAlgorithm, RngSeed};
@@ -38,17 +38,16 @@ pub(crate) fn seed() -> u64 {
 
 impl<M: PageTableMem> Operation<'_, M> {
     /// An update: of an even entry alone, else as a list of one.
-    fn update(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
+    fn update(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<(), Stop> {
         let update = Update { slot, value, change };
         if slot.index.is_multiple_of(2) {
-            self.update_one(update, page_owner)?;
-            return Ok(Changed::Yes);
+            return self.update_one(update, page_owner);
         }
         let list = [update];
         let mut list = list.iter();
         self.update_list(&mut list, Some, page_owner)?;
         assert_eq!(list.len(), 0);
-        Ok(Changed::Yes)
+        Ok(())
     }
 }
 

@@ -91,7 +91,7 @@ fn vcpu(shared: &Shared, cpu: usize, seed: u64) -> (Pending, Roots) {
         let budget = if random.next(3) == 0 { random.next(20) as u32 } else { 1000 };
         let choice = random.next(20);
         perform(shared, cpu, &mut pending, budget, |op| match choice {
-            0..8 => op.update(slot, value, Change::Set, id).map(drop),
+            0..8 => op.update(slot, value, Change::Set, id),
             8..11 => op.pin(page, level(part(page).wrapping_sub(1))),
             11..13 => op.unpin(page),
             13 => op.drain(),

@@ -45,7 +45,7 @@ pub enum Call {
     Drain,
 }
 
-/// A reference that a room outside `mm` would hold: a grant, a descriptor table, a shared structure.
+/// A reference that a module outside `mm` would hold: a grant, a descriptor table, a shared structure.
 #[derive(Clone, Copy, Debug)]
 pub enum Hold {
     Page(Mfn),
@@ -251,9 +251,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
         let domain = domain_of(vcpu);
         let id = |domain: usize| DomainId(domain as u16);
         match call {
-            Call::Update { slot, value, change, page_owner } => {
-                op.update(slot, value, change, id(page_owner)).map(drop)
-            }
+            Call::Update { slot, value, change, page_owner } => op.update(slot, value, change, id(page_owner)),
             Call::UpdateL1 { slot, value } => op.update_l1(slot, value, Change::Set, id(domain)).map(drop),
             Call::Pin { mfn, level } => {
                 op.pin(mfn, level)?;
@@ -331,7 +329,7 @@ impl<'a, const REAL: bool> World<'a, REAL> {
         Ok(())
     }
 
-    /// Another room drops one of the references it holds.
+    /// Another module drops one of the references it holds.
     pub fn put(&mut self, vcpu: usize, which: usize) {
         let holds = &mut self.vcpus[vcpu].holds;
         if holds.is_empty() {

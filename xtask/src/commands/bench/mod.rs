@@ -53,7 +53,7 @@ pub struct BenchArgs {
     /// Draw the rows of the group linux in this file too, in SVG
     #[arg(long, value_name = "FILE", requires = "against")]
     chart: Option<PathBuf>,
-    /// Say instead where the hypervisor's instructions of one operation are: a row of the groups mm, events and domains
+    /// Instead, list the functions in which the hypervisor executes the instructions of ROW (groups mm, events, domains)
     #[arg(long, value_name = "ROW", conflicts_with_all = ["json", "against", "chart"])]
     trace: Option<String>,
 }
@@ -89,7 +89,7 @@ pub enum Rival {
 /// Does it.
 ///
 /// # Errors
-/// When a build or a run fails, or a bar is broken.
+/// When a build or a run fails, or a figure is beyond its limit.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     if let Some(group @ (Group::Sched | Group::Idle)) = args.group {
         ensure!(
@@ -99,12 +99,12 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         if group == Group::Sched {
             return sched::simulate();
         }
-        ensure!(idle::measure()?, "a bar is broken");
+        ensure!(idle::measure()?, "a figure is beyond its limit; see the rows marked BROKEN");
         return Ok(());
     }
     if args.group == Some(Group::Io) {
         ensure!(args.against.is_none(), "the group `io` is of Pavise alone");
-        ensure!(io::measure(args.json.as_deref())?, "a bar is broken");
+        ensure!(io::measure(args.json.as_deref())?, "a figure is beyond its limit; see the rows marked BROKEN");
         return Ok(());
     }
     if let Some(group @ (Group::Boot | Group::Domains)) = args.group
@@ -143,6 +143,6 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     if let Some(file) = &args.chart {
         fs::write(file, linux::chart(&rows)?).with_context(|| format!("cannot write {}", file.display()))?;
     }
-    ensure!(held, "a bar is broken");
+    ensure!(held, "a figure is beyond its limit; see the rows marked BROKEN");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Told behind dom0: what a domain does to its console's ring is its own affair.
+//! Told behind dom0: what a domain does to its console's ring harms only itself.
 
 use crate::check::{Ending, Told, holds};
 use alloc::format;

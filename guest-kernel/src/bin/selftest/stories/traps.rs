@@ -105,7 +105,7 @@ pub fn page_faults() -> Told {
     // SAFETY: nothing is mapped there.
     let fetch = unsafe { probe::jump(UNMAPPED) };
     trapped("jump to nothing", fetch, 14, 1 << 4)?;
-    // Whether the hypervisor has something at that address is its own business.
+    // Whether the hypervisor has something at that address is left to it.
     let private = probe::read(HYPERVISOR).err().map(|caught| (caught.vector, caught.error_code & !PRESENT));
     equal("read of the hypervisor", private, Some((14, 0)))?;
 

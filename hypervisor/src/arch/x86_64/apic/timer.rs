@@ -38,7 +38,7 @@ pub(super) fn calibrate() {
             MODE.call_once(|| mode);
             init_this_cpu();
         }
-        None => log::error!("apic: the timer stands still"),
+        None => log::error!("apic: the local APIC timer does not count; timers will not work"),
     }
 }
 

@@ -87,7 +87,8 @@ pub(super) unsafe fn map_all(
                 Backing::Code => (fresh(frames)?, PageFlags::GLOBAL),
             };
             let address = base(CpuId(cpu)) + (page * PAGE_SIZE) as u64;
-            // SAFETY: the caller's promise; the frames are the block's own, or shared and read-only.
+            // SAFETY: nobody else edits the tables, as the caller promises; the frames are the block's own, or shared and
+            // read-only.
             unsafe { tables.map(address, frame, Level::Page, flags, frames)? };
         }
     }

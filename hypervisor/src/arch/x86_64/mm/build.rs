@@ -87,7 +87,7 @@ pub(in crate::arch) unsafe fn switch(ram: &Ranges) -> FrameTable<'static> {
 unsafe fn empty_hierarchy(pool: &mut Pool<'_>) -> Result<Tables, MapError> {
     let mut fresh = || {
         let frame = pool.take().ok_or(MapError::OutOfFrames)?;
-        // SAFETY: the caller's promise.
+        // SAFETY: the pool's frames are unused RAM in the direct map, as the caller promises.
         unsafe { zero_page(frame) };
         Ok(frame)
     };
@@ -114,7 +114,8 @@ unsafe fn map_image(tables: Tables, pool: &mut Pool<'_>) -> Result<Ranges, MapEr
             if !section.flags.contains(PageFlags::WRITABLE) {
                 constant.add(FrameRange::new(frame, 1));
             }
-            // SAFETY: the caller's promise.
+            // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM (`build`'s conditions); the
+            // image's pages get the rights of their section.
             unsafe { tables.map(address, frame, Level::Page, section.flags, &mut || pool.take())? };
         }
     }
@@ -128,7 +129,8 @@ unsafe fn map_image(tables: Tables, pool: &mut Pool<'_>) -> Result<Ranges, MapEr
 unsafe fn copy_mappings(tables: Tables, range: Range<u64>, pool: &mut Pool<'_>) -> Result<(), MapError> {
     for address in range.step_by(PAGE_SIZE) {
         let frame = translate(address).expect("what is to be kept is mapped");
-        // SAFETY: the caller's promise.
+        // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM (`build`'s conditions); the page
+        // stays what it is in the boot loader's tables.
         unsafe { tables.map(address, frame, Level::Page, RAM, &mut || pool.take())? };
     }
     Ok(())
@@ -152,7 +154,8 @@ unsafe fn map_ram(tables: Tables, ram: &Ranges, constant: &Ranges, pool: &mut Po
             };
             let level = [Level::Huge, Level::Large].into_iter().find(|&level| fits(level)).unwrap_or(Level::Page);
             let flags = if constant.contains(mfn) { IMAGE } else { RAM };
-            // SAFETY: the caller's promise.
+            // SAFETY: nobody else edits the new tables, and the pool's frames are unused RAM (`build`'s conditions); what
+            // is constant gets no right to write.
             unsafe { tables.map(DIRECT_MAP + mfn.base().0, mfn, level, flags, &mut || pool.take())? };
             mfn = mfn.offset(level.frames());
         }

@@ -56,8 +56,8 @@ fn m2p_pages(ram: &Ranges) -> impl Iterator<Item = u64> + '_ {
 /// # Safety
 /// As for [`Tables::map`], with the boot loader's map of all memory in place.
 pub(super) unsafe fn map(tables: Tables, ram: &Ranges, pool: &mut Pool<'_>) -> Result<(), MapError> {
-    // SAFETY: the caller's promise; the frames are fresh, and the two views of the machine-to-physical table only
-    // ever hold words that are accessed atomically.
+    // SAFETY: nobody else edits the tables, as the caller promises; the frames are fresh, and the two views of the
+    // machine-to-physical table only ever hold words that are accessed atomically.
     unsafe {
         for number in m2p_pages(ram) {
             let frame = pool.take_large().ok_or(MapError::OutOfFrames)?;

@@ -59,7 +59,7 @@ pub unsafe fn start_all(cpus: &[ApicId], low_memory: Option<Mfn>, entry: Entry) 
         log::warn!("smp: no free memory below 1 MiB to start CPUs from; {} stay off", others.len());
         return running;
     };
-    // SAFETY: the caller's promise.
+    // SAFETY: the frames are RAM below 1 MiB that nothing else uses, and this runs once, as the caller promises.
     let mut trampoline = unsafe { Trampoline::new(low_memory) };
     for &id in others {
         let cpu = CpuId(running);

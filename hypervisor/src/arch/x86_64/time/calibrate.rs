@@ -55,7 +55,7 @@ pub unsafe fn tsc_hz(hpet: Option<MachineAddr>, pm_timer: Option<PmTimer>) -> Op
     let plausible = |hz: &u64| Clock::PLAUSIBLE.contains(hz);
     let from_cpu = || from_crystal().filter(plausible).map(|hz| (hz, Source::Crystal));
     let from_below = || from_hypervisor().filter(plausible).map(|hz| (hz, Source::Hypervisor));
-    // SAFETY: the caller's promise.
+    // SAFETY: the address is that of an HPET, mapped in the direct map's range, as the caller promises.
     let from_hpet = || unsafe { against_hpet(hpet?) }.filter(plausible).map(|hz| (hz, Source::Hpet));
     let from_pm_timer = || against_pm_timer(pm_timer?).filter(plausible).map(|hz| (hz, Source::PmTimer));
     let from_pit = || against_pit().filter(plausible).map(|hz| (hz, Source::Pit));

@@ -218,8 +218,7 @@ impl<'a> Fake<'a> {
             fake.parked.push(FakeParked { vcpu: Vcpu::new(link, Arc::default()), cpu: None });
             fake.domain = domain;
             for pfn in 0..FRAMES {
-                let mfn = fake.populate(0).unwrap();
-                m2p::set(&machine.memory, mfn, crate::addr::Pfn(pfn));
+                let mfn = fake.populate(0, Some(crate::addr::Pfn(pfn))).unwrap();
                 fake.domains[domain].first.push(mfn);
             }
         }

@@ -8,7 +8,7 @@ use std::vec::Vec;
 
 use super::target::{FakeParked, FakeTarget, InNameOf};
 use super::{CPUS, Domain, Fake};
-use crate::addr::{CpuId, DomainId, GuestVa, Mfn, VcpuId, is_canonical};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, Pfn, VcpuId, is_canonical};
 use crate::device::Hardware;
 use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
@@ -192,7 +192,7 @@ impl Platform for Fake<'_> {
         }
     }
 
-    fn populate(&mut self, order: u8) -> Option<Mfn> {
+    fn populate(&mut self, order: u8, pfn: Option<Pfn>) -> Option<Mfn> {
         let (count, table) = (1 << order, self.mmu.frames);
         let Domain { frames, facts, .. } = &self.domains[self.domain];
         let mut frames = frames.0.try_borrow_mut().expect("no lock is held");
@@ -201,6 +201,9 @@ impl Platform for Fake<'_> {
         }
         let block = self.allocator.alloc(&table, order)?;
         (0..count).for_each(|n| self.machine.memory.clear(block.mfn.offset(n)));
+        if let Some(pfn) = pfn {
+            m2p::set_all(&self.machine.memory, block.mfn, pfn, count);
+        }
         (0..count).for_each(|n| frames.assign(&table, block.mfn.offset(n)));
         drop(frames);
         let stale = self.machine.clock.stale(block.last_use, self.machine.online());
@@ -258,8 +261,8 @@ impl Platform for Fake<'_> {
         InNameOf::new(self, target.id)
     }
 
-    fn populate_for(&mut self, target: &FakeTarget, order: u8) -> Option<Mfn> {
-        InNameOf::new(self, target.id).fake.populate(order)
+    fn populate_for(&mut self, target: &FakeTarget, order: u8, pfn: Option<Pfn>) -> Option<Mfn> {
+        InNameOf::new(self, target.id).fake.populate(order, pfn)
     }
 
     fn create(&mut self, new: &NewDomain) -> Result<DomainId, Errno> {

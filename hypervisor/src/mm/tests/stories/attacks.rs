@@ -102,7 +102,7 @@ fn a_former_table_is_flushed_before_it_is_writable() {
         assert!(matches!(bench.once(UNLIMITED, store), Err(Stop::Flush(_))));
     }
     bench.flush(CpuSet::first(2));
-    assert_eq!(bench.once(UNLIMITED, map), Ok(Changed::Yes));
+    assert_eq!(bench.once(UNLIMITED, map), Ok(()));
     bench.check(&[L1]);
 }
 

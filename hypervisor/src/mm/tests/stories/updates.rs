@@ -50,7 +50,7 @@ fn accessed_and_dirty_bits_survive_if_asked_for() {
     let slot = Slot { page: L1, index: 0 };
     bench.machine.memory.write(L1, 0, bench.read(L1, 0) | ACCESSED | DIRTY);
     let keep = |op: &mut Operation<'_, _>| op.update(slot, entry(DATA, P | US), Change::KeepAccessedDirty, OWN);
-    assert_eq!(bench.call(UNLIMITED, keep), Ok(Changed::Yes));
+    assert_eq!(bench.call(UNLIMITED, keep), Ok(()));
     assert_eq!(bench.read(L1, 0), entry(DATA, P | US | GLOBAL | ACCESSED | DIRTY));
     bench.set(L1, 0, entry(DATA, P | US)).unwrap();
     assert_eq!(bench.read(L1, 0), entry(DATA, P | US | GLOBAL));
@@ -91,8 +91,8 @@ fn changes_above_l1_are_reported_when_a_cpu_may_have_seen_the_old_entry() {
     let mut changed = |page, index, value| {
         bench
             .call(UNLIMITED, |op| {
-                let done = op.update(Slot { page, index }, value, Change::Set, OWN)?;
-                Ok(done == Changed::Yes && core::mem::take(&mut op.pending.upper_changed))
+                op.update(Slot { page, index }, value, Change::Set, OWN)?;
+                Ok(core::mem::take(&mut op.pending.upper_changed))
             })
             .unwrap()
     };
@@ -158,6 +158,36 @@ fn an_instruction_that_stores_to_a_mapped_table_goes_by_the_entry_as_it_is() {
         let (refused, seen, _) = store(at(page, 2), &[], add);
         assert_eq!((why(refused), seen.len()), (Refusal::NotMapped, 0));
     }
+    bench.check(&[L4]);
+}
+
+#[test]
+fn a_table_that_is_let_go_during_a_store_is_the_storer_s_to_take_apart() {
+    let mut bench = Bench::new();
+    bench.build_tree();
+    bench.pin(L4, Level::L4).unwrap();
+    // Mapped, and held by its pin alone.
+    bench.set(SPARE, 1, entry(DATA, P | RW)).unwrap();
+    bench.set(L1, 3, entry(SPARE, P)).unwrap();
+    bench.pin(SPARE, Level::L1).unwrap();
+    let address = GuestVa::new(7 << 39 | 7 << 30 | 7 << 21 | 3 << 12 | 16).unwrap();
+
+    let Bench { machine, pending, .. } = &mut bench;
+    let mmu = machine.mmu();
+    let mut unpin = Some(|| {
+        let mut others = Pending::new();
+        Operation::new(&mmu, machine.space(1), &mut others, UNLIMITED).unpin(SPARE).unwrap();
+        assert!(others.is_empty(), "it is not the other's to take apart");
+    });
+    let mut storer = Operation::new(&mmu, machine.space(1), pending, UNLIMITED);
+    let stored = storer.change_mapped_table(L4, address, |_| {
+        unpin.take().into_iter().for_each(|unpin| unpin());
+        Some(0x10)
+    });
+    assert_eq!(stored, Ok(()));
+    assert!(!pending.is_drained());
+    bench.call(UNLIMITED, |op| op.drain()).unwrap();
+    assert_eq!(bench.state(SPARE).type_references(), 0);
     bench.check(&[L4]);
 }
 

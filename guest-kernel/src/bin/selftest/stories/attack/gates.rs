@@ -10,7 +10,8 @@ use guest_kernel::hypercall::{self, Flush, multicall_entry, multicall_result};
 use guest_kernel::probe;
 use guest_kernel::trap::{Caught, RECOVERY};
 use pv_abi::errno::Errno;
-use pv_abi::hypercall::{UPDATE_DESCRIPTOR, XEN_VERSION};
+use pv_abi::hypercall::{SET_SEGMENT_BASE, UPDATE_DESCRIPTOR, XEN_VERSION};
+use pv_abi::trap::{SEGBASE_GS_USER, SEGBASE_GS_USER_SEL};
 use pv_abi::version::XENVER_PAGESIZE;
 
 /// 64-bit code of ring 0, and the same conforming: a call to it keeps the caller's ring.
@@ -94,6 +95,28 @@ pub fn calls() -> Told {
         trapped("call", far_call(selector), 14, 1 << 4)?;
     }
     equal("a call", call(XEN_VERSION, [u64::from(XENVER_PAGESIZE)]), Ok(4096))
+}
+
+/// Segments that aren't present, which the hypervisor loads on the guest's behalf: what the CPU raises there is neither #GP
+/// nor #PF.
+pub fn absent_segments() -> Told {
+    const KERNEL_GS_BASE: u32 = 0xc000_0102;
+    const PRESENT: u64 = 1 << 47;
+    /// Code that can be read, ring 3.
+    const CODE: u64 = 0x00cf_fb00_0000_ffff;
+    let absent = [0, SEGMENT & !PRESENT, CODE & !PRESENT];
+    let (in_gdt, in_ldt) = (Page::read_only(&absent)?, Page::read_only(&absent)?);
+    equal("GDT", gdt(&[in_gdt.mfn], 512), Ok(0))?;
+    equal("LDT", ldt(in_ldt.address, 512), Ok(0))?;
+    for selector in [0x0b, 0x13, 0x0f, 0x17] {
+        let error_code = u32::from(selector & !3);
+        equal("load", load(selector), Some(Caught { vector: 11, error_code }))?;
+        equal("a base", call(SET_SEGMENT_BASE, [SEGBASE_GS_USER.into(), 0x1000]), Ok(0))?;
+        equal("by selector", call(SET_SEGMENT_BASE, [SEGBASE_GS_USER_SEL.into(), selector.into()]), Ok(0))?;
+        equal("its base", probe::rdmsr(KERNEL_GS_BASE), Ok(0))?;
+    }
+    equal("no LDT", ldt(0, 0), Ok(0))?;
+    equal("no GDT", gdt(&[], 0), Ok(0))
 }
 
 /// A page becomes a descriptor page while the TLB still lets the guest write to it.

@@ -47,7 +47,7 @@ pub fn writable_later() -> Told {
         refused("writable", set(slot, table.entry(WRITE | USER)), Errno::EBUSY)?;
         equal("read-only", set(slot, table.entry(READ | USER)), Ok(0))?;
         refused("and then writable", set(slot, table.entry(WRITE | USER)), Errno::EBUSY)?;
-        // A store of user mode to a table is nobody's business to emulate.
+        // A store of user mode to a table is not emulated.
         equal("assist", assist(true).is_ok(), true)?;
         let start = TrapFrame { rdi: base + 4 * 4096 + 504 * 8, rax: space.data.entry(WRITE), ..space.start() };
         let frame = space.run(start);

@@ -14,6 +14,8 @@ use pv_abi::io::net::*;
 const NO_GRANT: u32 = 0x00ff_fff0;
 /// A group of IPv6, whose packets every other device gets that wants all.
 const GROUP: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
+/// Where the shortest UDP packets start in the page, and how long they are: over IPv4, over IPv6.
+const SHORT: [(u16, u16); 2] = [(2048, 42), (3072, 62)];
 
 type Tx = Front<&'static [AtomicU32], TxSlot, NetifTxResponse>;
 type Rx = Front<&'static [AtomicU32], NetifRxRequest, RxSlot>;
@@ -22,7 +24,7 @@ struct Attacker {
     random: Random,
     tx_page: Page,
     rx_page: Page,
-    /// A page to send from, which has a frame at its start, and one to receive into that can't be written.
+    /// A page to send from, which has frames at its start and at [`SHORT`], and one to receive into that can't be written.
     data: Page,
     constant: Page,
     sent: u32,
@@ -40,8 +42,17 @@ impl Attacker {
         frame[6..12].copy_from_slice(&mac.0);
         frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0x10, 0, 0, 0, 0, 0, 64, 6]);
         frame[46] = 0x50;
-        for (word, bytes) in data.words.iter().zip(frame.as_chunks::<4>().0) {
-            word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
+        let mut short = [[0u8; 64]; 2];
+        for frame in &mut short {
+            frame[..6].copy_from_slice(&GROUP);
+            frame[6..12].copy_from_slice(&mac.0);
+        }
+        short[0][12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17]);
+        short[1][12..22].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 8, 17, 64]);
+        for (at, frame) in [(0, &frame[..]), (SHORT[0].0, &short[0]), (SHORT[1].0, &short[1])] {
+            for (word, bytes) in data.words[usize::from(at) / 4..].iter().zip(frame.as_chunks::<4>().0) {
+                word.store(u32::from_ne_bytes(*bytes), Ordering::Relaxed);
+            }
         }
         Ok(Attacker { random: Random::new(), tx_page, rx_page, data, constant, sent: 0, errors: 0 })
     }
@@ -99,6 +110,13 @@ impl Attacker {
             24..32 => {
                 let (gref, flags) = (self.data.gref, 0);
                 while tx.push(&TxSlot::request(NetifTxRequest { gref, offset: 0, flags, id: 0, size: 60 })).is_some() {}
+            }
+            // A large packet that isn't TCP, and ends where TCP's header would go on.
+            32..36 => {
+                let ((offset, size), kind) = self.random.pick(&[(SHORT[0], 1), (SHORT[1], 2)]);
+                let (gref, flags) = (self.data.gref, (extra | NetTxFlags::CSUM_BLANK).bits());
+                tx.push(&TxSlot::request(NetifTxRequest { gref, offset, flags, id: 0, size }));
+                tx.push(&Self::extra(XEN_NETIF_EXTRA_TYPE_GSO, 0, [1448, kind, 0]));
             }
             _ => while tx.push(&self.request(NetTxFlags::empty(), size)).is_some() {},
         }

@@ -36,7 +36,7 @@ pub fn attacks() -> Told {
     let mut phases = Phases::new()?;
     let mut random = Random::new();
     let ring = Page::new(Access::Write)?;
-    // What dom0 has no business with: a page granted to another domain, a port meant for another domain.
+    // What isn't dom0's: a page granted to another domain, a port meant for another domain.
     let run = well("a page", memory::lock().and_then(|mut memory| memory.allocate_run(1)))?;
     let not_for_dom0 = well("a grant", grant::grant(1, run.machine_address() / PAGE_SIZE, Access::Write))?;
     let ports = [
