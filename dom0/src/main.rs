@@ -16,7 +16,7 @@ mod kernel {
     use dom0::domains::drivers::Drivers;
     use dom0::domains::{Attendant, Domains, Supervisor};
     use dom0::service::{self, Full};
-    use dom0::store::{Connection, Limits, Store};
+    use dom0::store::Connection;
     use guest_kernel::{StartInfo, control, entry};
     use log::LevelFilter;
     use pv_abi::errno::Errno;
@@ -30,7 +30,7 @@ mod kernel {
         let keys = console::init(level(archive.config().console.log_level));
         let keys = keys.unwrap_or_else(|error| panic!("the console: {error:?}"));
         let services = service::services().unwrap_or_else(|error| panic!("events: {error:?}"));
-        let store = Rc::new(RefCell::new(Store::new(Limits::default())));
+        let (store, rings) = dom0::store::start(&services);
         let attendants = match dom0::block::start(&services, &store, &archive.config().domains) {
             Ok(disks) => {
                 let others: Box<dyn Attendant> = Box::new(Drivers::new(Connection::new(&store)));
@@ -38,7 +38,7 @@ mod kernel {
             }
             Err(error) => panic!("the block back end: {error:?}"),
         };
-        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), &store, attendants)));
+        let domains = Rc::new(RefCell::new(Domains::new(archive, services.clone(), (&store, rings), attendants)));
         let added = services
             .add(|waker| Ok::<_, Missing>((Supervisor::new(domains.clone(), waker)?, ())))
             .and_then(|()| services.add(|waker| Ok((Keyboard::new(keys, domains.clone(), waker), ()))));

@@ -104,14 +104,12 @@ fn remove(bus: &mut impl Bus, path: &str) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Connection, Limits, Store};
-    use alloc::rc::Rc;
-    use core::cell::RefCell;
+    use crate::store::{Connection, Limits, shared};
     use pv_abi::io::xenstore::{XS_READ, XS_RM, XS_WRITE};
 
     #[test]
     fn each_end_has_its_directory_and_reads_the_others() {
-        let store = Rc::new(RefCell::new(Store::new(Limits::default())));
+        let store = shared(Limits::default());
         let mut control = Connection::new(&store);
         let device = NewDevice {
             kind: "vbd",
@@ -120,7 +118,7 @@ mod tests {
             front: [("x", "y".into())].into(),
         };
         device.add(&mut control, 3, 2).unwrap();
-        let clients = [2, 3, 4].map(|domain| store.borrow_mut().introduce(domain).unwrap());
+        let clients = [2, 3, 4].map(|domain| store.borrow_mut().connect(domain));
         let ask = |client: usize, kind, text: &[u8]| store.borrow_mut().request(clients[client], kind, 0, text);
         let [back, front] = ["/local/domain/2/backend/vbd/3/7", "/local/domain/3/device/vbd/7"];
         for client in 0..2 {

@@ -50,10 +50,8 @@ pub fn device(disk: &DiskConfig) -> Result<NewDevice, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Connection, Limits, Store};
+    use crate::store::{Connection, Limits, shared};
     use crate::toolstack::remove_all;
-    use alloc::rc::Rc;
-    use core::cell::RefCell;
     use guest_kernel::store::Tx;
     use guest_kernel::xenbus::Device;
 
@@ -65,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_domain_finds_its_disk_and_nothing_of_it_stays() {
-        let store = Rc::new(RefCell::new(Store::new(Limits::default())));
+        let store = shared(Limits::default());
         let mut control = Connection::new(&store);
         let disk = DiskConfig { name: "xvdb".into(), source: DiskSource::Partition("two".into()), read_only: true };
         device(&disk).unwrap().add(&mut control, 7, 0).unwrap();

@@ -98,10 +98,8 @@ fn devices(config: &DomainConfig) -> impl Iterator<Item = (Result<NewDevice, Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Connection, Limits, Store};
-    use alloc::rc::Rc;
+    use crate::store::{Connection, Limits, shared};
     use boot_archive::{Blob, DiskConfig, NetworkConfig, Scheduling};
-    use core::cell::RefCell;
     use guest_kernel::store::Tx;
     use std::vec;
 
@@ -136,7 +134,7 @@ mod tests {
     }
 
     fn world() -> World {
-        let store = Rc::new(RefCell::new(Store::new(Limits::default())));
+        let store = shared(Limits::default());
         World { drivers: Drivers::new(Connection::new(&store)), bus: Connection::new(&store) }
     }
 

@@ -19,6 +19,7 @@ use boot_archive::{Archive, BlobError, DomainConfig, WhenAllStopped};
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use guest_kernel::control::{self, Created, New, calls};
+use guest_kernel::store::Bus;
 use guest_kernel::time;
 use log::{error, info, warn};
 use pv_abi::errno::Errno;
@@ -71,15 +72,6 @@ impl From<console::Error> for Error {
     }
 }
 
-/// Why a ring to XenStore can't be a service.
-struct Unconnected(Errno);
-
-impl From<Full> for Unconnected {
-    fn from(Full: Full) -> Unconnected {
-        Unconnected(Errno::ENOSPC)
-    }
-}
-
 /// A domain of the machine file.
 struct Entry {
     writer: Writer,
@@ -94,8 +86,6 @@ struct Entry {
 struct Live {
     id: u16,
     console: Rc<RefCell<Back>>,
-    /// Its ring to XenStore.
-    ring: Rc<RefCell<store::Ring>>,
     started: u64,
     /// What it had used when it was looked at last.
     sample: Sample,
@@ -115,7 +105,8 @@ pub struct Domains {
     archive: Archive<'static>,
     entries: Vec<Entry>,
     services: Services,
-    store: Shared,
+    /// The domains' rings to XenStore.
+    rings: store::Open,
     /// What writes the domains' nodes.
     nodes: Connection,
     attendants: Vec<Box<dyn Attendant>>,
@@ -126,7 +117,7 @@ impl Domains {
     pub fn new(
         archive: Archive<'static>,
         services: Services,
-        store: &Shared,
+        (store, rings): (&Shared, store::Open),
         attendants: Vec<Box<dyn Attendant>>,
     ) -> Domains {
         let mut screen = screen();
@@ -134,7 +125,7 @@ impl Domains {
         let entries = writers
             .map(|writer| Entry { writer, live: None, last: None, haste: Haste::default(), checked: Cell::new(false) })
             .collect();
-        Domains { archive, entries, services, store: store.clone(), nodes: Connection::new(store), attendants }
+        Domains { archive, entries, services, rings, nodes: Connection::new(store), attendants }
     }
 
     fn config(&self, index: usize) -> &DomainConfig {
@@ -257,12 +248,12 @@ impl Domains {
             calls::set_affinity(id, vcpu, allowed).map_err(|errno| Error::Refused("its CPUs", errno))?;
         }
         let console = self.connect_console(index, created)?;
-        let ring = self.connect_store(index, created).map_err(Error::Store)?;
+        self.connect_store(index, created).map_err(Error::Store)?;
         self.attend(index, *created)?;
         let unpaused = calls::unpause_domain(id).inspect_err(|_| self.part(id));
         unpaused.map_err(|errno| Error::Refused("unpausedomain", errno))?;
         let now = time::now().unwrap_or(0);
-        Ok(Live { id, console, ring, started: now, sample: Sample { at: now, cpu: 0, traffic: Traffic::default() } })
+        Ok(Live { id, console, started: now, sample: Sample { at: now, cpu: 0, traffic: Traffic::default() } })
     }
 
     fn connect_console(&self, index: usize, created: &Created) -> Result<Rc<RefCell<Back>>, Error> {
@@ -273,8 +264,8 @@ impl Domains {
         })
     }
 
-    /// Writes a new domain's nodes, and connects its ring.
-    fn connect_store(&mut self, index: usize, created: &Created) -> Result<Rc<RefCell<store::Ring>>, Errno> {
+    /// Writes a new domain's nodes, and introduces it.
+    fn connect_store(&mut self, index: usize, created: &Created) -> Result<(), Errno> {
         let config = &self.archive.config().domains[index];
         let nodes = Home {
             domain: created.id,
@@ -285,12 +276,7 @@ impl Domains {
             console: (created.console.frame, created.console.port),
         };
         nodes.write(&mut self.nodes)?;
-        let added = self.services.add(|waker| {
-            let ring = store::Ring::connect(&self.store, created.id, created.store, waker).map_err(Unconnected)?;
-            let ring = Rc::new(RefCell::new(ring));
-            Ok((store::Turns::new(Rc::downgrade(&ring)), ring))
-        });
-        added.map_err(|Unconnected(errno)| errno)
+        self.nodes.introduce(created.id, created.store.frame, created.store.port)
     }
 
     /// A domain is gone, or about to go: XenStore forgets it.
@@ -299,7 +285,11 @@ impl Domains {
         if let Err(errno) = home::remove(&mut self.nodes, id) {
             warn!("d{id}: its nodes can't be removed: {errno:?}");
         }
-        self.store.borrow_mut().release(id);
+        match self.nodes.release(id) {
+            // It was not introduced yet.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => warn!("d{id}: XenStore doesn't release it: {errno:?}"),
+        }
     }
 
     /// Asks a domain to power itself off. It does so in its own time, if it knows how to.
@@ -356,7 +346,7 @@ impl Domains {
         let live = self.entries[index].live.as_ref().ok_or_else(|| format!("{name} is not there"))?;
         match kind {
             "console" => live.console.borrow_mut().doom(),
-            "store" => live.ring.borrow_mut().doom(),
+            "store" if self.rings.doom(live.id) => {}
             _ if self.attendants.iter_mut().any(|attendant| attendant.doom(live.id, kind, number)) => {}
             _ => return Err(format!("{name} has no {kind} {number}")),
         }
@@ -381,7 +371,6 @@ impl Domains {
         // The pages of its rings are unmapped with these, or the domain's last frames would not go.
         drop(live.console);
         self.part(live.id);
-        drop(live.ring);
         self.forget(live.id);
         let name = &self.config(index).name;
         if ending.is_clean() {

@@ -104,20 +104,19 @@ pub fn remove(bus: &mut impl Bus, domain: u16) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Connection, Limits, Store};
-    use alloc::rc::Rc;
-    use core::cell::RefCell;
+    use crate::store::{Connection, Limits, shared};
     use pv_abi::io::xenstore::{XS_DIRECTORY, XS_READ, XS_RM, XS_WRITE};
 
     #[test]
     fn a_domain_finds_its_nodes_and_leaves_none() {
-        let store = Rc::new(RefCell::new(Store::new(Limits::default())));
+        let store = shared(Limits::default());
         let mut control = Connection::new(&store);
         let home = Home { domain: 3, name: "gamma", memory: 4096, vcpus: 2, store: (17, 1), console: (18, 2) };
         home.write(&mut control).unwrap();
         control.write(Tx::NONE, "/local/domain/3/data/old", b"").unwrap();
         home.write(&mut control).unwrap();
-        let id = store.borrow_mut().introduce(3).unwrap();
+        control.introduce(3, home.store.0, home.store.1).unwrap();
+        let id = store.borrow_mut().connect(3);
         let ask = |kind, payload: &[u8]| store.borrow_mut().request(id, kind, 0, payload);
         assert_eq!(ask(XS_READ, b"name\0").unwrap(), b"gamma");
         assert_eq!(ask(XS_READ, b"cpu/1/availability\0").unwrap(), b"online");
@@ -134,7 +133,7 @@ mod tests {
         assert_eq!(ask(XS_RM, b"memory\0"), Err(Errno::EACCES));
         assert_eq!(ask(XS_WRITE, b"control/feature-poweroff\x001").unwrap(), b"OK\0");
         assert_eq!(ask(XS_WRITE, b"data/x\0x").unwrap(), b"OK\0");
-        store.borrow_mut().release(3);
+        control.release(3).unwrap();
         remove(&mut control, 3).unwrap();
         assert_eq!(control.directory(Tx::NONE, "/local/domain").unwrap(), [""; 0]);
     }

@@ -7,12 +7,10 @@
 
 use super::local::Shared;
 use super::server::{ConnectionId, Store};
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use core::sync::atomic::Ordering;
 use guest_kernel::store::ring::{BadIndex, End, Interface, Stream};
 use guest_kernel::store::wire::{Assembler, Message, TooLong, error_name, strings};
-use pv_abi::errno::Errno;
 use pv_abi::io::xenstore::*;
 
 /// Messages that go out in one turn at most.
@@ -56,7 +54,7 @@ pub enum Turn {
     Gone,
 }
 
-/// One domain's connection. It ends when it is dropped.
+/// One domain's connection, until the domain is released.
 pub struct Link<L> {
     line: L,
     store: Shared,
@@ -73,20 +71,14 @@ pub struct Link<L> {
 }
 
 impl<L: Line> Link<L> {
-    /// Introduces a domain that was created. `wake` is called when the link is to have a turn, though the domain sent no
-    /// event: in the middle of somebody's request, so it must make none itself.
-    ///
-    /// # Errors
-    /// Those of [`Store::introduce`].
-    pub fn introduce(store: &Shared, domain: u16, line: L, wake: impl Fn() + 'static) -> Result<Link<L>, Errno> {
-        let id = store.borrow_mut().introduce(domain)?;
-        store.borrow_mut().on_event(id, Box::new(wake));
+    /// The link of a domain that is introduced, for the requests of this connection.
+    pub fn new(store: Shared, id: ConnectionId, line: L) -> Link<L> {
         let features = XENSTORE_SERVER_FEATURE_RECONNECTION | XENSTORE_SERVER_FEATURE_ERROR;
         line.page().server_features.store(features, Ordering::Release);
-        Ok(Link {
+        Link {
             stream: Stream::new(End::Server, line.page()),
             line,
-            store: store.clone(),
+            store,
             id,
             incoming: Assembler::default(),
             request: None,
@@ -95,12 +87,17 @@ impl<L: Line> Link<L> {
             has_failed: false,
             spent: 0,
             is_to_panic: false,
-        })
+        }
     }
 
     /// What it was given for the domain's page and port.
     pub fn line(&self) -> &L {
         &self.line
+    }
+
+    /// The same, to change it.
+    pub fn line_mut(&mut self) -> &mut L {
+        &mut self.line
     }
 
     /// What its domain's requests and events have cost so far, in nanoseconds: a price for each, and what it made the server
@@ -216,12 +213,6 @@ impl<L: Line> Link<L> {
         self.has_failed = false;
         page.error.store(XENSTORE_ERROR_NONE, Ordering::Relaxed);
         page.connection.store(XENSTORE_CONNECTED, Ordering::Release);
-    }
-}
-
-impl<L> Drop for Link<L> {
-    fn drop(&mut self) {
-        self.store.borrow_mut().disconnect(self.id);
     }
 }
 

@@ -12,6 +12,11 @@
 //! and what it wants to change, so its cost is that of what it touches. It ends well only if all it saw is still so; its
 //! changes are then made at once. So transactions that succeed are in effect made one after the other.
 //!
+//! # How a domain gets its connection
+//! Whoever creates domains, here as anywhere, asks for it by the protocol: `XS_INTRODUCE` names the domain, the frame of its
+//! ring and its port, and `XS_RELEASE` ends what the domain has. Only domain 0 may. What is to be mapped and bound for that
+//! the server leaves to [`Rings`].
+//!
 //! # What a hostile domain can do
 //! What a domain can make grow has a limit ([`quota`]), in numbers and in bytes: nodes that it owns, watches, and
 //! transactions. Events that it doesn't fetch are merged, so that none is lost and there are never many. Its requests are
@@ -55,5 +60,7 @@ mod tests;
 pub use local::{Connection, Shared};
 pub use quota::Limits;
 #[cfg(target_os = "none")]
-pub use ring::{Ring, Turns};
-pub use server::{ConnectionId, Store};
+pub use ring::{Open, start};
+pub use server::{ConnectionId, Rings, Store, Wake};
+#[cfg(test)]
+pub use tests::shared;

@@ -40,7 +40,14 @@ pub enum Request<'a> {
     /// `XS_IS_DOMAIN_INTRODUCED`
     IsIntroduced(u16),
     /// `XS_INTRODUCE`
-    Introduce,
+    Introduce {
+        /// The domain.
+        domain: u16,
+        /// The machine frame of its ring.
+        frame: u64,
+        /// Its port.
+        port: u32,
+    },
     /// `XS_RELEASE`
     Release(u16),
 }
@@ -71,7 +78,11 @@ impl<'a> Request<'a> {
             XS_GET_DOMAIN_PATH => Request::DomainPath(numeral(string()?)?),
             XS_IS_DOMAIN_INTRODUCED => Request::IsIntroduced(numeral(string()?)?),
             XS_RELEASE => Request::Release(numeral(string()?)?),
-            XS_INTRODUCE => return Ok(Request::Introduce),
+            XS_INTRODUCE => Request::Introduce {
+                domain: numeral(string()?)?,
+                frame: numeral(string()?)?,
+                port: numeral(string()?)?,
+            },
             // The rest of these payloads is reserved, or a value of any bytes.
             XS_TRANSACTION_START => return Ok(Request::Start),
             XS_RESET_WATCHES => return Ok(Request::ResetWatches),
@@ -87,7 +98,7 @@ impl<'a> Request<'a> {
             }
             _ => return Err(Errno::ENOSYS),
         };
-        // Watches may end with a reserved string.
+        // These may end with a reserved string.
         let reserved = matches!(kind, XS_WATCH | XS_UNWATCH | XS_INTRODUCE);
         if strings.rest().is_empty() || reserved { Ok(request) } else { Err(Errno::EINVAL) }
     }

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 use guest_kernel::store::wire::{Permission, Rights, strings};
 use pv_abi::domid::DOMID_FIRST_RESERVED;
 use pv_abi::errno::Errno;
-use pv_abi::io::xenstore::XENSTORE_PAYLOAD_MAX;
+use pv_abi::io::xenstore::{XENSTORE_PAYLOAD_MAX, XS_INTRODUCE, XS_RELEASE};
 
 /// Longest payload of a reply.
 const REPLY: usize = XENSTORE_PAYLOAD_MAX as usize;
@@ -29,6 +29,29 @@ const VISIT_COST: u64 = 60;
 /// A connection's number, never used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ConnectionId(u64);
+
+/// What is called when a connection has an event again, and when it ends.
+pub type Wake = Box<dyn Fn()>;
+
+/// Who carries out what the server decides about the rings of domains. The server is in the middle of a request then: it
+/// must not be asked for anything.
+pub trait Rings {
+    /// A domain is introduced: its ring, in the machine frame `frame`, and its port `port` carry the requests of the
+    /// connection `id` from now on.
+    ///
+    /// # Errors
+    /// Why not. There is no such connection then.
+    fn open(&mut self, id: ConnectionId, domain: u16, frame: u64, port: u32) -> Result<Wake, Errno>;
+
+    /// A domain is introduced again: its ring stays as it is, and its port is this one.
+    ///
+    /// # Errors
+    /// Why not. It has no port then.
+    fn rebind(&mut self, domain: u16, port: u32) -> Result<(), Errno>;
+
+    /// A domain is released: its connection has ended.
+    fn close(&mut self, domain: u16);
+}
 
 /// A transaction of a client's.
 enum Open {
@@ -45,7 +68,7 @@ struct Client {
     transactions: BTreeMap<u32, Open>,
     last_transaction: u32,
     /// Called when an event comes and none was there.
-    wake: Option<Box<dyn Fn()>>,
+    wake: Option<Wake>,
 }
 
 impl Client {
@@ -68,6 +91,7 @@ pub struct Store {
     accounts: Accounts,
     lives: Lives,
     introduced: BTreeSet<u16>,
+    rings: Box<dyn Rings>,
     /// Who may see the events of `@introduceDomain` and `@releaseDomain`.
     special: [Permissions; 2],
     last_connection: u64,
@@ -77,7 +101,7 @@ pub struct Store {
 
 impl Store {
     /// A server with a root node, which only domain 0 may read.
-    pub fn new(limits: Limits) -> Store {
+    pub fn new(limits: Limits, rings: Box<dyn Rings>) -> Store {
         let lives = Lives::default();
         let permissions = Permissions::new(&[Permission::new(PRIVILEGED, Rights::NONE)], &lives);
         Store {
@@ -86,6 +110,7 @@ impl Store {
             accounts: Accounts::new(limits),
             lives,
             introduced: BTreeSet::new(),
+            rings,
             special: [permissions.clone(), permissions],
             last_connection: 0,
             stamp: 0,
@@ -138,7 +163,7 @@ impl Store {
     }
 
     /// Has `wake` called when an event comes for a connection that had none, and when it ends.
-    pub fn on_event(&mut self, id: ConnectionId, wake: Box<dyn Fn()>) {
+    pub fn on_event(&mut self, id: ConnectionId, wake: Wake) {
         if let Some(client) = self.audience.clients.get_mut(&id) {
             client.wake = Some(wake);
         }
@@ -154,35 +179,45 @@ impl Store {
         })
     }
 
-    /// The domain that was created has a connection from now on.
-    ///
-    /// # Errors
-    /// `EEXIST` if it had one; `EINVAL` if it can't be a domain but this one.
-    pub fn introduce(&mut self, domain: u16) -> Result<ConnectionId, Errno> {
-        if domain == PRIVILEGED || domain >= DOMID_FIRST_RESERVED {
+    /// A domain that was created has a connection from now on. As with Xen's server, one that has it already only gets a new
+    /// port.
+    fn introduce(&mut self, domain: u16, frame: u64, port: u32) -> Result<(), Errno> {
+        if domain == PRIVILEGED || domain >= DOMID_FIRST_RESERVED || port == 0 {
             return Err(Errno::EINVAL);
         }
-        if !self.introduced.insert(domain) {
-            return Err(Errno::EEXIST);
+        if self.introduced.contains(&domain) {
+            return self.rings.rebind(domain, port);
         }
         let id = self.connect(domain);
+        match self.rings.open(id, domain, frame, port) {
+            Ok(wake) => self.on_event(id, wake),
+            Err(errno) => {
+                self.disconnect(id);
+                return Err(errno);
+            }
+        }
+        self.introduced.insert(domain);
         self.announce(INTRODUCE_DOMAIN);
-        Ok(id)
+        Ok(())
     }
 
     /// A domain is gone: its connections end, the nodes that it owned are removed, and nothing is its own any more, not
     /// even for the next domain of this number.
-    pub fn release(&mut self, domain: u16) {
+    fn release(&mut self, domain: u16) -> Result<(), Errno> {
+        if !self.introduced.remove(&domain) {
+            return Err(Errno::ENOENT);
+        }
         let owner = self.lives.now(domain);
         let clients = self.audience.clients.iter().filter(|(_, client)| client.owner == owner);
         for id in clients.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.disconnect(id);
         }
-        self.introduced.remove(&domain);
+        self.rings.close(domain);
         self.remove_all_of(owner);
         self.accounts.forget(owner);
         self.lives.end(domain);
         self.announce(RELEASE_DOMAIN);
+        Ok(())
     }
 
     /// Removes all nodes of an owner, wherever they are, with all below. They would count for nobody: a domain that may write
@@ -207,6 +242,10 @@ impl Store {
     /// The error that the reply is to name. `EIO` if there is no such connection.
     pub fn request(&mut self, id: ConnectionId, kind: u32, tx: u32, payload: &[u8]) -> Result<Vec<u8>, Errno> {
         let owner = self.audience.clients.get(&id).ok_or(Errno::EIO)?.owner;
+        // Whatever it says.
+        if matches!(kind, XS_INTRODUCE | XS_RELEASE) && owner.domain != PRIVILEGED {
+            return Err(Errno::EACCES);
+        }
         let request = Request::parse(kind, payload, owner.domain)?;
         self.check(&request, owner.domain)?;
         let reply = indivisible(|| self.carry_out(id, tx, request))?;
@@ -260,13 +299,8 @@ impl Store {
             Request::IsIntroduced(of) => {
                 strings([if of == PRIVILEGED || self.introduced.contains(&of) { "T" } else { "F" }])
             }
-            // Domains are introduced by their creator, which is a part of this program and calls `introduce`.
-            Request::Introduce => return Err(Errno::ENOSYS),
-            Request::Release(domain) if !self.introduced.contains(&domain) => return Err(Errno::ENOENT),
-            Request::Release(domain) => {
-                self.release(domain);
-                OK.to_vec()
-            }
+            Request::Introduce { domain, frame, port } => self.introduce(domain, frame, port).map(|()| OK.to_vec())?,
+            Request::Release(domain) => self.release(domain).map(|()| OK.to_vec())?,
         })
     }
 
@@ -288,7 +322,6 @@ impl Store {
             }
         }
         match request {
-            Request::Introduce | Request::Release(_) if !is_privileged => Err(Errno::EACCES),
             Request::Write(_, value) if !is_privileged && value.len() > limits.value => Err(Errno::ENOSPC),
             Request::SetPermissions(_, all) if !is_privileged && all.len() > limits.permissions => Err(Errno::ENOSPC),
             Request::SetPermissions(_, all) if all.iter().any(|entry| entry.domain >= DOMID_FIRST_RESERVED) => {
@@ -422,6 +455,13 @@ impl Store {
     #[cfg(test)]
     pub fn usage(&self, domain: u16) -> (usize, (usize, usize)) {
         (self.tree.len(), self.accounts.usage(self.lives.now(domain)))
+    }
+
+    /// The last connection of a domain.
+    #[cfg(test)]
+    pub fn connection_of(&self, domain: u16) -> Option<ConnectionId> {
+        let owner = self.lives.now(domain);
+        self.audience.clients.iter().rev().find(|(_, client)| client.owner == owner).map(|(id, _)| *id)
     }
 
     /// Events that wait for a connection.

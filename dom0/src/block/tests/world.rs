@@ -2,7 +2,7 @@
 //! held in place.
 
 use crate::block::*;
-use crate::store::{Connection, Limits, Store};
+use crate::store::{Connection, Limits, shared};
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use guest_kernel::ring::Front;
@@ -234,7 +234,7 @@ pub struct Nodes(pub Connection);
 
 impl Nodes {
     fn new() -> Nodes {
-        Nodes(Connection::new(&Rc::new(RefCell::new(Store::new(Limits::default())))))
+        Nodes(Connection::new(&shared(Limits::default())))
     }
 
     pub fn set(&mut self, path: &str, value: impl ToString) {

@@ -6,7 +6,7 @@ use crate::net::bridge::Rate;
 use crate::net::toolstack::{self, NewVif};
 use crate::net::{Packet, Switch};
 use crate::service::Next;
-use crate::store::{Connection, Limits, Shared, Store};
+use crate::store::{Connection, Limits, Shared, shared};
 use crate::toolstack::remove_all;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
@@ -99,7 +99,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let store: Shared = Rc::new(RefCell::new(Store::new(Limits::default())));
+        let store: Shared = shared(Limits::default());
         let mut bus = Connection::new(&store);
         let rate = Some(Rate::new(1_000_000));
         toolstack::device(0, &NewVif { mac: MAC, rate, any_source: false }).add(&mut bus, 5, 0).unwrap();

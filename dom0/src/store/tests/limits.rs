@@ -38,7 +38,7 @@ fn nodes() {
     assert_eq!(store.borrow().usage(1).1.0, 1001);
     assert_eq!(guests[0].mkdir(NONE, "x/y"), Err(Errno::ENOSPC));
     guests[0].write(NONE, "x", b"a change needs no node").unwrap();
-    store.borrow_mut().release(1);
+    control.release(1).unwrap();
     assert_eq!(store.borrow().usage(1).1, (0, 0));
 }
 
@@ -55,7 +55,7 @@ fn what_a_domain_leaves_among_the_nodes_of_another_goes_with_it() {
         }
         // What others put below its nodes isn't theirs to keep, but counts no more either.
         guests[0].write(NONE, "open/0/mine", b"").unwrap();
-        store.borrow_mut().release(2);
+        control.release(2).unwrap();
         assert_eq!(guests[0].directory(NONE, "open").unwrap(), [""; 0]);
         guests[1] = settle(&store, &mut control, 2);
         assert_eq!((store.borrow().usage(0).0, store.borrow().usage(1).1), before);

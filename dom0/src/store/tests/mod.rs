@@ -8,9 +8,10 @@ mod ring;
 mod rules;
 mod xenbus;
 
-use super::server::{ConnectionId, Store};
+use super::server::{ConnectionId, Rings, Store, Wake};
 use super::{Connection, Limits, Shared};
-use alloc::rc::Rc;
+use alloc::boxed::Box;
+use alloc::rc::{Rc, Weak};
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use guest_kernel::store::wire::Permission;
@@ -25,7 +26,8 @@ struct Guest {
 
 impl Guest {
     fn introduce(store: &Shared, domain: u16) -> Guest {
-        let id = store.borrow_mut().introduce(domain).unwrap();
+        Connection::new(store).introduce(domain, 1, 1).unwrap();
+        let id = store.borrow().connection_of(domain).unwrap();
         Guest { store: store.clone(), id }
     }
 
@@ -45,8 +47,53 @@ impl Bus for Guest {
     }
 }
 
-fn shared(limits: Limits) -> Shared {
-    Rc::new(RefCell::new(Store::new(limits)))
+/// What the server wants done about rings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Call {
+    Open(u16, u64, u32),
+    Rebind(u16, u32),
+    Close(u16),
+}
+
+/// Rings of which is known what the server wanted. There is no domain with frame 0, nor one that allocated port 99.
+#[derive(Clone, Default)]
+struct Calls(Rc<RefCell<Vec<Call>>>);
+
+impl Calls {
+    fn made(&self) -> Vec<Call> {
+        self.0.take()
+    }
+
+    fn port(port: u32) -> Result<(), Errno> {
+        if port == 99 { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+}
+
+impl Rings for Calls {
+    fn open(&mut self, _: ConnectionId, domain: u16, frame: u64, port: u32) -> Result<Wake, Errno> {
+        self.0.borrow_mut().push(Call::Open(domain, frame, port));
+        Calls::port(port)?;
+        if frame == 0 { Err(Errno::ESRCH) } else { Ok(Box::new(|| ())) }
+    }
+
+    fn rebind(&mut self, domain: u16, port: u32) -> Result<(), Errno> {
+        self.0.borrow_mut().push(Call::Rebind(domain, port));
+        Calls::port(port)
+    }
+
+    fn close(&mut self, domain: u16) {
+        self.0.borrow_mut().push(Call::Close(domain));
+    }
+}
+
+/// A server.
+pub fn shared(limits: Limits) -> Shared {
+    with_rings(limits, |_| Box::new(Calls::default()))
+}
+
+/// A server with these rings.
+fn with_rings(limits: Limits, rings: impl FnOnce(&Weak<RefCell<Store>>) -> Box<dyn Rings>) -> Shared {
+    Rc::new_cyclic(|store| RefCell::new(Store::new(limits, rings(store))))
 }
 
 /// A server, a connection of domain 0, and those of domains 1 to `count`, which own their homes. All may write below

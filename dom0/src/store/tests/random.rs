@@ -20,7 +20,10 @@ enum Step {
     Watch(u16, String, u8),
     Unwatch(u16, usize),
     Reset(u16),
-    Release(u16),
+    /// Who asks, and for whom.
+    Release(u16, u16),
+    /// The same, and a port.
+    Introduce(u16, u16, u32),
 }
 
 fn path() -> impl Strategy<Value = String> {
@@ -63,7 +66,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (domain.clone(), path(), 0..3u8).prop_map(|(domain, path, token)| Step::Watch(domain, path, token)),
         1 => (domain.clone(), 0..4usize).prop_map(|(domain, watch)| Step::Unwatch(domain, watch)),
         1 => domain.clone().prop_map(Step::Reset),
-        1 => (1..DOMAINS).prop_map(Step::Release),
+        2 => (domain.clone(), 1..DOMAINS).prop_map(|(by, domain)| Step::Release(by, domain)),
+        1 => (domain.clone(), domain, 0..3u32).prop_map(|(by, domain, port)| Step::Introduce(by, domain, port)),
     ]
 }
 
@@ -239,8 +243,14 @@ impl World {
         }
     }
 
-    fn release(&mut self, domain: u16) {
-        self.store.borrow_mut().release(domain);
+    fn release(&mut self, by: u16, domain: u16) {
+        let released = self.sides[usize::from(by)].bus.release(domain);
+        if by != 0 {
+            assert_eq!(released, Err(Errno::EACCES));
+            return;
+        }
+        assert_eq!(released, Ok(()));
+        assert_eq!(self.sides[0].bus.release(domain), Err(Errno::ENOENT));
         let changes = self.nodes.release(domain);
         let events = self.events();
         for ((of, side), events) in (0..).zip(&self.sides).zip(events).filter(|((of, _), _)| *of != domain) {
@@ -266,7 +276,18 @@ impl World {
         match step {
             Step::Ask(domain, tx, ask) => self.ask(*domain, *tx, ask),
             Step::End(domain, tx, commit) => self.end(*domain, *tx, *commit),
-            Step::Release(domain) => self.release(*domain),
+            Step::Release(by, domain) => self.release(*by, *domain),
+            Step::Introduce(by, domain, port) => {
+                // All are introduced, so that at most one has a new port: nothing else changes, and nobody is told.
+                let answer = self.sides[usize::from(*by)].bus.introduce(*domain, 1, *port);
+                let expected = match (by, domain, port) {
+                    (1.., ..) => Err(Errno::EACCES),
+                    (0, 0, _) | (0, _, 0) => Err(Errno::EINVAL),
+                    _ => Ok(()),
+                };
+                assert_eq!(answer, expected);
+                assert!(self.events().iter().all(Pairs::is_empty));
+            }
             Step::Start(domain) => {
                 let side = &mut self.sides[usize::from(*domain)];
                 if side.open.len() < 3 {

@@ -238,8 +238,54 @@ fn domains_are_announced_to_those_allowed() {
     assert_eq!(guests[0].events(), pairs(&[("@releaseDomain", "g")]));
     assert!(!store.borrow().is_connected(two.id));
     assert_eq!(control.domain_path(77).unwrap(), "/local/domain/77");
-    assert_eq!(control.introduce(3, 0x1234, 5), Err(Errno::ENOSYS));
-    assert_eq!(guests[0].introduce(3, 0, 0), Err(Errno::EACCES));
+}
+
+#[test]
+fn domains_are_introduced_and_released_by_requests() {
+    use Call::{Close, Open, Rebind};
+    let calls = Calls::default();
+    let store = with_rings(Limits::default(), |_| Box::new(calls.clone()));
+    let mut control = Connection::new(&store);
+    control.watch("@introduceDomain", "w").unwrap();
+    control.event().unwrap();
+    let announced = |control: &mut Connection| core::iter::from_fn(|| control.event()).count();
+
+    for (domain, port) in [(0, 5), (0x7ff0, 5), (0x7fff, 5), (3, 0)] {
+        assert_eq!(control.introduce(domain, 0x1234, port), Err(Errno::EINVAL), "{domain} {port}");
+    }
+    for payload in ["", "3\0", "3\x001\0", "3\x001\x00x\0", "3\x00-1\x005\0", "65536\x001\x005\0"] {
+        assert_eq!(control.request(XS_INTRODUCE, NONE, &[payload.as_bytes()]), Err(Errno::EINVAL), "{payload:?}");
+    }
+    assert_eq!(calls.made(), []);
+    // What the hypervisor refuses leaves nothing.
+    assert_eq!(control.introduce(3, 0, 5), Err(Errno::ESRCH));
+    assert_eq!(store.borrow().connection_of(3), None);
+    assert_eq!(control.is_introduced(3), Ok(false));
+    assert_eq!((calls.made(), announced(&mut control)), ([Open(3, 0, 5)].into(), 0));
+
+    // With a reserved string behind.
+    control.request(XS_INTRODUCE, NONE, &[b"3\x004660\x005\0\0"]).unwrap();
+    assert_eq!((control.is_introduced(3), announced(&mut control)), (Ok(true), 1));
+    let mut guest = Guest { store: store.clone(), id: store.borrow().connection_of(3).unwrap() };
+    assert_eq!(guest.domain_path(3).unwrap(), "/local/domain/3");
+    // Once more: a port, and no connection.
+    assert_eq!(control.introduce(3, 77, 6), Ok(()));
+    assert_eq!(control.introduce(3, 77, 99), Err(Errno::EINVAL));
+    assert_eq!(store.borrow().connection_of(3), Some(guest.id));
+    assert_eq!(announced(&mut control), 0);
+    assert_eq!(calls.made(), [Open(3, 0x1234, 5), Rebind(3, 6), Rebind(3, 99)]);
+
+    // Nobody else may, whatever it says.
+    for payload in [&b"4\x001\x005\0"[..], b"3\0", b""] {
+        for kind in [XS_INTRODUCE, XS_RELEASE] {
+            assert_eq!(guest.request(kind, NONE, &[payload]), Err(Errno::EACCES));
+        }
+    }
+    assert_eq!(control.request(XS_RELEASE, NONE, &[b"x\0"]), Err(Errno::EINVAL));
+    assert_eq!(control.release(3), Ok(()));
+    assert_eq!((control.release(3), control.release(4)), (Err(Errno::ENOENT), Err(Errno::ENOENT)));
+    assert_eq!(guest.domain_path(3), Err(Errno::EIO));
+    assert_eq!((control.is_introduced(3), calls.made()), (Ok(false), [Close(3)].into()));
 }
 
 #[test]
@@ -254,8 +300,8 @@ fn a_released_domain_leaves_nothing_to_the_next_of_its_number() {
     guests[0].write(tx, "y", b"").unwrap();
     guests[0].watch("x", "t").unwrap();
     assert!(store.borrow().usage(1).1.0 > 0);
-    store.borrow_mut().release(1);
-    store.borrow_mut().release(2);
+    control.release(1).unwrap();
+    control.release(2).unwrap();
     assert_eq!(store.borrow().usage(1).1, (0, 0));
     assert_eq!(guests[0].read(NONE, "x"), Err(Errno::EIO));
     let mut again = Guest::introduce(&store, 1);
@@ -275,7 +321,8 @@ fn a_released_domain_leaves_nothing_to_the_next_of_its_number() {
 #[test]
 fn a_permission_given_before_the_introduction_counts() {
     let (store, mut control, _) = world(Limits::default(), 0);
-    store.borrow_mut().release(5);
+    settle(&store, &mut control, 5);
+    control.release(5).unwrap();
     let mut guest = settle(&store, &mut control, 5);
     guest.write(NONE, "x", b"mine").unwrap();
     assert_eq!(guest.read_text(NONE, "x").unwrap(), "mine");

@@ -55,6 +55,7 @@ pub fn requests() -> Told {
     equal("a bad path", store.read(NONE, "data//x"), Err(Errno::EINVAL))?;
     equal("a node of domain 0's", store.write(NONE, "name", b"x"), Err(Errno::EACCES))?;
     equal("a request for domain 0", store.release(me), Err(Errno::EACCES))?;
+    equal("another", store.introduce(me, start_info().store_mfn, start_info().store_evtchn), Err(Errno::EACCES))?;
     equal("a request that nobody knows", store.request(4711, NONE, &[b"x\0"]), Err(Errno::ENOSYS))?;
 
     let names: Vec<String> = (0..300).map(|n| format!("a-name-of-some-length-{n:03}")).collect();

@@ -134,7 +134,7 @@ impl Rings {
         self.rx.respond(&RxSlot::response(NetifRxResponse { id, offset, flags: flags.bits(), status }));
     }
 
-    /// Answers requests for frames to come, all if `count` isn't less.
+    /// Answers requests for frames to come, `count` of them or as many as there are.
     fn receive(&mut self, count: usize, mut each: impl FnMut(&mut Rings, u16)) {
         for _ in 0..count {
             let Ok(Some(request)) = self.rx.take() else { break };
@@ -250,9 +250,8 @@ impl Serve for Wire {
                 _ => Then::Serve,
             };
             rings.publish(then != Then::Serve);
-            let more = matches!((rings.tx.arm(), rings.rx.arm()), (Ok(true), _));
             match then {
-                Then::Serve if more || peer.is_there(&rings.port)? => {}
+                Then::Serve if rings.tx.arm() == Ok(true) || peer.is_there(&rings.port)? => {}
                 then => break then,
             }
         };
