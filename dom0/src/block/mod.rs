@@ -41,4 +41,4 @@ pub use request::Volume;
 #[cfg(target_os = "none")]
 pub use service::{Error, start};
 pub use vbd::Fault;
-pub use volumes::Volumes;
+pub use volumes::{Volumes, is_given_away};

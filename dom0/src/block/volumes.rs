@@ -22,8 +22,8 @@ struct Named {
     is_ambiguous: bool,
 }
 
-/// Whether a disk is given to a domain whole, to write to; of all domains' disks. Then its partition table is that domain's: a label in it could be
-/// that of another domain's partition.
+/// Whether a disk is given to a domain whole, to write to; `disks` are those of all domains. Then its partition table is that
+/// domain's: a label in it could be that of another domain's partition.
 pub fn is_given_away<'a>(name: &str, mut disks: impl Iterator<Item = &'a DiskConfig>) -> bool {
     disks.any(|disk| !disk.read_only && matches!(&disk.source, DiskSource::Disk(whole) if whole == name))
 }

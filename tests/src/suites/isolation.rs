@@ -35,7 +35,8 @@ const STORIES: [(&str, Shape); 6] = [
 /// The hypervisor's addresses, but for the machine-to-physical table, which guests may read.
 const HYPERVISOR: std::ops::Range<u64> = 0xffff_8080_0000_0000..0xffff_8800_0000_0000;
 const IMAGE: u64 = 0xffff_8180_0000_0000;
-const PAGE: u64 = 4096;
+const STEP: usize = 4096;
+const PAGE: u64 = STEP as u64;
 
 /// Pages of a CPU's block that are mapped: GDT, the first page of each interrupt stack, the stubs of `syscall`, TSS, and the
 /// guest's registers.
@@ -96,7 +97,7 @@ fn mapped(context: &Context, xpti: Xpti) -> Result<Ending> {
     }
     let base = |table: &str| base_of(&registers, table).with_context(|| format!("no {table} in {registers}"));
     let (block, idt) = (base("GDT")?, base("IDT")?);
-    let entry: Vec<u64> = (IMAGE..).step_by(PAGE as usize).take_while(|page| found.contains(page)).collect();
+    let entry: Vec<u64> = (IMAGE..).step_by(STEP).take_while(|page| found.contains(page)).collect();
     ensure!((1..=3).contains(&entry.len()), "{} pages of entry code", entry.len());
     let expected = BLOCK.iter().map(|page| block + page * PAGE).chain([idt]).chain(entry).collect();
     ensure!(found == expected, "found {found:x?}, expected {expected:x?}");
@@ -143,7 +144,7 @@ fn hypervisor_pages(memory: &str) -> impl Iterator<Item = u64> + '_ {
         Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
     };
     let ranges = memory.lines().filter_map(range);
-    ranges.flat_map(|range| (range.start.max(HYPERVISOR.start)..range.end.min(HYPERVISOR.end)).step_by(PAGE as usize))
+    ranges.flat_map(|range| (range.start.max(HYPERVISOR.start)..range.end.min(HYPERVISOR.end)).step_by(STEP))
 }
 
 #[cfg(test)]

@@ -28,19 +28,20 @@ impl Line for Shelf {
 
 struct Machine {
     store: Shared,
-    made: Rc<RefCell<Vec<(Link<Shelf>, Shelf)>>>,
+    made: Made,
     links: Vec<Link<Shelf>>,
     shelves: Vec<Shelf>,
     /// Links that want a turn though their domains sent no event.
     woken: Woken,
 }
 
+type Made = Rc<RefCell<Vec<(Link<Shelf>, Shelf)>>>;
 type Woken = Rc<RefCell<BTreeSet<usize>>>;
 
 /// Makes a link for each domain that is introduced.
 struct Maker {
     store: Weak<RefCell<Store>>,
-    made: Rc<RefCell<Vec<(Link<Shelf>, Shelf)>>>,
+    made: Made,
     count: usize,
     woken: Woken,
 }

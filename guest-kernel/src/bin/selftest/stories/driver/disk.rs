@@ -21,6 +21,9 @@ use pv_abi::io::ring::RingHeader;
 const PAGES: usize = 64;
 /// Sectors of a page.
 const SECTORS: u64 = PAGE_SIZE / SECTOR_BYTES as u64;
+/// Bytes in a sector, as grant copies count them.
+const SECTOR: u16 = 512;
+const _: () = assert!(SECTOR as usize == SECTOR_BYTES);
 /// Word of a ring's response producer, and the first word of its slots.
 const RESPONSES: usize = 2;
 const SLOTS: usize = size_of::<RingHeader>() / 4;
@@ -139,14 +142,14 @@ impl Disk {
                 let sector = sectors.next().unwrap_or(u64::MAX);
                 let page = usize::try_from(sector / SECTORS).ok().and_then(|page| self.pages.get(page));
                 let Some(page) = page else { return BLKIF_RSP_ERROR };
-                let offset = |sector: u8| u16::from(sector) * SECTOR_BYTES as u16;
+                let offset = |sector: u8| u16::from(sector) * SECTOR;
                 let own = End::Frame {
                     mfn: page.machine_address() / PAGE_SIZE,
                     offset: offset((sector % SECTORS).to_le_bytes()[0]),
                 };
                 let theirs = End::Grant { domain, reference: segment.gref, offset: offset(place) };
                 let (source, dest) = if write { (theirs, own) } else { (own, theirs) };
-                copies.push(grant::copy_request(source, dest, SECTOR_BYTES as u16));
+                copies.push(grant::copy_request(source, dest, SECTOR));
             }
         }
         // SAFETY: what is copied to here are the disk's pages, to which there are no references.
@@ -202,7 +205,7 @@ impl Disk {
             Lie::Jump => index(ring, published.wrapping_add(ring.slots() + 1 + peer.random.below(1 << 30))),
             Lie::Back => index(ring, published.wrapping_sub(1 + peer.random.below(1 << 30))),
             Lie::Unasked => self.answer_all(ring, domain, requests, |response| {
-                response.id = u64::from(peer.random.next()) << 32 | 1 << 63 | response.id;
+                response.id |= u64::from(peer.random.next()) << 32 | 1 << 63;
             }),
             Lie::Twice if count < 2 => {
                 self.answer_all(ring, domain, requests, |_| ());
