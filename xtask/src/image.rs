@@ -38,11 +38,6 @@ impl Imager {
         Ok(Self { program, hypervisor: built.hypervisor_stripped.clone() })
     }
 
-    /// The same imager with another hypervisor ELF file.
-    pub fn with_hypervisor(&self, hypervisor: PathBuf) -> Self {
-        Self { program: self.program.clone(), hypervisor }
-    }
-
     /// Writes the image at `image`, with the archive beside it in a file of its own.
     ///
     /// # Errors

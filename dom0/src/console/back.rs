@@ -1,10 +1,9 @@
 //! The back end of a domain's console.
 
-use super::budget::Budget;
 use super::output::screen;
 use super::screen::Writer;
 use crate::contain::{Panicked, contain, indivisible};
-use crate::service::{Next, Port, Service, Waker};
+use crate::service::{Allowance, Next, Port, Service, Waker};
 use alloc::collections::VecDeque;
 use alloc::rc::Weak;
 use alloc::string::String;
@@ -13,7 +12,7 @@ use core::fmt;
 use guest_kernel::console::ring::{self, Page};
 use guest_kernel::control::Ring;
 use guest_kernel::control::foreign::Foreign;
-use guest_kernel::memory;
+use guest_kernel::{memory, time};
 use log::{error, warn};
 use pv_abi::errno::Errno;
 use pv_abi::io::console::CONSOLE_OUT_SIZE;
@@ -22,6 +21,13 @@ use pv_abi::io::console::CONSOLE_OUT_SIZE;
 const KEYS: usize = 256;
 /// Bytes shown in a turn.
 const TURN: usize = 512;
+/// Nanoseconds that a domain's words can take at once: 33 KB on a serial line, which takes 90 microseconds for a byte, and nobody
+/// else in this domain works meanwhile.
+const BURST: u64 = 3_000_000_000;
+/// How much of this domain's time they can take without end, in focus: who sits there wants to read them, and can move on.
+const IN_FOCUS: Allowance = Allowance::one_in(3, BURST);
+/// The same behind the one in focus.
+const BEHIND: Allowance = Allowance::one_in(10, BURST);
 /// How long a console that has panicked rests, in nanoseconds.
 const PAUSE: u64 = 1_000_000_000;
 
@@ -52,8 +58,8 @@ pub struct Back {
     writer: Writer,
     keys: VecDeque<u8>,
     /// What it may say in focus, and behind another.
-    in_focus: Budget,
-    behind: Budget,
+    in_focus: Allowance,
+    behind: Allowance,
     complained: bool,
     is_to_panic: bool,
 }
@@ -74,8 +80,8 @@ impl Back {
             waker: waker.clone(),
             writer,
             keys: VecDeque::new(),
-            in_focus: Budget::in_focus(),
-            behind: Budget::behind(),
+            in_focus: IN_FOCUS,
+            behind: BEHIND,
             complained: false,
             is_to_panic: false,
         })
@@ -116,35 +122,37 @@ impl Back {
         // First this: an event that comes from here on wakes the service again.
         self.port.rang();
         let has_focus = screen().focus() == self.writer;
-        let budget = if has_focus { self.in_focus } else { self.behind };
-        let may = if budget.left(now) < TURN { 0 } else { TURN };
-        let (taken, shown) = self.show(may);
-        let budget = if has_focus { &mut self.in_focus } else { &mut self.behind };
-        budget.spend(now, shown);
-        let refilled = budget.refilled();
-        if self.hand_keys() | (taken > 0) {
+        let next = match if has_focus { &self.in_focus } else { &self.behind }.ready(now) {
+            Ok(()) => {
+                let start = time::now();
+                let taken = self.show(TURN);
+                if taken > 0 {
+                    self.port.notify();
+                    // The time it took, and not what the domain wrote: names of writers and lines that are shown again are in it.
+                    let took = time::now().zip(start).map_or(0, |(end, start)| end.saturating_sub(start));
+                    if has_focus { &mut self.in_focus } else { &mut self.behind }.spend(now, took);
+                }
+                if taken == TURN { Next::More } else { Next::Wait }
+            }
+            Err(later) => Next::WaitUntil(later),
+        };
+        if self.hand_keys() {
             self.port.notify();
         }
-        if may == 0 {
-            Next::WaitUntil(refilled)
-        } else if taken == may {
-            Next::More
-        } else {
-            Next::Wait
-        }
+        next
     }
 
-    /// Shows up to so many bytes of what the domain wrote; how many, and how many the screen put out for them.
-    fn show(&mut self, most: usize) -> (usize, usize) {
+    /// Shows up to so many bytes of what the domain wrote; how many.
+    fn show(&mut self, most: usize) -> usize {
         let mut bytes = [0; CONSOLE_OUT_SIZE];
         let bytes = &mut bytes[..most.min(CONSOLE_OUT_SIZE)];
         // SAFETY: the page of a ring is made of atomics, and shown as long as `self` lives.
         let page = unsafe { self.page.shared::<Page>() };
         match self.ring.read(page, bytes) {
-            Ok(0) => (0, 0),
+            Ok(0) => 0,
             Ok(count) => {
-                let shown = indivisible(|| screen().write(self.writer, &bytes[..count]));
-                (count, shown)
+                indivisible(|| screen().write(self.writer, &bytes[..count]));
+                count
             }
             Err(ring::Broken) => {
                 // Once: it can do it as often as it likes.
@@ -152,7 +160,7 @@ impl Back {
                     let name = String::from(screen().name(self.writer));
                     warn!("{name}: the indices of its console ring are wrong; text may be lost");
                 }
-                (0, 0)
+                0
             }
         }
     }

@@ -8,13 +8,11 @@
 //! | `screen` | who says what on the screen, and who is in focus; pure |
 //! | `history` | the last lines of each console; pure |
 //! | `begun` | lines that are typed for one and not continued in another; pure |
-//! | `budget` | how much a domain may say; pure |
 //! | `back` | the back end of a domain's console |
 //! | `keyboard` | keys, and whom they are for |
 //! | `output` | the live screen, and this domain's own messages on it |
 
 pub mod begun;
-pub mod budget;
 pub mod history;
 pub mod screen;
 

@@ -39,27 +39,9 @@ struct State {
     history: History,
 }
 
-/// An output, and how much went there.
-struct Counted<O> {
-    output: O,
-    bytes: usize,
-}
-
-impl<O: Output> Output for Counted<O> {
-    fn write(&mut self, bytes: &[u8]) {
-        // The line's end is two characters on a terminal.
-        self.bytes += bytes.len() + bytes.iter().filter(|byte| **byte == b'\n').count();
-        self.output.write(bytes);
-    }
-
-    fn flush(&mut self) {
-        self.output.flush();
-    }
-}
-
 /// The screen.
 pub struct Screen<O> {
-    output: Counted<O>,
+    output: O,
     writers: Vec<State>,
     next: u32,
     focus: Writer,
@@ -71,7 +53,6 @@ impl<O: Output> Screen<O> {
     /// A screen with a first writer, which has the focus and gets it whenever the writer that has it goes. Its lines are shown
     /// without its name.
     pub fn new(output: O, name: &str) -> Screen<O> {
-        let output = Counted { output, bytes: 0 };
         let mut screen = Screen { output, writers: Vec::new(), next: 0, focus: Writer(0), open: false };
         screen.insert(name, false);
         screen.listen(Writer(0));
@@ -161,15 +142,13 @@ impl<O: Output> Screen<O> {
         }
     }
 
-    /// A writer says something. How many bytes were put out for that: names of writers, and what had to be shown again too.
-    pub fn write(&mut self, writer: Writer, bytes: &[u8]) -> usize {
-        let before = self.output.bytes;
+    /// A writer says something.
+    pub fn write(&mut self, writer: Writer, bytes: &[u8]) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             self.write_piece(writer, piece);
         }
         self.show_line();
         self.output.flush();
-        self.output.bytes - before
     }
 
     /// Says a line in the name of `name`, which need not be a writer.
@@ -417,20 +396,6 @@ mod tests {
         assert_eq!(sheet.take(), "(a) abcd\tok\n");
         screen.write(a, b"10%\r20%\r30%\r\n");
         assert_eq!(sheet.take(), "(a) 30%\n");
-    }
-
-    #[test]
-    fn what_was_put_out_is_counted_and_not_what_was_said() {
-        let (mut screen, sheet, a, b) = screen();
-        screen.set_focus(a);
-        assert_eq!(screen.write(a, b"prompt> "), "(a) prompt> ".len());
-        sheet.take();
-        // Lines without text are lines all the same, and the prompt comes again behind them.
-        let count = screen.write(b, &[b'\n'; 512]);
-        let shown = sheet.take();
-        assert_eq!(count, shown.len() + shown.matches('\n').count());
-        assert!(count > 6 * 512, "{count}");
-        assert_eq!(screen.write(b, b"held back"), 0);
     }
 
     #[test]

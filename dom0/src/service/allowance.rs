@@ -5,31 +5,42 @@
 //! else would slow down all others. So they are paid for with an allowance, which is enough to boot with, and then grows
 //! slowly.
 
-/// One in so many nanoseconds can be taken without end.
-const SHARE: u64 = 100;
-/// Nanoseconds that can be taken at once, after a while in which none was.
-const BURST: u64 = 50_000_000;
-
 /// What a domain may take now. It grows with time.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Allowance {
+    /// One in so many nanoseconds can be taken without end.
+    share: u64,
+    /// Nanoseconds that can be taken at once, after a while in which none was.
+    burst: u64,
     /// System time at which all that was taken is paid for.
     paid: u64,
 }
 
+impl Default for Allowance {
+    /// A hundredth, and 50 ms at once.
+    fn default() -> Allowance {
+        Allowance::one_in(100, 50_000_000)
+    }
+}
+
 impl Allowance {
+    /// One in `share` nanoseconds, and `burst` nanoseconds at once.
+    pub const fn one_in(share: u64, burst: u64) -> Allowance {
+        Allowance { share, burst, paid: 0 }
+    }
+
     /// Whether the domain may have a turn at system time `now`.
     ///
     /// # Errors
     /// When it may, in system time.
     pub fn ready(&self, now: u64) -> Result<(), u64> {
-        let from = self.paid.saturating_sub(BURST * SHARE);
+        let from = self.paid.saturating_sub(self.burst * self.share);
         if from <= now { Ok(()) } else { Err(from) }
     }
 
     /// So many nanoseconds are taken at `now`.
     pub fn spend(&mut self, now: u64, nanoseconds: u64) {
-        self.paid = self.paid.max(now).saturating_add(nanoseconds.saturating_mul(SHARE));
+        self.paid = self.paid.max(now).saturating_add(nanoseconds.saturating_mul(self.share));
     }
 }
 
@@ -38,6 +49,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const SHARE: u64 = 100;
+    const BURST: u64 = 50_000_000;
     const SECOND: u64 = 1_000_000_000;
     const MOST: u64 = 2_000_000;
 
@@ -58,7 +71,7 @@ mod tests {
             allowance.spend(now, MOST);
         }
         assert_eq!(allowance.ready(now + BURST * SHARE), Ok(()));
-        assert_eq!(Allowance { paid: u64::MAX }.ready(u64::MAX), Ok(()));
+        assert_eq!(Allowance { paid: u64::MAX, ..allowance }.ready(u64::MAX), Ok(()));
     }
 
     proptest! {

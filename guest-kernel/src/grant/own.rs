@@ -3,7 +3,7 @@
 use super::entry::{self, word};
 use super::references::{PER_FRAME, References};
 use super::{Access, Error, TABLE};
-use crate::hypercall::{self, Flush, Vcpus, update_va_mapping, yield_now};
+use crate::hypercall::{self, Flush, Vcpus, update_va_mapping};
 use crate::memory;
 use crate::paging::{Mfn, PAGE_SIZE, Rights, kernel_page};
 use crate::sync::Mutex;
@@ -57,15 +57,6 @@ impl Grant {
         }
         REFERENCES.lock().give_back(self.0);
         Ok(())
-    }
-
-    /// Takes it back as soon as it is no longer in use, and lets others run until then. For a caller with nothing else to do,
-    /// and a user that can be relied on.
-    pub fn end_when_unused(mut self) {
-        while let Err(used) = self.end() {
-            self = used;
-            let _ = yield_now();
-        }
     }
 }
 

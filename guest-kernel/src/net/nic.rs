@@ -57,11 +57,6 @@ impl<M: SharedMemory, P: Pages> Nic<M, P> {
         self.spoiled
     }
 
-    /// The rings, when the device is done with.
-    pub fn into_rings(self) -> Rings<M, P> {
-        self.rings
-    }
-
     /// Whether a packet can be sent.
     fn has_room(&mut self) -> bool {
         if self.fault.is_none() {

@@ -246,11 +246,6 @@ impl<M: SharedMemory, P: Pages> Rings<M, P> {
         Ok(self.tx.arm(1)?)
     }
 
-    /// The pages, when the device is done with.
-    pub fn into_pages(self) -> P {
-        self.pages
-    }
-
     fn post(&mut self, page: usize) {
         let id = u16::try_from(page).unwrap_or(0);
         let request = NetifRxRequest { id, _pad: 0, gref: self.pages.gref(page) };

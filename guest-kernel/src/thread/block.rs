@@ -6,6 +6,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::cell::UnsafeCell;
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 /// Who has a lock, and who waits for it, in order.
@@ -41,7 +42,7 @@ impl<T> Mutex<T> {
             match &queue.owner {
                 None => {
                     queue.owner = Some(me);
-                    return Guard(self);
+                    return Guard(self, PhantomData);
                 }
                 Some(owner) => assert!(!Arc::ptr_eq(owner, &me), "{me:?} waits for itself"),
             }
@@ -50,7 +51,7 @@ impl<T> Mutex<T> {
         loop {
             park();
             if self.queue.lock().owner.as_ref().is_some_and(|owner| Arc::ptr_eq(owner, &me)) {
-                return Guard(self);
+                return Guard(self, PhantomData);
             }
         }
     }
@@ -69,8 +70,13 @@ impl<T> fmt::Debug for Mutex<T> {
 }
 
 /// A lock that is held until this is dropped.
+///
+/// Not to be sent, nor to be shared unless the value is: by itself a reference to a lock is, if the value can be sent.
 #[must_use]
-pub struct Guard<'a, T>(&'a Mutex<T>);
+pub struct Guard<'a, T>(&'a Mutex<T>, PhantomData<*const ()>);
+
+// SAFETY: who shares a guard gets no more of it than `&T`.
+unsafe impl<T: Sync> Sync for Guard<'_, T> {}
 
 impl<T> Deref for Guard<'_, T> {
     type Target = T;

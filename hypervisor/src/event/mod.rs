@@ -129,11 +129,6 @@ pub struct Rights {
     pub max_ports: u32,
 }
 
-impl Rights {
-    /// Those of an ordinary domain.
-    pub const ORDINARY: Rights = Rights { privileged: false, max_ports: DEFAULT_MAX_PORTS };
-}
-
 /// The event channels of a domain, and its vCPUs as their targets.
 ///
 /// A channel between two domains keeps both alive, so a domain that ends calls [`Events::close_all`].

@@ -116,14 +116,15 @@ fn alone<P: Platform, T: FromBytes + IntoBytes + Copy>(
     }
 }
 
-pub(super) type Some<'a, 'b, P, T> = &'a mut dyn FnMut(&mut Call<'b, P>, &mut Iter<'_, T>) -> Result<(), Halt>;
+/// Carries out some requests, see [`run`].
+pub(super) type RunSome<'a, 'b, P, T> = &'a mut dyn FnMut(&mut Call<'b, P>, &mut Iter<'_, T>) -> Result<(), Halt>;
 
 /// [`run`], for a list of any length.
 #[inline(never)]
 pub(super) fn list<'a, P: Platform, T: FromBytes + IntoBytes + Copy>(
     call: &mut Call<'a, P>,
     what: &str,
-    some: Some<'_, 'a, P, T>,
+    some: RunSome<'_, 'a, P, T>,
 ) -> Reply {
     let count = call.u32(1);
     let done_at = call.word(2);
@@ -149,7 +150,7 @@ pub(super) fn list<'a, P: Platform, T: FromBytes + IntoBytes + Copy>(
 fn chunks<'a, P: Platform, T: FromBytes + IntoBytes + Copy, const SIZE: usize>(
     call: &mut Call<'a, P>,
     progress: &mut Progress,
-    some: Some<'_, 'a, P, T>,
+    some: RunSome<'_, 'a, P, T>,
 ) -> Result<(), Halt> {
     let mut chunk = [T::new_zeroed(); SIZE];
     while progress.left > 0 {

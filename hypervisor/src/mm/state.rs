@@ -257,7 +257,7 @@ impl State {
 
 /// Why a reference can't be taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Take {
+pub(super) enum TakeError {
     /// Free, or no RAM at all.
     NotInUse,
     /// In use as another type.
@@ -272,13 +272,13 @@ pub(super) enum Take {
 impl State {
     /// One more general reference.
     #[inline]
-    pub(super) fn referenced(self, foreign: bool) -> Result<State, Take> {
+    pub(super) fn referenced(self, foreign: bool) -> Result<State, TakeError> {
         if self.usage() != Usage::InUse {
-            return Err(Take::NotInUse);
+            return Err(TakeError::NotInUse);
         }
         match self.references() {
-            0 => Err(Take::NotInUse),
-            MAX_REFERENCES => Err(Take::Overflow),
+            0 => Err(TakeError::NotInUse),
+            MAX_REFERENCES => Err(TakeError::Overflow),
             _ => Ok(State((self.0 + REFERENCE) | foreign_bit(foreign))),
         }
     }
@@ -302,7 +302,7 @@ impl State {
     ///
     /// A writable page whose count is 0 stays validated: it needs no flush to become writable again.
     #[inline]
-    pub(super) fn take(self, kind: FrameType, foreign: bool) -> Result<(State, Taken), Take> {
+    pub(super) fn take(self, kind: FrameType, foreign: bool) -> Result<(State, Taken), TakeError> {
         if let Some(shared) = self.share(kind, foreign) {
             return Ok((shared, Taken::Shared));
         }
@@ -311,7 +311,7 @@ impl State {
             let untyped = next.0 & !(TYPE_MASK | VALIDATED);
             return Ok((State((untyped | (kind as u64) << TYPE_SHIFT) + TYPE_REFERENCE), Taken::First));
         }
-        Err(if self.is_type(kind) { Take::Changing } else { Take::OtherType })
+        Err(if self.is_type(kind) { TakeError::Changing } else { TakeError::OtherType })
     }
 
     /// [`State::take`] where there is nothing to check, else `None`: most of the time there is something to share.

@@ -20,7 +20,7 @@ use super::error::{Refusal, Stop};
 use super::flush::CpuSet;
 use super::frame::Frame;
 use super::operation::{Operation, PageTableMem};
-use super::state::{FrameType, State, Take};
+use super::state::{FrameType, State, TakeError};
 use super::validate::Table;
 use crate::addr::{DomainId, Mfn};
 
@@ -99,7 +99,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
             let (new, taken) = match old.take(kind, self.is_foreign(owner)) {
                 Ok(taken) => taken,
                 // Only tables stay unvalidated for long; the others are a few instructions away from done.
-                Err(Take::Changing) if kind.level().is_none() => {
+                Err(TakeError::Changing) if kind.level().is_none() => {
                     core::hint::spin_loop();
                     continue;
                 }
@@ -249,15 +249,15 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
 /// Why a type is not shared.
 #[cold]
 fn unshared<'a>(mfn: Mfn, kind: FrameType, state: State) -> Result<Option<Shared<'a>>, Stop> {
-    if state.is_live(kind) { Err(refuse(Take::Overflow, mfn, kind, state)) } else { Ok(None) }
+    if state.is_live(kind) { Err(refuse(TakeError::Overflow, mfn, kind, state)) } else { Ok(None) }
 }
 
 #[cold]
-fn refuse(why: Take, mfn: Mfn, wanted: FrameType, state: State) -> Stop {
+fn refuse(why: TakeError, mfn: Mfn, wanted: FrameType, state: State) -> Stop {
     match why {
-        Take::Changing => Stop::Again,
-        Take::NotInUse => Stop::refuse(Refusal::NotOwned(mfn)),
-        Take::Overflow => Stop::refuse(Refusal::TooManyReferences(mfn)),
-        Take::OtherType => Stop::refuse(Refusal::InUse { mfn, is: state.frame_type(), wanted }),
+        TakeError::Changing => Stop::Again,
+        TakeError::NotInUse => Stop::refuse(Refusal::NotOwned(mfn)),
+        TakeError::Overflow => Stop::refuse(Refusal::TooManyReferences(mfn)),
+        TakeError::OtherType => Stop::refuse(Refusal::InUse { mfn, is: state.frame_type(), wanted }),
     }
 }

@@ -21,7 +21,7 @@ const PROMPT: &str = "dom0> ";
 /// State of a domain as `list` has it.
 const RUNS: &str = "(runs|sleeps)";
 /// Lines of the story `console-flood`.
-const FLOOD: u32 = 550;
+const FLOOD: u32 = 3000;
 /// Times that a domain is destroyed and created again.
 const ROUNDS: u32 = 20;
 
@@ -234,10 +234,10 @@ fn scribbled() -> Vec<Step> {
     steps.into_iter().flatten().collect()
 }
 
-/// A domain says more than it can at once: all of it is shown in the end, and the neighbour is heard and typed to meanwhile.
+/// A domain says as much as it can: all of it is shown, and the neighbour is heard and typed to meanwhile.
 fn flooded() -> Vec<Step> {
     let steps = [
-        [Step::Expect(vec![said_by("teller", "flood 300 .*")]), Step::Expect(vec!["alpha> ".into()])],
+        [Step::Expect(vec![said_by("teller", "flood 500 .*")]), Step::Expect(vec!["alpha> ".into()])],
         ask("echo in between", vec![said_by("alpha", "in between")]),
         [Step::ExpectEver(vec![said_by("dom0", r"d2 \(teller\) powered off")]), Step::check(every_line_once)],
     ];

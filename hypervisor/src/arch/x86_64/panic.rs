@@ -71,7 +71,9 @@ fn begin(reason: Arguments<'_>) {
     let (cr2, cr3, cr4) = (Cr2::read_raw(), Cr3::read_raw().0.start_address(), Cr4::read_raw());
     let _ = writeln!(out, "cr2 {cr2:016x} cr3 {cr3:x} cr4 {cr4:x}");
     if let Some(top) = top {
-        let _ = writeln!(out, "registers of the last guest on this CPU:\n{}", Registers(&top.regs));
+        // SAFETY: a copy, of words that may be anything. Nothing else of this CPU runs any more.
+        let regs = unsafe { top.regs.get().read() };
+        let _ = writeln!(out, "registers of the last guest on this CPU:\n{}", Registers(&regs));
     }
 }
 

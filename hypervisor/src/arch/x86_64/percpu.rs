@@ -4,7 +4,7 @@
 //! Blocks are aligned to their size, so code that runs on any of a CPU's stacks finds its [`CpuTop`] by rounding the
 //! stack pointer. The guest's GS base therefore never has to leave the register: no `swapgs` on a hypercall.
 
-use core::cell::Cell;
+use core::cell::{Cell, UnsafeCell};
 
 use super::mm::layout::{BLOCKS, HEAP};
 use crate::addr::{CpuId, PAGE_SIZE};
@@ -65,7 +65,8 @@ pub struct CpuTop {
     /// Keeps the end of `regs` aligned to 16, which is where the CPU starts to push (TSS.RSP0).
     _align: u64,
     /// The registers of the guest that was interrupted last; what the next return to a guest loads.
-    pub regs: GuestRegisters,
+    /// In a cell: whoever has them (`system`, by the entry stubs) may have [`this`] at the same time.
+    pub regs: UnsafeCell<GuestRegisters>,
     /// This CPU.
     pub cpu: Cell<u32>,
     /// Bit per lock rank held, see [`crate::sync`].
@@ -127,7 +128,7 @@ pub fn this() -> &'static CpuTop {
     let top = top_of(rsp & !(BLOCK_SIZE as u64 - 1)) as *const CpuTop;
     // SAFETY: (1) every hypervisor stack is part of a block aligned to its size, so `top` is the block's `CpuTop`:
     // mapped, aligned, zero-initialised, never unmapped; (2) all fields that change behind a shared reference are
-    // `Cell`s, and a `CpuTop` is only ever reached from its own CPU.
+    // cells, and a `CpuTop` is only ever reached from its own CPU.
     unsafe { &*top }
 }
 

@@ -60,7 +60,7 @@ pub unsafe extern "C" fn trap_from_hypervisor(frame: *mut GuestRegisters) -> *mu
 /// The return to a guest faulted: RIP, CS, RFLAGS, RSP and SS are still in `CpuTop` as the guest asked for them, the
 /// other registers were loaded already and are in the fault's frame.
 fn rebuild_guest(fault: &GuestRegisters) -> *mut GuestRegisters {
-    let target = (&raw const percpu::this().regs).cast_mut();
+    let target = percpu::this().regs.get();
     // SAFETY: nothing else refers to `CpuTop::regs` between a return to a guest and the next entry, and this is such
     // a moment: the stub that calls us takes the answer as the new entry's registers.
     unsafe {

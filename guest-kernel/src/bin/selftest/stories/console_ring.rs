@@ -8,8 +8,8 @@ use guest_kernel::{hypercall, memory, println, time};
 use pv_abi::io::console::{CONSOLE_IN_SIZE, CONSOLE_OUT_SIZE};
 use pv_abi::sched::SHUTDOWN_POWEROFF;
 
-/// Lines of the flood: somewhat more than a domain may say at once.
-const LINES: u32 = 550;
+/// Lines of the flood.
+const LINES: u32 = 3000;
 
 /// Writes many lines, as fast as the console takes them. Each is counted, so that one that is lost or comes twice is seen.
 pub fn flood() -> Told {

@@ -42,11 +42,6 @@ pub(super) fn entry_code() -> Range<u64> {
     &raw const __text_start as u64..&raw const __entry_end as u64
 }
 
-/// Does the address lie in the hypervisor's code?
-pub fn is_text(address: u64) -> bool {
-    (&raw const __text_start as u64..&raw const __text_end as u64).contains(&address)
-}
-
 /// A writable address for a byte of the image, through the boot loader's map of all memory.
 ///
 /// Only good between [`early`](crate::arch::boot::early) and [`memory`](crate::arch::boot::memory): in our own tables

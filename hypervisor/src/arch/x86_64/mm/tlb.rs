@@ -29,11 +29,6 @@ pub fn flush_all() {
     }
 }
 
-/// Forgets every translation of this CPU but the global ones, that is, those of the guest.
-pub fn flush_guest() {
-    tlb::flush_all();
-}
-
 /// Forgets this CPU's translation of one address, global or not, and its cached upper-level entries. Its shadow root, if it
 /// has one, forgets it too.
 #[inline]

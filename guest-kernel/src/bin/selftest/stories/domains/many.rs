@@ -12,11 +12,11 @@ use pv_abi::domctl::{DomainInfoFlags, GetDomainInfo};
 /// How many.
 const COUNT: usize = 100;
 
-/// A hundred children of 5 MiB are there at once, each runs, and all are destroyed; twice, and the second time leaves as much
-/// free as the first.
+/// A hundred children of 5 MiB are there at once, each runs, and all are destroyed; three times, and the third leaves as much
+/// free as the second. The hypervisor's heap, which grows by 64 KiB, may have grown before that to what it takes.
 pub fn hundred() -> Told {
     let mut free = Vec::new();
-    for round in 1..=2 {
+    for round in 1..=3 {
         let started = time::now().unwrap_or(0);
         let children: Vec<u16> = (0..COUNT).map(|_| child("child-sleeper")).collect::<Result<_, _>>()?;
         children.iter().try_for_each(|&id| done("unpause", calls::unpause_domain(id)))?;
@@ -41,5 +41,5 @@ pub fn hundred() -> Told {
         println!("round {round}: {took} ms, {with} pages free with {COUNT} children, {} without", free[free.len() - 1]);
         info(0)?;
     }
-    equal("free pages after the second round", free[1], free[0])
+    equal("free pages after the third round", free[2], free[1])
 }
