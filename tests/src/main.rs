@@ -45,8 +45,8 @@ struct Cli {
     /// Run only tests that have this in their name
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Number of machines that run side by side: one more than CPUs, since each waits now and then
-    #[arg(long, value_name = "N", default_value = "3")]
+    /// Number of machines that run side by side
+    #[arg(long, value_name = "N", default_value = "2")]
     jobs: NonZeroUsize,
 }
 
