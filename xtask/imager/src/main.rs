@@ -3,6 +3,8 @@
 //! Usage: `imager bios|uefi KERNEL ARCHIVE IMAGE`. Run by `xtask`, as a process of its own: the `bootloader` crate
 //! behind it takes minutes to build, and this way nothing else waits for it.
 
+mod clusters;
+
 use anyhow::{Context, Result, bail, ensure};
 use bootloader::{BootConfig, DiskImageBuilder};
 use bootloader_boot_config::LevelFilter;
@@ -31,7 +33,8 @@ fn main() -> Result<()> {
                 payload.div_ceil(1 << 20),
                 BIOS_PAYLOAD_LIMIT >> 20,
             );
-            builder.create_bios_image(image)
+            builder.create_bios_image(image)?;
+            clusters::enlarge(image)
         }
         "uefi" => builder.create_uefi_image(image),
         other => bail!("firmware is '{other}', should be 'bios' or 'uefi'"),

@@ -122,6 +122,10 @@ impl Hardware {
     pub fn boot_image(&self, image: &Path) -> Result<Command> {
         let mut command = Command::new(PROGRAM);
         command.args(self.args()?);
+        if self.firmware == Firmware::Bios {
+            // The boot loader writes to the screen, pixel by pixel, on the largest there is: this one is small.
+            command.args(["-vga", "cirrus"]);
+        }
         command.arg("-drive").arg(format!("format=raw,snapshot=on,file={}", image.display()));
         Ok(command)
     }
