@@ -209,7 +209,7 @@ impl VcpuLink {
     /// Takes what was asked for last: a period, or that the timer stops.
     #[inline]
     pub fn take_period(&self) -> Option<Option<u64>> {
-        if self.period.load(Ordering::Relaxed) == NO_PERIOD {
+        if self.period.load(Ordering::SeqCst) == NO_PERIOD {
             return None;
         }
         let period = self.period.swap(NO_PERIOD, Ordering::SeqCst);
@@ -285,7 +285,7 @@ impl VcpuLink {
     /// Does an NMI wait for it?
     #[inline]
     pub fn has_nmi(&self) -> bool {
-        self.nmi.load(Ordering::Relaxed)
+        self.nmi.load(Ordering::SeqCst)
     }
 
     /// Takes the NMI that waits for it, if any.

@@ -172,6 +172,7 @@ pub fn sleepers() -> Told {
 /// A vCPU sets the periodic timer of another one, while that runs and while it sleeps; and stops it. On Xen it only ticks while
 /// its vCPU runs, so one that slept is woken.
 pub fn periodic_of_another() -> Told {
+    static READY: AtomicBool = AtomicBool::new(false);
     static FIRED: AtomicU32 = AtomicU32::new(0);
     static BUSY: AtomicBool = AtomicBool::new(false);
     static STOP: AtomicBool = AtomicBool::new(false);
@@ -180,7 +181,9 @@ pub fn periodic_of_another() -> Told {
     }
     start(2)?;
     smp::run_on(1, || {
+        // It stops the timer, too.
         let ready = timer::init().is_ok();
+        READY.store(ready, SeqCst);
         while ready && !STOP.load(SeqCst) {
             FIRED.store(timer::fired(), SeqCst);
             if BUSY.load(SeqCst) {
@@ -191,6 +194,7 @@ pub fn periodic_of_another() -> Told {
             }
         }
     });
+    wait_until("the other's port", || READY.load(SeqCst))?;
     for busy in [false, true, false, true] {
         BUSY.store(busy, SeqCst);
         time::sleep(20 * MILLISECOND);
@@ -200,10 +204,12 @@ pub fn periodic_of_another() -> Told {
         smp::run_on(1, || {});
         wait_until("its ticks", || FIRED.load(SeqCst) >= before + 10)?;
         equal("stop", hypercall::stop_periodic_timer(1), Ok(0))?;
-        time::sleep(50 * MILLISECOND);
-        let after = FIRED.load(SeqCst);
-        time::sleep(50 * MILLISECOND);
-        equal("ticks after the stop", FIRED.load(SeqCst), after)?;
+        // The other's CPU may take its time to hear of it.
+        wait_until("the end of its ticks", || {
+            let before = FIRED.load(SeqCst);
+            time::sleep(100 * MILLISECOND);
+            FIRED.load(SeqCst) == before
+        })?;
     }
     STOP.store(true, SeqCst);
     smp::everywhere(2, |_| ());
