@@ -57,6 +57,6 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);
     tests.extend(shares::tests());
-    tests.extend(oracle::tests(full)?);
+    tests.extend(oracle::tests()?);
     Ok(tests)
 }
