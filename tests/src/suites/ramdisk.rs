@@ -21,8 +21,9 @@ use xtask::{
 /// The self-test's story about it.
 const STORY: &str = "story=ramdisk";
 
-/// Bytes in the ramdisk: more than one page table maps, and a part of a page.
-const LENGTH: u32 = 2 * 1024 * 1024 + 4097;
+/// Bytes in the ramdisk: more than one page table maps, and a part of a page; and more than the BIOS boot loader takes on a
+/// volume whose sectors are as small as the disk's.
+const LENGTH: u32 = 34 * 1024 * 1024 + 4097;
 
 /// The note MOD_START_PFN becomes one that nobody knows, so the builder maps the ramdisk: lengths of name and contents,
 /// number, name.
@@ -47,7 +48,7 @@ fn both_ways(context: &Context) -> Result<Ending> {
     fs::write(&without_note, elf)?;
 
     let by_frame =
-        Domain { ramdisk: Some(Ramdisk::File(ramdisk)), ..domain("by-frame", "selftest", STORY, Memory::mib(32)) };
+        Domain { ramdisk: Some(Ramdisk::File(ramdisk)), ..domain("by-frame", "selftest", STORY, Memory::mib(80)) };
     let mapped = Domain { name: "mapped".to_owned(), kernel: Kernel::File(without_note), ..by_frame.clone() };
     let steps = vec![
         Step::Expect(vec![

@@ -2,6 +2,8 @@
 //!
 //! The boot loader's second stage asks the firmware for 16 KiB per cluster, however small that is, and for a piece of the
 //! FAT before the next. In the clusters of 1 or 2 KiB that the image comes with, it reads everything 8 or 16 times.
+//!
+//! It also knows no volume of more than 65,535 sectors. So the volume's sectors are larger than the disk's, as FAT allows.
 
 use anyhow::{Context, Result};
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
@@ -14,7 +16,12 @@ use std::{
 
 /// Bytes that the boot loader reads at once.
 const CLUSTER: u32 = 16 << 10;
-const SECTOR: u32 = 512;
+/// Bytes of a sector in the file system.
+const SECTOR: u16 = 4 << 10;
+/// Bytes of a sector on the disk.
+const DISK_SECTOR: u32 = 512;
+/// The most bytes that a volume can have for the boot loader.
+pub const LIMIT: u64 = u16::MAX as u64 * SECTOR as u64;
 /// Number of the partition that has the boot loader's files.
 const FILES: usize = 2;
 
@@ -25,7 +32,8 @@ pub fn enlarge(image: &Path) -> Result<()> {
 
 fn enlarge_in(image: &Path) -> Result<()> {
     let mut disk = File::options().read(true).write(true).open(image)?;
-    let start = SeekFrom::Start(u64::from(MBR::read_from(&mut disk, SECTOR)?[FILES].starting_lba) * u64::from(SECTOR));
+    let first = MBR::read_from(&mut disk, DISK_SECTOR)?[FILES].starting_lba;
+    let start = SeekFrom::Start(u64::from(first) * u64::from(DISK_SECTOR));
     disk.seek(start)?;
     let mut volume = Vec::new();
     disk.read_to_end(&mut volume)?;
@@ -38,8 +46,9 @@ fn enlarge_in(image: &Path) -> Result<()> {
 fn with_clusters(volume: Vec<u8>) -> Result<Vec<u8>> {
     let mut enlarged = vec![0; volume.len()];
     let old = FileSystem::new(Cursor::new(volume), FsOptions::new())?;
-    let options = FormatVolumeOptions::new().bytes_per_cluster(CLUSTER).volume_label(*b"PAVISE     ");
-    fatfs::format_volume(&mut Cursor::new(&mut enlarged[..]), options)?;
+    let options =
+        FormatVolumeOptions::new().bytes_per_sector(SECTOR).bytes_per_cluster(CLUSTER).volume_label(*b"PAVISE     ");
+    fatfs::format_volume(Cursor::new(&mut enlarged[..]), options)?;
     let new = FileSystem::new(Cursor::new(&mut enlarged[..]), FsOptions::new())?;
     for entry in old.root_dir().iter() {
         let entry = entry?;

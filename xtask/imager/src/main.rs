@@ -10,9 +10,9 @@ use bootloader::{BootConfig, DiskImageBuilder};
 use bootloader_boot_config::LevelFilter;
 use std::{env, fs, path::Path, path::PathBuf};
 
-/// Most bytes that kernel and archive may have together in a BIOS image. The boot loader's second stage stops on a
-/// FAT16 volume of more than 32 MiB; its own later stages and the file system itself need the rest.
-const BIOS_PAYLOAD_LIMIT: u64 = 30 << 20;
+/// Most bytes that kernel and archive may have together in a BIOS image: the boot loader's own files and the file system
+/// itself need the rest.
+const BIOS_PAYLOAD_LIMIT: u64 = clusters::LIMIT - (3 << 20);
 
 fn main() -> Result<()> {
     let args: Vec<String> = env::args().skip(1).collect();
