@@ -15,10 +15,9 @@ static FIRED: [AtomicU32; vcpu::LIMIT] = [const { AtomicU32::new(0) }; vcpu::LIM
 /// The hypervisor's; `EEXIST` if the vCPU has its port.
 pub fn init() -> Result<u32, Errno> {
     let id = vcpu::current();
-    let port =
-        event::bind_virq(VIRQ_TIMER, id, |_| _ = FIRED[vcpu::current() as usize].fetch_add(1, Ordering::SeqCst))?;
+    // First this: a tick that came in between would count as one of the timers to come.
     hypercall::stop_periodic_timer(id)?;
-    Ok(port)
+    event::bind_virq(VIRQ_TIMER, id, |_| _ = FIRED[vcpu::current() as usize].fetch_add(1, Ordering::SeqCst))
 }
 
 /// How often timers fired on this vCPU, since [`init`].

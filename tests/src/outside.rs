@@ -5,6 +5,9 @@ use anyhow::{Context, Result, ensure};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    ops::Range,
+    process,
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Duration,
 };
@@ -12,10 +15,21 @@ use std::{
 /// How long the host waits for a guest.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ports of the host that were free a moment ago.
+/// Where ports are looked for: below those that the host gives to everybody who asks for any (from 32768 on), so that nobody
+/// gets one of them before the machine does for which it is.
+const PORTS: Range<u16> = 10_000..30_000;
+
+/// Ports of the host that are free, others each time.
 pub fn free_ports<const COUNT: usize>() -> [u16; COUNT] {
-    let sockets = [(); COUNT].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    sockets.map(|socket| socket.local_addr().expect("its address").port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Another run of the tests at the same time begins elsewhere.
+    let first = process::id().wrapping_mul(97);
+    let next = || {
+        let port = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % u32::from(PORTS.end - PORTS.start);
+        PORTS.start + u16::try_from(port).unwrap_or(0)
+    };
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    [(); COUNT].map(|()| PORTS.map(|_| next()).find(is_free).expect("a free port"))
 }
 
 /// A page that a guest serves, without its header.
@@ -84,4 +98,17 @@ fn connect(port: u16) -> Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn ports_are_free_and_differ() {
+        let (first, second): ([u16; 4], [u16; 4]) = (free_ports(), free_ports());
+        let all: BTreeSet<u16> = first.into_iter().chain(second).collect();
+        assert!(all.len() == 8 && all.iter().all(|port| PORTS.contains(port)));
+    }
 }

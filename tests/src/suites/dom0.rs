@@ -21,7 +21,7 @@ const PROMPT: &str = "dom0> ";
 /// State of a domain as `list` has it.
 const RUNS: &str = "(runs|sleeps)";
 /// Lines of the story `console-flood`.
-const FLOOD: u32 = 3000;
+const FLOOD: u32 = 1500;
 /// Times that a domain is destroyed and created again.
 const ROUNDS: u32 = 20;
 
@@ -201,12 +201,17 @@ fn memory() -> Vec<Step> {
     steps
 }
 
-/// All looks at the machine's memory found the same amount free, and as many services.
+/// Both looks at the machine's memory found the same amount free, or the hypervisor's heap has grown between them, once; and as
+/// many services.
 fn as_much_is_there(output: &str) -> Result<()> {
+    /// By which the heap grows, in KiB.
+    const STEP: u64 = 64;
     let found = Regex::new(r"(?m)^machine: (\d+) of.* (\d+) services")?;
-    let looks: Vec<[&str; 2]> = found.captures_iter(output).map(|found| found.extract().1).collect();
-    let [first, rest @ ..] = &looks[..] else { bail!("nobody looked") };
-    ensure!(!rest.is_empty() && rest.iter().all(|look| look == first), "free memory in KiB, and services: {looks:?}");
+    let looks = found.captures_iter(output).map(|found| found.extract::<2>().1.map(str::parse::<u64>));
+    let looks: Vec<(u64, u64)> = looks.map(|[free, services]| Ok((free?, services?))).collect::<Result<_>>()?;
+    let [before, after] = looks[..] else { bail!("{} looks", looks.len()) };
+    let back = after == before || after == (before.0.saturating_sub(STEP), before.1);
+    ensure!(back, "free memory in KiB, and services: {looks:?}");
     Ok(())
 }
 
@@ -237,7 +242,7 @@ fn scribbled() -> Vec<Step> {
 /// A domain says as much as it can: all of it is shown, and the neighbour is heard and typed to meanwhile.
 fn flooded() -> Vec<Step> {
     let steps = [
-        [Step::Expect(vec![said_by("teller", "flood 500 .*")]), Step::Expect(vec!["alpha> ".into()])],
+        [Step::Expect(vec![said_by("teller", "flood 100 .*")]), Step::Expect(vec!["alpha> ".into()])],
         ask("echo in between", vec![said_by("alpha", "in between")]),
         [Step::ExpectEver(vec![said_by("dom0", r"d2 \(teller\) powered off")]), Step::check(every_line_once)],
     ];

@@ -251,12 +251,12 @@ mod tests {
     fn time_is_limited_and_children_are_killed() {
         let folder = tempfile::tempdir().unwrap();
         let alive = folder.path().join("alive");
-        let script = format!("(sleep 2; touch {}) & sleep 60", alive.display());
-        let (mut session, _folder) = session(&script, Duration::from_millis(300));
+        let script = format!("(sleep 5; touch {}) & sleep 60", alive.display());
         let started = Instant::now();
+        let (mut session, _folder) = session(&script, Duration::from_millis(300));
         assert_eq!(session.wait_exit(), Ended::TimedOut);
-        assert!(started.elapsed() < Duration::from_secs(2));
-        thread::sleep(Duration::from_millis(2500));
+        assert!(started.elapsed() < Duration::from_secs(5));
+        thread::sleep(Duration::from_millis(5500));
         assert!(!alive.exists());
     }
 }

@@ -25,7 +25,7 @@ pub fn poll_timeout() -> Told {
     // Xen lets timers that lie within 50 us of each other expire together.
     holds("woke early", slept >= 50 * MILLISECOND - 50_000)?;
     // Generous: the machine under the test may be a busy one.
-    holds("woke late", slept < 2000 * MILLISECOND)
+    holds("woke late", slept < 10_000 * MILLISECOND)
 }
 
 /// A poll whose time has passed returns at once.
@@ -34,7 +34,7 @@ pub fn poll_past() -> Told {
     for timeout in [1, start] {
         equal("poll", hypercall::poll(&[], timeout), Ok(0))?;
     }
-    holds("slept", time::now().unwrap_or(u64::MAX) - start < 1000 * MILLISECOND)
+    holds("slept", time::now().unwrap_or(u64::MAX) - start < 10_000 * MILLISECOND)
 }
 
 /// Bad poll arguments.

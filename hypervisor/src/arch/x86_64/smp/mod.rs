@@ -29,8 +29,8 @@ const INIT_DELAY: u64 = 10 * MILLISECOND;
 const INIT_ARRIVAL: u64 = 10 * MICROSECOND;
 /// From the first startup IPI to the second.
 const SECOND_STARTUP: u64 = 300 * MICROSECOND;
-/// From the second startup IPI to giving up.
-const PATIENCE: u64 = 500 * MILLISECOND;
+/// From the second startup IPI to giving up. Long: where the CPUs are threads of a busy host, one may have to wait for its turn.
+const PATIENCE: u64 = 5000 * MILLISECOND;
 
 /// What a CPU that runs does next; never returns.
 pub type Entry = extern "C" fn(CpuId) -> !;

@@ -1,7 +1,8 @@
 //! The virtual interrupt that tells the control domain of ends.
 
 use super::{child, done, info};
-use crate::check::{Ending, Told, equal, fail, holds};
+use crate::check::{Ending, Told, equal, holds};
+use crate::stories::smp::wait_until;
 use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use guest_kernel::control::calls;
@@ -13,19 +14,13 @@ use pv_abi::event::VIRQ_DOM_EXC;
 
 static TOLD: AtomicU32 = AtomicU32::new(0);
 
-/// How often the interrupt came, since this was last asked. If it didn't, it has ten seconds to come.
-fn told(what: &str) -> Result<u32, Ending> {
-    let until = time::now().unwrap_or(0) + 10_000_000_000;
-    loop {
-        let times = TOLD.swap(0, SeqCst);
-        if times > 0 {
-            return Ok(times);
-        }
-        if time::now().is_none_or(|now| now > until) {
-            fail(&format!("no interrupt when {what}"))?;
-        }
-        time::sleep(1_000_000);
-    }
+/// The interrupt came, since this was last asked. If it didn't, it has a minute to come. It may come twice: by the CPU that took
+/// the last of a domain apart, and by the call that waited for that.
+fn told(what: &str) -> Told {
+    wait_until(&format!("the interrupt when {what}"), || TOLD.load(SeqCst) > 0)?;
+    time::sleep(50_000_000);
+    TOLD.store(0, SeqCst);
+    Ok(())
 }
 
 /// None came since it was last asked.

@@ -1,6 +1,6 @@
 //! One child from its creation to its end.
 
-use super::{PAGES, child, done, free_pages, info, wait};
+use super::{PAGES, came_back, child, done, free_pages, info, wait};
 use crate::check::{Told, equal, holds, refused};
 use alloc::format;
 use guest_kernel::control::calls;
@@ -40,7 +40,7 @@ pub fn from_create_to_destroy() -> Told {
         done("destroy", calls::destroy_domain(id))?;
         refused("destroying it again", calls::destroy_domain(id), Errno::ESRCH)?;
         let now = free_pages()?;
-        equal("free pages", now, *free.get_or_insert(now))?;
+        came_back(story, *free.get_or_insert(now), now)?;
         println!("{story}: reason {reason}, {now} pages free");
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Many children at once.
 
-use super::{PAGES, child, done, free_pages, info, wait};
+use super::{PAGES, came_back, child, done, free_pages, info, wait};
 use crate::check::{Ending, Told, equal};
 use alloc::format;
 use alloc::vec;
@@ -13,7 +13,7 @@ use pv_abi::domctl::{DomainInfoFlags, GetDomainInfo};
 const COUNT: usize = 100;
 
 /// A hundred children of 5 MiB are there at once, each runs, and all are destroyed; three times, and the third leaves as much
-/// free as the second. The hypervisor's heap, which grows by 64 KiB, may have grown before that to what it takes.
+/// free as the second. Before that the hypervisor's heap has grown to what it takes, or nearly so.
 pub fn hundred() -> Told {
     let mut free = Vec::new();
     for round in 1..=3 {
@@ -41,5 +41,5 @@ pub fn hundred() -> Told {
         println!("round {round}: {took} ms, {with} pages free with {COUNT} children, {} without", free[free.len() - 1]);
         info(0)?;
     }
-    equal("free pages after the third round", free[2], free[1])
+    came_back("the third round", free[1], free[2])
 }

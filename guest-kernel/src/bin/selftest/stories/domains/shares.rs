@@ -48,6 +48,8 @@ pub fn affinity() -> Told {
         pin(paused, BOTH & !cpus)?;
         // Sometimes all are on one CPU, and the other is idle.
         pin(0, if turn % 4 < 2 { cpus } else { BOTH })?;
+        // The CPU where it ran may take its time to hear of it.
+        wait("moved", busy, |_| calls::vcpu_info(busy, 0).is_ok_and(|info| info.cpu == cpu))?;
         let before = info(busy)?.cpu_time;
         wait("ran on", busy, |info| info.cpu_time > before + 20 * MS)?;
         let vcpu = |id| calls::vcpu_info(id, 0).map_err(|errno| Ending::Fail(format!("getvcpuinfo: {errno:?}")));

@@ -10,8 +10,9 @@ use pv_abi::domid::DOMID_SELF;
 static BY: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
 
 fn note(_port: u32) {
-    COUNT.fetch_add(1, SeqCst);
     BY[vcpu::current() as usize & 1].fetch_add(1, SeqCst);
+    // Last: the other vCPU goes on when it sees this.
+    COUNT.fetch_add(1, SeqCst);
 }
 
 /// A connected port whose events go to `note`, and its other end.
@@ -26,7 +27,7 @@ fn connected() -> Result<(u32, u32), crate::check::Ending> {
 }
 
 fn wait_for(count: u32) -> Told {
-    let limit = time::now().unwrap_or(0) + 10_000_000_000;
+    let limit = time::now().unwrap_or(0) + 60_000_000_000;
     while COUNT.load(SeqCst) < count {
         holds("an event was lost", time::now().unwrap_or(u64::MAX) < limit)?;
         event::enable();

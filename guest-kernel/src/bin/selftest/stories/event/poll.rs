@@ -23,9 +23,7 @@ pub fn pending() -> Told {
     equal("ports", ports.len(), 128)?;
     let last = ports[127];
     equal("send", hypercall::send(last), Ok(()))?;
-    let start = now();
-    equal("poll", hypercall::poll(&ports, 0), Ok(0))?;
-    holds("at once", now() - start < 1000 * MILLISECOND)?;
+    equal("poll without a limit", hypercall::poll(&ports, 0), Ok(0))?;
     holds("masked and pending", event::is_masked(last) && event::is_pending(last))?;
     holds("taken", event::clear_pending(last))?;
     let start = now();
@@ -40,7 +38,7 @@ pub fn wakes() -> Told {
     for _ in 0..200 {
         let start = now();
         smp::run_on(1, move || _ = hypercall::send(port));
-        equal("poll", hypercall::poll(&[port], start + 5000 * MILLISECOND), Ok(0))?;
+        equal("poll", hypercall::poll(&[port], start + 60_000 * MILLISECOND), Ok(0))?;
         holds("woken by the event", event::clear_pending(port))?;
     }
     equal("upcalls", COUNT.load(SeqCst), 0)
@@ -53,7 +51,7 @@ pub fn wakes_by_one_of_many() -> Told {
     for port in ports.iter().rev().step_by(9) {
         let port = *port;
         smp::run_on(1, move || _ = hypercall::send(port));
-        equal("poll", hypercall::poll(&ports, now() + 5000 * MILLISECOND), Ok(0))?;
+        equal("poll", hypercall::poll(&ports, now() + 60_000 * MILLISECOND), Ok(0))?;
         holds("woken by the event", event::clear_pending(port))?;
     }
     Ok(())

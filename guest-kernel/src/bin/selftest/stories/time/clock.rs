@@ -38,7 +38,7 @@ pub fn passes() -> Told {
     let start = time::now().unwrap_or(0);
     hypercall::poll(&[], start + 100_000_000).map_err(refusal)?;
     let slept = time::now().unwrap_or(0) - start;
-    holds("a tenth of a second", (99_000_000..3_000_000_000).contains(&slept))
+    holds("a tenth of a second", (99_000_000..10_000_000_000).contains(&slept))
 }
 
 /// A second copy of the time record, at an address of the guest's choice, says the same.

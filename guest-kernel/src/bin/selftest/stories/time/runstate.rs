@@ -16,7 +16,9 @@ pub fn sums() -> Told {
     let start = time::now().unwrap_or(0);
     equal("state", first.state, RUNSTATE_RUNNING)?;
     holds("entered before now", first.state_entry_time <= start)?;
-    hypercall::poll(&[], start + 50 * MILLISECOND).map_err(refusal)?;
+    for _ in 0..10 {
+        hypercall::poll(&[], time::now().unwrap_or(0) + 10 * MILLISECOND).map_err(refusal)?;
+    }
     let inner = time::now().unwrap_or(0) - start;
     let second = hypercall::runstate(0).map_err(refusal)?;
     let outer = time::now().unwrap_or(0) - outer;
@@ -26,7 +28,8 @@ pub fn sums() -> Told {
     let slop = MILLISECOND;
     holds("all states together", inner <= counted + slop && counted <= outer + slop)?;
     let blocked = second.time[RUNSTATE_BLOCKED as usize] - first.time[RUNSTATE_BLOCKED as usize];
-    holds("sleep", blocked >= 49 * MILLISECOND)?;
+    // Not all ten: a host that is busy lets the time pass before the sleep.
+    holds("sleep", blocked >= 10 * MILLISECOND)?;
     holds("each grows", first.time.iter().zip(second.time).all(|(before, after)| *before <= after))
 }
 

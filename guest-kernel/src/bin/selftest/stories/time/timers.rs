@@ -12,6 +12,8 @@ const MICROSECOND: u64 = 1000;
 const MILLISECOND: u64 = 1_000_000;
 /// Xen lets timers that lie so close to each other expire together.
 const SLOP: u64 = 50 * MICROSECOND;
+/// This is late on any host. A busy one may hold a CPU up for half a second and more.
+const LATE: u64 = 10_000 * MILLISECOND;
 
 fn now() -> u64 {
     time::now().unwrap_or(0)
@@ -19,6 +21,12 @@ fn now() -> u64 {
 
 fn none() -> SingleshotFlags {
     SingleshotFlags::empty()
+}
+
+/// Takes the events that are pending. Upcalls are masked before and after.
+fn take_events() {
+    event::enable();
+    event::disable();
 }
 
 /// Sets a timer by `set`, and sleeps until it fires; says how late that was.
@@ -43,12 +51,10 @@ fn accuracy(set: impl Fn(u64) -> hypercall::Answer) -> Told {
         println!("{delay} us: {late} ns late");
         worst = worst.max(late);
     }
-    // Generous: the machine under the test may be a busy one.
-    holds("late", worst < 1000 * MILLISECOND)?;
+    holds("late", worst < LATE)?;
     let before = timer::fired();
     hypercall::poll(&[], now() + 30 * MILLISECOND).map_err(refusal)?;
-    event::enable();
-    event::disable();
+    take_events();
     equal("fired again", timer::fired(), before)
 }
 
@@ -70,7 +76,7 @@ pub fn past() -> Told {
         let start = now();
         lateness(at, |at| hypercall::set_singleshot_timer(0, at, none()))?;
         lateness(at, hypercall::set_timer)?;
-        holds("slept", now() - start < 1000 * MILLISECOND)?;
+        holds("slept", now() - start < LATE)?;
     }
     // "Only in the future" was an error once; today's Xen fires here too.
     let late = lateness(now() - MILLISECOND, |at| hypercall::set_singleshot_timer(0, at, SingleshotFlags::FUTURE));
@@ -83,20 +89,30 @@ pub fn stop() -> Told {
     timer::init().map_err(refusal)?;
     let stops: [fn() -> hypercall::Answer; 2] = [|| hypercall::stop_singleshot_timer(0), || hypercall::set_timer(0)];
     for stop in stops {
-        equal("set", hypercall::set_singleshot_timer(0, now() + 20 * MILLISECOND, none()), Ok(0))?;
-        equal("stop", stop(), Ok(0))?;
-        equal("stop again", stop(), Ok(0))?;
-        hypercall::poll(&[], now() + 40 * MILLISECOND).map_err(refusal)?;
-        event::enable();
-        event::disable();
-        equal("fired", timer::fired(), 0)?;
+        quiet_after(|| {
+            equal("stop", stop(), Ok(0))?;
+            equal("stop again", stop(), Ok(0))
+        })?;
     }
-    equal("set", hypercall::set_singleshot_timer(0, now() + 5 * MILLISECOND, none()), Ok(0))?;
-    equal("set later", hypercall::set_singleshot_timer(0, now() + 60 * MILLISECOND, none()), Ok(0))?;
-    hypercall::poll(&[], now() + 20 * MILLISECOND).map_err(refusal)?;
-    event::enable();
-    event::disable();
-    equal("fired at the first time", timer::fired(), 0)
+    let far = now() + 1_000_000 * MILLISECOND;
+    quiet_after(|| equal("set later", hypercall::set_singleshot_timer(0, far, none()), Ok(0)))
+}
+
+/// A timer that is set and changed before its time doesn't fire then.
+fn quiet_after(change: impl Fn() -> Told) -> Told {
+    loop {
+        let at = now() + 20 * MILLISECOND;
+        equal("set", hypercall::set_singleshot_timer(0, at, none()), Ok(0))?;
+        change()?;
+        if now() + SLOP < at {
+            let before = timer::fired();
+            hypercall::poll(&[], at + 20 * MILLISECOND).map_err(refusal)?;
+            take_events();
+            return equal("fired", timer::fired(), before);
+        }
+        // The host held us up, and it may have fired before the change. Once more.
+        take_events();
+    }
 }
 
 /// Timers are set by their own vCPU, for vCPUs that are there.
@@ -121,18 +137,21 @@ pub fn refusals() -> Told {
 pub fn periodic() -> Told {
     start(1)?;
     timer::init().map_err(refusal)?;
-    equal("set", hypercall::set_periodic_timer(0, 5 * MILLISECOND), Ok(0))?;
     let start = now();
+    equal("set", hypercall::set_periodic_timer(0, 5 * MILLISECOND), Ok(0))?;
     event::enable();
     wait_until("ticks", || timer::fired() >= 20)?;
     let took = now() - start;
     println!("20 ticks of 5 ms in {took} ns");
     holds("too fast", took >= 19 * 5 * MILLISECOND - SLOP)?;
     equal("stop", hypercall::stop_periodic_timer(0), Ok(0))?;
+    event::disable();
+    // One may have come just before.
+    take_events();
     let fired = timer::fired();
     hypercall::poll(&[], now() + 50 * MILLISECOND).map_err(refusal)?;
-    event::disable();
-    holds("ticks after the stop", timer::fired() <= fired + 1)
+    take_events();
+    equal("ticks after the stop", timer::fired(), fired)
 }
 
 /// A domain starts with ticks of 10 ms.
@@ -164,7 +183,7 @@ pub fn sleepers() -> Told {
     for late in late {
         let late = late.map_err(refusal)?;
         println!("{late} ns late at most");
-        holds("late", late < 2000 * MILLISECOND)?;
+        holds("late", late < LATE)?;
     }
     Ok(())
 }
@@ -186,10 +205,11 @@ pub fn periodic_of_another() -> Told {
         READY.store(ready, SeqCst);
         while ready && !STOP.load(SeqCst) {
             FIRED.store(timer::fired(), SeqCst);
+            // A word that comes after the look ends the sleep.
+            event::disable();
             if BUSY.load(SeqCst) {
-                core::hint::spin_loop();
+                event::enable();
             } else {
-                event::disable();
                 let _ = hypercall::block();
             }
         }
