@@ -40,6 +40,20 @@ pub fn check_span(address: u64, len: usize) -> Result<(), Fault> {
     if GuestVa::are_bytes(address, len as u64) { Ok(()) } else { Err(Fault(address)) }
 }
 
+/// Exceptions by vector, as in [`GuestRegisters::vector`] (SDM volume 3, table 7-1).
+#[allow(missing_docs)]
+pub mod vector {
+    pub const DEBUG: u32 = 1;
+    pub const NMI: u32 = 2;
+    pub const INVALID_OPCODE: u32 = 6;
+    pub const DEVICE_NOT_AVAILABLE: u32 = 7;
+    pub const DOUBLE_FAULT: u32 = 8;
+    pub const INVALID_TSS: u32 = 10;
+    pub const GENERAL_PROTECTION: u32 = 13;
+    pub const PAGE_FAULT: u32 = 14;
+    pub const MACHINE_CHECK: u32 = 18;
+}
+
 /// The registers a guest had when it entered the hypervisor, and what it will have when it goes on.
 ///
 /// The order is that of the entry stubs' pushes, from the last to the first. The six that hold the arguments of a hypercall

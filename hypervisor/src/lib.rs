@@ -41,8 +41,17 @@ pub mod time;
 
 #[cfg(target_os = "none")]
 #[path = "arch/x86_64/mod.rs"]
-pub mod arch;
+mod arch;
 #[cfg(target_os = "none")]
-pub mod sync;
+mod sync;
 #[cfg(target_os = "none")]
-pub mod system;
+mod system;
+
+#[cfg(target_os = "none")]
+pub use arch::{boot::BOOTLOADER_CONFIG, panic::die as panicked};
+
+/// Goes on where the boot loader hands over.
+#[cfg(target_os = "none")]
+pub fn start(info: &'static mut bootloader_api::BootInfo) -> ! {
+    system::boot::start(arch::boot::take_over(info))
+}

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `disk` | what a disk is, whatever its driver |
 //! | `request` | requests decoded and checked |
+//! | `job` | one request under way |
 //! | `queue` | one ring: requests to operations to responses |
 //! | `vbd` | a virtual disk: negotiation with its frontend, its queues |
 //! | `hub` | all disks and all virtual disks |
@@ -18,6 +19,7 @@
 
 mod disk;
 mod hub;
+mod job;
 #[cfg(target_os = "none")]
 mod live;
 pub mod partitions;

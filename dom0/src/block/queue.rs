@@ -8,9 +8,10 @@
 //! while the disk may still write to them, whatever happens to the frontend, or to this code: a panic anywhere here
 //! leaves each page that is held in a job or in the [`Batch`], and [`Queue::cut_off`] goes by this alone.
 
-use super::disk::{Chunk, Disk, Full, Operation};
+use super::disk::{Disk, Full};
+use super::job::{Job, Step};
 use super::platform::{Access, MAX_PIECES, Mapped, Piece, Platform};
-use super::request::{Command, Refused, Segment, Volume, check_transfer, decode, decode_segments, response_operation};
+use super::request::{Command, Refused, Volume, decode};
 use crate::contain::indivisible;
 use crate::domains::traffic::Traffic;
 use alloc::collections::VecDeque;
@@ -25,8 +26,6 @@ const MAX_SEGMENTS: usize = 512;
 /// Pages held above which a queue takes no more requests, so that no frontend has more than its share of the memory here
 /// and of the hypervisor's grant mappings: 8 MiB of data under way.
 const MAX_HELD: usize = 2048;
-/// Segments for which a job keeps memory.
-const KEPT_SEGMENTS: usize = 32;
 
 /// Lists that a turn fills and empties, kept for their memory.
 #[derive(Debug, Default)]
@@ -83,40 +82,6 @@ enum Taken {
     Some,
     /// As much as may be under way.
     NoRoom,
-}
-
-/// What the disk is to do for a job next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Step {
-    /// A flush before a transfer.
-    FlushBefore,
-    #[default]
-    Transfer,
-    /// A flush, the last step.
-    Flush,
-    Discard,
-}
-
-#[derive(Debug, Default)]
-struct Job {
-    id: u64,
-    operation: u8,
-    step: Step,
-    write: bool,
-    /// A transfer between two flushes.
-    flush: bool,
-    /// The first sector, of the disk.
-    sector: u64,
-    /// What is left of a discard.
-    left: u64,
-    /// How much of it the disk takes at once.
-    most: u32,
-    segments: Vec<Segment>,
-    chunks: Vec<Chunk>,
-    /// Pages that are held. As long as the disk has the job, nothing is added and nothing is taken away.
-    mapped: Vec<Mapped>,
-    /// The disk has it.
-    under_way: bool,
 }
 
 impl<R: SharedMemory> Queue<R> {
@@ -339,100 +304,5 @@ impl<R: SharedMemory> Queue<R> {
     /// Whether no job is left, so that no page is held.
     pub fn is_idle(&self) -> bool {
         self.free.len() == self.jobs.len()
-    }
-}
-
-impl Job {
-    fn begin(&mut self, request: &BlkifRequest) {
-        (self.id, self.operation) = (request.id, response_operation(request));
-        self.segments.clear();
-        self.chunks.clear();
-        (self.write, self.flush) = (false, false);
-    }
-
-    fn prepare<'a>(
-        &mut self,
-        command: Command,
-        volume: &Volume,
-        piece: impl FnOnce() -> Option<&'a [u8]>,
-    ) -> Result<(), Refused> {
-        match command {
-            Command::Transfer { write, flush, sector } => {
-                (self.write, self.flush, self.sector) = (write, flush, volume.first + sector);
-                self.step = if flush { Step::FlushBefore } else { Step::Transfer };
-            }
-            Command::Indirect { write, sector, .. } => {
-                // Segments that are in our own memory now: what the frontend does to its page doesn't matter.
-                decode_segments(piece().ok_or(Refused::Bad)?, &mut self.segments)?;
-                check_transfer(write, sector, &self.segments, volume)?;
-                (self.write, self.sector, self.step) = (write, volume.first + sector, Step::Transfer);
-            }
-            Command::Flush => self.step = Step::Flush,
-            Command::Discard { sector, sectors, most } => {
-                (self.sector, self.left, self.most) = (volume.first + sector, sectors, most);
-                self.step = Step::Discard;
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives back the memory for a great many segments: few jobs have them at a time.
-    fn shrink(&mut self) {
-        if self.segments.capacity() > KEPT_SEGMENTS {
-            (self.segments, self.chunks, self.mapped) = Default::default();
-        }
-    }
-
-    /// Takes the results for its segments; whether all pages are held.
-    fn hold<'a>(&mut self, results: &mut impl Iterator<Item = &'a mut Option<Mapped>>) -> bool {
-        let mut all = true;
-        for segment in &self.segments {
-            // It is in the one list or in the other at any time.
-            let Some(mapped) = results.next().and_then(Option::take) else {
-                all = false;
-                continue;
-            };
-            self.mapped.push(mapped);
-            let address = mapped.address + u64::from(segment.offset);
-            let bytes = u32::from(segment.bytes);
-            // Neighbours become one chunk: many disks work by the chunk.
-            match self.chunks.last_mut() {
-                Some(last) if last.address + u64::from(last.bytes) == address => last.bytes += bytes,
-                _ => self.chunks.push(Chunk { address, bytes }),
-            }
-        }
-        all
-    }
-
-    /// The next step.
-    fn operation(&self) -> Operation<'_> {
-        let sector = self.sector;
-        match self.step {
-            Step::Transfer if self.write => Operation::Write { sector, from: &self.chunks },
-            Step::Transfer => Operation::Read { sector, into: &self.chunks },
-            Step::FlushBefore | Step::Flush => Operation::Flush,
-            Step::Discard => Operation::Discard { sector, sectors: self.part() },
-        }
-    }
-
-    /// How much of a discard is done next.
-    fn part(&self) -> u32 {
-        u32::try_from(self.left).map_or(self.most, |left| left.min(self.most))
-    }
-
-    /// Goes on to the step after this one; whether there is one.
-    fn advance(&mut self) -> bool {
-        let next = match self.step {
-            Step::FlushBefore => Some(Step::Transfer),
-            Step::Transfer if self.flush => Some(Step::Flush),
-            Step::Discard => {
-                let done = u64::from(self.part());
-                (self.sector, self.left) = (self.sector + done, self.left - done);
-                (self.left > 0).then_some(Step::Discard)
-            }
-            Step::Transfer | Step::Flush => None,
-        };
-        self.step = next.unwrap_or(self.step);
-        next.is_some()
     }
 }

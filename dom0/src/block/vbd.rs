@@ -126,7 +126,7 @@ impl<P: Platform> Vbd<P> {
         let frontend = Nodes { directory: &self.frontend, bus: store }.state();
         loop {
             if self.state == XenbusState::Closing && self.is_idle() {
-                self.let_go();
+                self.release();
             }
             match next_of_backend(self.state, frontend) {
                 Step::Offer => self.offer(store),
@@ -150,13 +150,13 @@ impl<P: Platform> Vbd<P> {
         self.queues.iter_mut().for_each(|(queue, _)| queue.cut_off(batch));
         batch.cut_off(platform);
         if self.is_idle() {
-            self.let_go();
+            self.release();
         }
         self.set_state(XenbusState::Closing, store);
     }
 
     /// Gives back rings and ports.
-    fn let_go(&mut self) {
+    fn release(&mut self) {
         self.earlier = self.traffic();
         self.queues.clear();
     }

@@ -20,7 +20,7 @@ use pv_abi::vcpu::VcpuContextFlags;
 
 use crate::domain::vcpu::{Callback, Mode, Vcpu};
 use crate::domain::{Crash, Delivered};
-use crate::guest::{GuestCopy, GuestRegisters};
+use crate::guest::{GuestCopy, GuestRegisters, vector};
 use frame::flags;
 
 pub use frame::user_flags;
@@ -42,6 +42,25 @@ pub struct Exception {
 }
 
 impl Exception {
+    /// #DB.
+    pub const DEBUG: Exception = Exception::new(low(vector::DEBUG));
+    /// An NMI.
+    pub const NMI: Exception = Exception::new(low(vector::NMI));
+    /// #UD.
+    pub const INVALID_OPCODE: Exception = Exception::new(low(vector::INVALID_OPCODE));
+    /// #NM.
+    pub const DEVICE_NOT_AVAILABLE: Exception = Exception::new(low(vector::DEVICE_NOT_AVAILABLE));
+
+    /// #GP.
+    pub const fn general_protection(code: u32) -> Exception {
+        Exception::with_code(low(vector::GENERAL_PROTECTION), code)
+    }
+
+    /// #PF.
+    pub const fn page_fault(code: u32) -> Exception {
+        Exception::with_code(low(vector::PAGE_FAULT), code)
+    }
+
     /// An exception without an error code.
     pub const fn new(vector: u8) -> Exception {
         Exception { vector, error_code: None }
@@ -51,6 +70,12 @@ impl Exception {
     pub const fn with_code(vector: u8, code: u32) -> Exception {
         Exception { vector, error_code: Some(code) }
     }
+}
+
+/// A vector of the CPU's, as gates are numbered.
+const fn low(vector: u32) -> u8 {
+    let [low, ..] = vector.to_le_bytes();
+    low
 }
 
 /// How the return to the guest may be made after a frame was built or consumed.
@@ -114,12 +139,11 @@ fn no_gate(
     vector: u8,
 ) -> Result<Return, Crash> {
     const LENGTH: u64 = 2;
-    const GENERAL_PROTECTION: u8 = 13;
     /// Error code of a fault that is about a gate of the IDT (SDM volume 3, 6.13).
     const IN_IDT: u32 = 1 << 1;
     regs.rip = regs.rip.wrapping_sub(LENGTH);
     let code = u32::from(vector) << 3 | IN_IDT;
-    exception(vcpu, regs, space, Exception::with_code(GENERAL_PROTECTION, code))
+    exception(vcpu, regs, space, Exception::general_protection(code))
 }
 
 /// Enters the event callback, which always masks further upcalls.
@@ -157,8 +181,6 @@ pub fn user_call(
     call: UserCall,
 ) -> Result<Return, Crash> {
     const SYSCALL_LENGTH: u64 = 2;
-    const INVALID_OPCODE: u8 = 6;
-    const GENERAL_PROTECTION: u8 = 13;
     let handler = match call {
         UserCall::Syscall => vcpu.callbacks.syscall,
         UserCall::Syscall32 => vcpu.callbacks.syscall32,
@@ -169,10 +191,10 @@ pub fn user_call(
         regs.rflags &= !flags::NT;
     }
     match (handler.address, call) {
-        (0, UserCall::Sysenter) => exception(vcpu, regs, space, Exception::with_code(GENERAL_PROTECTION, 0)),
+        (0, UserCall::Sysenter) => exception(vcpu, regs, space, Exception::general_protection(0)),
         (0, _) => {
             regs.rip = regs.rip.wrapping_sub(SYSCALL_LENGTH);
-            exception(vcpu, regs, space, Exception::new(INVALID_OPCODE))
+            exception(vcpu, regs, space, Exception::INVALID_OPCODE)
         }
         _ => deliver(vcpu, regs, space, handler, frame::plain(regs, vcpu), Delivered::SystemCall),
     }

@@ -156,8 +156,8 @@ impl Interrupts {
     pub fn forget(&self, function: Function) {
         let mut state = self.state.lock();
         let of_function = |pirq: &Pirq| match pirq.source {
-            Source::Message { function: of } | Source::Entry { function: of, .. } => of == function,
-            Source::Line { .. } => false,
+            Source::Msi { function: of } | Source::Msix { function: of, .. } => of == function,
+            Source::Pin { .. } => false,
         };
         while let Some(number) = state.pirqs.find(of_function).map(|pirq| pirq.number) {
             self.drop_pirq(&mut state, number);
@@ -176,7 +176,7 @@ impl Interrupts {
     /// # Errors
     /// `ENOSPC`.
     pub fn free_number(&self) -> Result<u32, Errno> {
-        let any = Source::Line { gsi: u32::MAX };
+        let any = Source::Pin { gsi: u32::MAX };
         self.state.lock().pirqs.choose(None, any, self.machine.lines())
     }
 

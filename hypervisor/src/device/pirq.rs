@@ -38,17 +38,17 @@ pub struct Function {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
     /// A pin of an I/O APIC.
-    Line {
+    Pin {
         /// Its global system interrupt.
         gsi: u32,
     },
-    /// The one message of a function (MSI).
-    Message {
+    /// The one message of a function.
+    Msi {
         /// The function.
         function: Function,
     },
-    /// An entry of a function's table of messages (MSI-X).
-    Entry {
+    /// An entry of a function's table of messages.
+    Msix {
         /// The function.
         function: Function,
         /// The entry's number.
@@ -153,7 +153,7 @@ impl Pirqs {
         match (wanted, source) {
             (Some(number), _) if number >= PIRQS => Err(Errno::EINVAL),
             (Some(number), _) => Some(number).filter(is_free).ok_or(Errno::EBUSY),
-            (None, Source::Line { gsi }) if gsi < PIRQS && is_free(&gsi) => Ok(gsi),
+            (None, Source::Pin { gsi }) if gsi < PIRQS && is_free(&gsi) => Ok(gsi),
             (None, _) => (lines..PIRQS).rev().find(is_free).ok_or(Errno::ENOSPC),
         }
     }

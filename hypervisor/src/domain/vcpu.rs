@@ -12,8 +12,8 @@ use super::timers::Timers;
 use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SHIFT, PAGE_SIZE, VcpuId};
 use crate::emulate::table_store::known::KnownStores;
 use crate::guest::GuestRegisters;
+use crate::mm::pending::Pending;
 use crate::mm::root::Roots;
-use crate::mm::validate::Pending;
 
 pub use crate::mm::root::Mode;
 

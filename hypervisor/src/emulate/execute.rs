@@ -6,15 +6,15 @@ use super::control::CR4_TSD;
 use super::cpu::{GuestCpu, GuestTsc, Progress};
 use super::cpuid::GuestView;
 use super::instruction::Operation;
-use super::{GENERAL_PROTECTION, INVALID_OPCODE, ring};
+use super::ring;
 use crate::bounce::Exception;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::guest::GuestRegisters;
 
 /// The fault that an instruction raises when the guest may not execute it.
-pub(super) const NOT_ALLOWED: Exception = Exception::with_code(GENERAL_PROTECTION, 0);
+pub(super) const NOT_ALLOWED: Exception = Exception::general_protection(0);
 /// The fault that an instruction raises when the guest's CPU doesn't have it.
-pub(super) const NO_SUCH_INSTRUCTION: Exception = Exception::new(INVALID_OPCODE);
+pub(super) const NO_SUCH_INSTRUCTION: Exception = Exception::INVALID_OPCODE;
 
 /// All that an instruction may change.
 pub(super) struct Context<'a, C> {

@@ -1,7 +1,6 @@
 //! Port I/O. The machine decides which ports there are for a domain. One without devices reads what [`nobodys_port`] says and
 //! writes into the void, which is what Linux's probing expects of an empty bus; a fault there ends its boot.
 
-use super::PAGE_FAULT;
 use super::cpu::{GuestCpu, Progress};
 use super::execute::{Context, NOT_ALLOWED, low};
 use super::instruction::{AddressSize, Gpr, Port, Segment, Width};
@@ -119,6 +118,6 @@ impl<C: GuestCpu> Context<'_, C> {
         }
         self.vcpu.info.set_cr2(address);
         let user = if self.vcpu.mode == Mode::User { USER } else { 0 };
-        Exception::with_code(PAGE_FAULT, access | user)
+        Exception::page_fault(access | user)
     }
 }

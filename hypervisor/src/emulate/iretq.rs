@@ -6,7 +6,7 @@
 use super::cpu::GuestCpu;
 use super::execute::{NOT_ALLOWED, low};
 use super::fetch::Code;
-use super::{DEBUG, GENERAL_PROTECTION, Outcome, RFLAGS_TF, debug, is_64_bit};
+use super::{Outcome, RFLAGS_TF, debug, is_64_bit};
 use crate::addr::is_canonical;
 use crate::bounce::{Exception, user_flags};
 use crate::domain::vcpu::{Mode, Vcpu};
@@ -28,7 +28,7 @@ pub fn iretq(vcpu: &mut Vcpu, regs: &mut GuestRegisters, cpu: &mut impl GuestCpu
     // The CPU checks what the selectors name when the hypervisor returns by them, and that they are for ring 3 here.
     for selector in [cs, ss] {
         if selector & 3 != 3 {
-            return Some(Outcome::Raise(Exception::with_code(GENERAL_PROTECTION, low(selector & !3))));
+            return Some(Outcome::Raise(Exception::general_protection(low(selector & !3))));
         }
     }
     if !is_canonical(rip) {
@@ -38,7 +38,7 @@ pub fn iretq(vcpu: &mut Vcpu, regs: &mut GuestRegisters, cpu: &mut impl GuestCpu
     (regs.rip, regs.cs, regs.rflags, regs.rsp, regs.ss) = (rip, cs, user_flags(rflags), rsp, ss);
     if stepping {
         debug::note_single_step(&mut vcpu.control);
-        return Some(Outcome::Raise(Exception::new(DEBUG)));
+        return Some(Outcome::Raise(Exception::DEBUG));
     }
     Some(Outcome::Resume)
 }

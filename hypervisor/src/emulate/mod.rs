@@ -60,11 +60,6 @@ const RFLAGS_TF: u64 = 1 << 8;
 /// RFLAGS.RF: no instruction breakpoint on the next instruction. The CPU clears it after each one.
 const RFLAGS_RF: u64 = 1 << 16;
 
-const DEBUG: u8 = 1;
-const INVALID_OPCODE: u8 = 6;
-const GENERAL_PROTECTION: u8 = 13;
-const PAGE_FAULT: u8 = 14;
-
 /// What becomes of the fault.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
@@ -79,7 +74,7 @@ pub enum Outcome {
 /// Handles a general-protection fault that the guest took in ring 3. `regs` are those of the fault, with its error
 /// code.
 pub fn general_protection(vcpu: &mut Vcpu, regs: &mut GuestRegisters, cpu: &mut impl GuestCpu) -> Outcome {
-    let original = Outcome::Raise(Exception::with_code(GENERAL_PROTECTION, regs.error_code));
+    let original = Outcome::Raise(Exception::general_protection(regs.error_code));
     let cause = match regs.error_code {
         0 => Cause::Privilege,
         code if code & SELECTOR_TABLE == IN_IDT => Cause::SoftwareInterrupt,
@@ -106,7 +101,7 @@ pub fn general_protection(vcpu: &mut Vcpu, regs: &mut GuestRegisters, cpu: &mut 
 /// Behind the ABI's prefix a guest's `cpuid` reaches the hypervisor on any CPU (`arch-x86/xen.h`,
 /// `__XEN_EMULATE_PREFIX`). Nothing else that is invalid is emulated.
 pub fn invalid_opcode(vcpu: &mut Vcpu, regs: &mut GuestRegisters, cpu: &mut impl GuestCpu) -> Outcome {
-    let original = Outcome::Raise(Exception::new(INVALID_OPCODE));
+    let original = Outcome::Raise(Exception::INVALID_OPCODE);
     if !is_64_bit(regs, cpu) || !is_forced_cpuid(Code::fetch(cpu, regs.rip).bytes()) {
         return original;
     }
@@ -135,7 +130,7 @@ fn software_interrupt(vcpu: &Vcpu, regs: &mut GuestRegisters, vector: u8, next: 
     // A gate without a handler is no gate: delivering through it would end the domain on a user's word (XSA-259).
     if gate.address == 0 || gate.dpl < ring(vcpu) {
         let code = u32::from(vector) << 3 | IN_IDT;
-        return Outcome::Raise(Exception::with_code(GENERAL_PROTECTION, code));
+        return Outcome::Raise(Exception::general_protection(code));
     }
     advance(regs, next);
     Outcome::Raise(Exception::new(vector))
@@ -187,5 +182,5 @@ fn single_step(vcpu: &mut Vcpu, regs: &GuestRegisters) -> Outcome {
         return Outcome::Resume;
     }
     debug::note_single_step(&mut vcpu.control);
-    Outcome::Raise(Exception::new(DEBUG))
+    Outcome::Raise(Exception::DEBUG)
 }

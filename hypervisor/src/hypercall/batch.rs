@@ -190,7 +190,7 @@ fn drain_some<P: Platform>(call: &mut Call<'_, P>) -> Result<(), Halt> {
     Ok(call.memory(|op, _| op.drain())?)
 }
 
-/// Flushes if an entry above L1 has changed: see [`Pending`](crate::mm::validate::Pending::upper_changed).
+/// Flushes if an entry above L1 has changed: see [`Pending`](crate::mm::pending::Pending::upper_changed).
 #[inline]
 fn flush_if_due<P: Platform>(call: &mut Call<'_, P>) {
     if call.vcpu.pending.upper_changed {

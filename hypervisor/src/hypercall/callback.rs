@@ -7,12 +7,10 @@ use pv_abi::trap::{
     CallbackFlags, CallbackRegister, CallbackUnregister,
 };
 
-use super::args::canonical;
+use super::call::canonical;
 use super::{Call, Platform, Reply};
 use crate::domain::vcpu::{Callback, Gate, Vcpu};
-
-/// The NMI handler is registered as a callback but is the gate of its vector.
-const NMI: usize = 2;
+use crate::guest::vector;
 
 /// `(unsigned long event, unsigned long failsafe, unsigned long syscall)`.
 pub(super) fn set_callbacks<P: Platform>(call: &mut Call<'_, P>) -> Reply {
@@ -60,7 +58,10 @@ fn set(vcpu: &mut Vcpu, kind: u16, callback: Callback) -> Reply {
         CALLBACKTYPE_SYSCALL => callbacks.syscall = callback,
         CALLBACKTYPE_SYSCALL32 => callbacks.syscall32 = callback,
         CALLBACKTYPE_SYSENTER | CALLBACKTYPE_SYSENTER_DEPRECATED => callbacks.sysenter = callback,
-        CALLBACKTYPE_NMI => vcpu.gates[NMI] = Gate { address: callback.address, dpl: 0, masks_events: true },
+        // Registered as a callback, but it is the gate of its vector.
+        CALLBACKTYPE_NMI => {
+            vcpu.gates[vector::NMI as usize] = Gate { address: callback.address, dpl: 0, masks_events: true }
+        }
         _ => return Err(Errno::ENOSYS.into()),
     }
     Ok(0)

@@ -6,11 +6,11 @@ use crate::mm::flush::CpuSet;
 
 /// What is to be flushed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Target {
+pub(super) enum Translations {
     /// All translations.
-    Everything,
+    All,
     /// That of one address, whatever the guest says it is.
-    Address(u64),
+    Of(u64),
 }
 
 /// Where.
@@ -27,32 +27,32 @@ pub(super) enum Scope {
 impl<P: Platform> Call<'_, P> {
     /// Flushes. Other CPUs drop all translations, also if one address would do: that is one interrupt all the same.
     #[inline]
-    pub(super) fn flush(&mut self, target: Target, scope: Scope) {
+    pub(super) fn flush(&mut self, which: Translations, scope: Scope) {
         match scope {
-            Scope::Local => self.flush_here(target),
-            Scope::All => self.flush_cpus(target, self.platform.space().cpus.load()),
-            Scope::Vcpus(bitmap) => self.flush_cpus(target, self.cpus_of(bitmap)),
+            Scope::Local => self.flush_here(which),
+            Scope::All => self.flush_cpus(which, self.platform.space().cpus.load()),
+            Scope::Vcpus(bitmap) => self.flush_cpus(which, self.cpus_of(bitmap)),
         }
     }
 
     #[inline(never)]
-    fn flush_cpus(&mut self, target: Target, cpus: CpuSet) {
+    fn flush_cpus(&mut self, which: Translations, cpus: CpuSet) {
         let here = self.platform.this_cpu();
         let others = cpus.difference(CpuSet::only(here));
         if !others.is_empty() {
             self.platform.flush(others);
         }
         if cpus.contains(here) {
-            self.flush_here(target);
+            self.flush_here(which);
         }
     }
 
     #[inline]
-    fn flush_here(&mut self, target: Target) {
-        match target {
-            Target::Everything => self.platform.flush_here(),
+    fn flush_here(&mut self, which: Translations) {
+        match which {
+            Translations::All => self.platform.flush_here(),
             // Nobody has translations of addresses that aren't a guest's.
-            Target::Address(address) => {
+            Translations::Of(address) => {
                 if let Some(address) = GuestVa::new(address) {
                     self.platform.flush_address(address);
                 }

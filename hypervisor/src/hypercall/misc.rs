@@ -7,7 +7,7 @@ use pv_abi::trap::{
     VMASST_TYPE_PAE_EXTENDED_CR3, VMASST_TYPE_RUNSTATE_UPDATE_FLAG, VMASST_TYPE_WRITABLE_PAGETABLES,
 };
 
-use super::args::canonical;
+use super::call::canonical;
 use super::{Call, Platform, Reply};
 use crate::emulate::SegmentBase;
 

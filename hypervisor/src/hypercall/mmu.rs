@@ -10,7 +10,7 @@ use pv_abi::mmu::{
 };
 
 use super::batch::{self, Halt};
-use super::flush::{Scope, Target};
+use super::flush::{Scope, Translations};
 use super::{Call, Platform, Reply};
 use crate::addr::{DomainId, GuestVa, MachineAddr, Mfn};
 use crate::mm::devices::NO_RAM;
@@ -147,9 +147,9 @@ fn set_mapping<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
 
 #[inline(never)]
 fn flush<P: Platform>(call: &mut Call<'_, P>, va: u64, flags: u64) -> Reply {
-    let target = match flags & UVMF_FLUSHTYPE_MASK {
-        UVMF_TLB_FLUSH => Target::Everything,
-        UVMF_INVLPG => Target::Address(va),
+    let which = match flags & UVMF_FLUSHTYPE_MASK {
+        UVMF_TLB_FLUSH => Translations::All,
+        UVMF_INVLPG => Translations::Of(va),
         _ => return Ok(0),
     };
     let scope = match flags & !UVMF_FLUSHTYPE_MASK {
@@ -157,6 +157,6 @@ fn flush<P: Platform>(call: &mut Call<'_, P>, va: u64, flags: u64) -> Reply {
         UVMF_ALL => Scope::All,
         bitmap => Scope::Vcpus(call.read(bitmap)?),
     };
-    call.flush(target, scope);
+    call.flush(which, scope);
     Ok(0)
 }

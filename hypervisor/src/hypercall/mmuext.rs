@@ -12,12 +12,14 @@ use pv_abi::trap::VMASST_TYPE_M2P_STRICT;
 
 use super::batch::{self, Halt};
 use super::descriptors::drop_ldt_pages;
-use super::flush::{Scope, Target};
+use super::flush::{Scope, Translations};
 use super::mmu::page_owner;
 use super::target::Other;
 use super::{Call, PAGE_COST, Platform, Reply};
-use crate::addr::{DomainId, Mfn};
+use crate::addr::{DomainId, Mfn, PAGE_SIZE};
 use crate::domain::vcpu::{Mode, Vcpu};
+use crate::grant::GrantMemory;
+use crate::mm::granted::Granted;
 use crate::mm::perform::{Effects, Unfinished, perform};
 use crate::mm::root::OldRoot;
 use crate::mm::state::Level;
@@ -54,8 +56,8 @@ fn of_other<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
             MMUEXT_PIN_L3_TABLE => pin_other(call, &mut other, mfn, Level::L3),
             MMUEXT_PIN_L4_TABLE => pin_other(call, &mut other, mfn, Level::L4),
             MMUEXT_UNPIN_TABLE => Ok(other.memory(call.platform, &mut call.budget, |op, _| op.unpin(mfn))?),
-            MMUEXT_CLEAR_PAGE => fill(call, owner, mfn, None),
-            MMUEXT_COPY_PAGE => fill(call, owner, mfn, Some(Mfn(request.arg2))),
+            MMUEXT_CLEAR_PAGE => clear_page(call, owner, mfn),
+            MMUEXT_COPY_PAGE => copy_page(call, owner, mfn, Mfn(request.arg2)),
             _ => Err(Errno::EPERM.into()),
         }
     };
@@ -68,7 +70,7 @@ fn of_other<P: Platform>(call: &mut Call<'_, P>, owner: DomainId) -> Reply {
     });
     // Tables that were unpinned are taken apart before the caller goes on: a restart finds nothing left on the list.
     let drained = other.memory(call.platform, &mut call.budget, |op, _| op.drain());
-    call.let_go(other);
+    call.give_back(other);
     match reply {
         Ok(_) if drained == Err(Unfinished::Again) => Err(call.again([call.word(0), MMU_UPDATE_PREEMPTED.into()])),
         reply => reply,
@@ -91,17 +93,17 @@ fn one<P: Platform>(call: &mut Call<'_, P>, request: MmuextOp) -> Result<(), Hal
         MMUEXT_UNPIN_TABLE => unpin(call, mfn),
         MMUEXT_NEW_BASEPTR => load_root(call, mfn),
         MMUEXT_NEW_USER_BASEPTR => new_user_root(call, mfn),
-        MMUEXT_TLB_FLUSH_LOCAL => flush(call, Target::Everything, Scope::Local),
-        MMUEXT_INVLPG_LOCAL => flush(call, Target::Address(arg1), Scope::Local),
-        MMUEXT_TLB_FLUSH_MULTI => flush_some(call, Target::Everything, arg2),
-        MMUEXT_INVLPG_MULTI => flush_some(call, Target::Address(arg1), arg2),
-        MMUEXT_TLB_FLUSH_ALL => flush(call, Target::Everything, Scope::All),
-        MMUEXT_INVLPG_ALL => flush(call, Target::Address(arg1), Scope::All),
+        MMUEXT_TLB_FLUSH_LOCAL => flush(call, Translations::All, Scope::Local),
+        MMUEXT_INVLPG_LOCAL => flush(call, Translations::Of(arg1), Scope::Local),
+        MMUEXT_TLB_FLUSH_MULTI => flush_some(call, Translations::All, arg2),
+        MMUEXT_INVLPG_MULTI => flush_some(call, Translations::Of(arg1), arg2),
+        MMUEXT_TLB_FLUSH_ALL => flush(call, Translations::All, Scope::All),
+        MMUEXT_INVLPG_ALL => flush(call, Translations::Of(arg1), Scope::All),
         // For domains with devices that don't snoop caches.
         MMUEXT_FLUSH_CACHE | MMUEXT_FLUSH_CACHE_GLOBAL => Err(Errno::EACCES.into()),
         MMUEXT_SET_LDT => call.set_ldt(arg1, arg2),
-        MMUEXT_CLEAR_PAGE => fill(call, own, mfn, None),
-        MMUEXT_COPY_PAGE => fill(call, own, mfn, Some(Mfn(arg2))),
+        MMUEXT_CLEAR_PAGE => clear_page(call, own, mfn),
+        MMUEXT_COPY_PAGE => copy_page(call, own, mfn, Mfn(arg2)),
         MMUEXT_MARK_SUPER | MMUEXT_UNMARK_SUPER => Err(Errno::EOPNOTSUPP.into()),
         _ => Err(Errno::ENOSYS.into()),
     }
@@ -185,45 +187,40 @@ fn hides_m2p(vcpu: &Vcpu) -> bool {
 }
 
 #[inline]
-fn flush<P: Platform>(call: &mut Call<'_, P>, target: Target, scope: Scope) -> Result<(), Halt> {
+fn flush<P: Platform>(call: &mut Call<'_, P>, which: Translations, scope: Scope) -> Result<(), Halt> {
     /// To interrupt other CPUs and to wait for them, in units of the budget of a call.
     const REMOTE_COST: u32 = 64;
     if !matches!(scope, Scope::Local) {
         call.budget = call.budget.saturating_sub(REMOTE_COST);
     }
-    call.flush(target, scope);
+    call.flush(which, scope);
     Ok(())
 }
 
 #[inline(never)]
-fn flush_some<P: Platform>(call: &mut Call<'_, P>, target: Target, bitmap: u64) -> Result<(), Halt> {
+fn flush_some<P: Platform>(call: &mut Call<'_, P>, which: Translations, bitmap: u64) -> Result<(), Halt> {
     let vcpus = call.read(bitmap).map_err(|_| Errno::EINVAL)?;
-    flush(call, target, Scope::Vcpus(vcpus))
+    flush(call, which, Scope::Vcpus(vcpus))
 }
 
-/// Clears a page of a domain that could be mapped writable, or copies another of its pages there.
+/// Clears a page of a domain that could be mapped writable.
 #[inline(never)]
-fn fill<P: Platform>(call: &mut Call<'_, P>, owner: DomainId, to: Mfn, from: Option<Mfn>) -> Result<(), Halt> {
-    if let Some(from) = from {
-        call.memory(|op, _| op.reference(from, owner))?;
-    }
-    let held = call.memory(|op, _| op.take_writable(to, owner));
-    if held.is_ok() {
-        match from {
-            Some(from) => call.platform.copy_page(to, from),
-            None => call.platform.clear_page(to),
-        }
-        call.budget = call.budget.saturating_sub(PAGE_COST);
-        call.memory(|op, _| {
-            op.put_writable(to);
-            Ok(())
-        })?;
-    }
-    if let Some(from) = from {
-        call.memory(|op, _| {
-            op.put(from);
-            Ok(())
-        })?;
-    }
-    Ok(held?)
+fn clear_page<P: Platform>(call: &mut Call<'_, P>, owner: DomainId, mfn: Mfn) -> Result<(), Halt> {
+    call.memory(|op, _| op.take_writable(mfn, owner))?;
+    call.platform.clear_page(mfn);
+    call.budget = call.budget.saturating_sub(PAGE_COST);
+    call.memory(|op, _| {
+        op.put_writable(mfn);
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Copies a page of a domain to another of its pages, which could be mapped writable.
+#[inline(never)]
+fn copy_page<P: Platform>(call: &mut Call<'_, P>, owner: DomainId, to: Mfn, from: Mfn) -> Result<(), Halt> {
+    let [to, from] = [to, from].map(|mfn| Granted { mfn, owner });
+    call.memory(|op, _| op.copy_granted(from, to, |memory| memory.copy(to.mfn, 0, from.mfn, 0, PAGE_SIZE)))?;
+    call.budget = call.budget.saturating_sub(PAGE_COST);
+    Ok(())
 }

@@ -123,7 +123,7 @@ fn source<P: Platform>(
     let segment = match request.kind {
         MAP_PIRQ_TYPE_GSI => {
             let gsi = u32::try_from(request.index).map_err(|_| Errno::EINVAL)?;
-            return Ok((Source::Line { gsi }, None));
+            return Ok((Source::Pin { gsi }, None));
         }
         MAP_PIRQ_TYPE_MSI => 0,
         MAP_PIRQ_TYPE_MSI_SEG => u16::from_le_bytes([low, high]),
@@ -133,7 +133,7 @@ fn source<P: Platform>(
     };
     let function = Function { segment, bus, devfn: request.devfn.to_le_bytes()[0] };
     if request.table_base == 0 {
-        return Ok((Source::Message { function }, None));
+        return Ok((Source::Msi { function }, None));
     }
     let entry = u16::try_from(request.entry_nr).map_err(|_| Errno::EINVAL)?;
     let table = hardware.interrupts.machine().table(function)?.ok_or(Errno::ENODEV)?;
@@ -141,7 +141,7 @@ fn source<P: Platform>(
         return Err(Errno::EINVAL);
     }
     protect(call, hardware, &table)?;
-    Ok((Source::Entry { function, entry }, Some(table)))
+    Ok((Source::Msix { function, entry }, Some(table)))
 }
 
 /// Makes a table of messages the hypervisor's to write. Where it is was said by the function, whose registers the domain

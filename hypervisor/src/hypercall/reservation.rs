@@ -41,7 +41,7 @@ pub(super) fn change<P: Platform>(call: &mut Call<'_, P>, command: u32) -> Reply
     };
     let reply = extents(call, &mut other, command, &request, position);
     if let Some(other) = other {
-        call.let_go(other);
+        call.give_back(other);
     }
     reply
 }

@@ -7,8 +7,8 @@ use pv_abi::sysctl::{
     XEN_SYSCTL_AVAILHEAP, XEN_SYSCTL_CPUTOPOINFO, XEN_SYSCTL_GETDOMAININFOLIST, XEN_SYSCTL_INTERFACE_VERSION,
     XEN_SYSCTL_PHYSINFO, XEN_SYSCTL_READCONSOLE, XEN_SYSCTL_SCHED_ID,
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::call::payload;
 use super::domctl::{domain_info, privileged};
 use super::target::MachineFacts;
 use super::{Call, Platform, Reply};
@@ -23,26 +23,20 @@ pub(super) fn sysctl<P: Platform>(call: &mut Call<'_, P>) -> Reply {
     }
     privileged(call)?;
     match request.cmd {
-        XEN_SYSCTL_PHYSINFO => *payload(&mut request) = phys_info(call),
+        XEN_SYSCTL_PHYSINFO => *payload(&mut request.u) = phys_info(call),
         // Its parameters are those of Pavise's own.
-        XEN_SYSCTL_SCHED_ID => *payload(&mut request) = SchedId { sched_id: XEN_SCHEDULER_CREDIT },
-        XEN_SYSCTL_GETDOMAININFOLIST => list(call, payload(&mut request))?,
+        XEN_SYSCTL_SCHED_ID => *payload(&mut request.u) = SchedId { sched_id: XEN_SCHEDULER_CREDIT },
+        XEN_SYSCTL_GETDOMAININFOLIST => list(call, payload(&mut request.u))?,
         XEN_SYSCTL_AVAILHEAP => {
-            let heap: &mut AvailHeap = payload(&mut request);
+            let heap: &mut AvailHeap = payload(&mut request.u);
             heap.avail_bytes = call.platform.machine().free_pages << PAGE_SHIFT;
         }
-        XEN_SYSCTL_CPUTOPOINFO => topology(call, payload(&mut request))?,
-        XEN_SYSCTL_READCONSOLE => read_log(call, payload(&mut request))?,
+        XEN_SYSCTL_CPUTOPOINFO => topology(call, payload(&mut request.u))?,
+        XEN_SYSCTL_READCONSOLE => read_log(call, payload(&mut request.u))?,
         _ => return Err(Errno::ENOSYS.into()),
     }
     call.write(call.word(0), &request)?;
     Ok(0)
-}
-
-fn payload<T: FromBytes + IntoBytes + KnownLayout + Immutable>(request: &mut Sysctl) -> &mut T {
-    let (payload, _) =
-        T::mut_from_prefix(request.u.as_mut_bytes()).expect("a payload fits, and its alignment is 8 at most");
-    payload
 }
 
 /// One socket and one node, with a core for each CPU.

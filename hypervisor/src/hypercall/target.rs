@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 
 use pv_abi::errno::Errno;
 
-use super::{Call, Otherwise, Parked, Platform};
+use super::{Call, Otherwise, ParkedVcpu, Platform};
 use crate::addr::{DomainId, Mfn, VcpuId};
 use crate::domain::End;
 use crate::event::Events;
@@ -25,7 +25,7 @@ pub trait Target {
     fn id(&self) -> DomainId;
 
     /// What there is to tell of it.
-    fn facts(&self) -> Facts;
+    fn facts(&self) -> DomainFacts;
 
     /// Its event channels, and its vCPUs as all CPUs see them.
     fn events(&self) -> &Arc<Events>;
@@ -48,7 +48,7 @@ pub trait Target {
 
 /// What there is to tell of a domain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Facts {
+pub struct DomainFacts {
     /// Most frames it may have.
     pub max_pages: u64,
     /// The frame of its shared-info page.
@@ -91,7 +91,7 @@ pub struct MachineFacts {
     pub free_pages: u64,
 }
 
-/// Another domain with its first vCPU in hand. Goes back with [`Call::let_go`].
+/// Another domain with its first vCPU in hand. Goes back with [`Call::give_back`].
 pub(super) struct Other<P: Platform> {
     pub target: P::Target,
     pub vcpu: P::Parked,
@@ -136,7 +136,7 @@ impl<P: Platform> Call<'_, P> {
     }
 
     /// The end of work on another domain.
-    pub(super) fn let_go(&mut self, other: Other<P>) {
+    pub(super) fn give_back(&mut self, other: Other<P>) {
         self.platform.give_vcpu(&other.target, other.vcpu);
     }
 }

@@ -3,7 +3,7 @@
 use pv_abi::errno::Errno;
 use pv_abi::trap::TrapInfo;
 
-use super::args::canonical;
+use super::call::canonical;
 use super::{Call, Platform, Reply};
 use crate::domain::vcpu::Gate;
 

@@ -14,7 +14,7 @@ use zerocopy::FromZeros;
 
 use super::descriptors::take_gdt;
 use super::mmuext::replace_root;
-use super::{Call, Next, Parked, Platform, Reply};
+use super::{Call, Next, ParkedVcpu, Platform, Reply};
 use crate::addr::{Mfn, PAGE_SIZE, VcpuId};
 use crate::domain::areas;
 use crate::domain::context::Context;
@@ -219,7 +219,7 @@ impl<P: Platform> Call<'_, P> {
 
 /// Fills a vCPU of a domain in, memory first. When that is refused the vCPU is as before; when it is interrupted it keeps
 /// what it has, and the restarted call replaces that if the caller has changed its mind.
-pub(super) fn fill<E: Effects, V: Parked>(
+pub(super) fn fill<E: Effects, V: ParkedVcpu>(
     domain: &mut E,
     budget: &mut u32,
     context: &Context,

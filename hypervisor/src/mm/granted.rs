@@ -11,7 +11,7 @@ use super::entry::Entry;
 use super::error::{Refusal, Refused, Stop};
 use super::operation::{Operation, PageTableMem};
 use super::state::{FrameType, Level};
-use super::types::Shared;
+use super::types::Validated;
 use super::update::{Change, Slot, Update};
 use crate::addr::{DomainId, GuestVa, Mfn};
 
@@ -40,7 +40,7 @@ pub struct Mapping {
     pub granted: Granted,
     /// It may be written.
     pub writable: bool,
-    /// Devices may use it: it is held until [`Operation::let_granted`].
+    /// Devices may use it: it is held until [`Operation::put_granted`].
     pub device: bool,
     /// It is mapped here, by an entry of this value.
     pub host: Option<(Place, u64)>,
@@ -76,7 +76,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 
     /// Ends what a mapping for devices held.
-    pub fn let_granted(&mut self, mfn: Mfn, writable: bool) {
+    pub fn put_granted(&mut self, mfn: Mfn, writable: bool) {
         if writable { self.put_writable(mfn) } else { self.put(mfn) }
     }
 
@@ -98,12 +98,12 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
                 if result.is_err() {
                     self.drop_uses(moved, Level::L1);
                 }
-                self.let_go(other, from.page, FrameType::L1);
+                self.release_validated(other, from.page, FrameType::L1);
                 result
             }
             Err(stop) => Err(stop),
         };
-        self.let_go(table, slot.page, FrameType::L1);
+        self.release_validated(table, slot.page, FrameType::L1);
         result
     }
 
@@ -126,17 +126,17 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     fn install(&mut self, place: Place, value: u64, owner: DomainId) -> Result<(), Stop> {
         let (slot, table) = self.hold_place(place)?;
         let result = self.change_entry(Level::L1, Update { slot, value, change: Change::Set }, owner);
-        self.let_go(table, slot.page, FrameType::L1);
+        self.release_validated(table, slot.page, FrameType::L1);
         result.map(drop)
     }
 
     /// Finds an entry, and holds its table.
-    fn hold_place(&mut self, place: Place) -> Result<(Slot, Shared<'a>), Stop> {
+    fn hold_place(&mut self, place: Place) -> Result<(Slot, Validated<'a>), Stop> {
         let slot = match place {
             Place::Address(root, address) => self.find_l1(root, address)?,
             Place::Entry(slot) => slot,
         };
-        match self.share(slot.page, self.space.domain, FrameType::L1) {
+        match self.take_validated(slot.page, self.space.domain, FrameType::L1) {
             Ok(Some(table)) => Ok((slot, table)),
             Ok(None) => Err(self.no_l1(slot.page)),
             // Not to be taken for one about the granted frame.

@@ -46,7 +46,7 @@
 //!   ([`types`]). Entries change by compare-exchange too: whoever replaces a value drops exactly the references that this
 //!   value held ([`update`]).
 //! * *Through work left half done.* Long work stops at any entry and goes on later, or is undone; the entries that hold
-//!   references are those below a cursor, always ([`validate`]). A dying domain is taken apart by the same code
+//!   references are those below a cursor, always ([`validate`], [`pending`]). A dying domain is taken apart by the same code
 //!   ([`owner`]).
 //! * *Through a cycle.* An entry takes a table of exactly the level below. No table can name itself, directly or not;
 //!   depth is bounded by four, and nothing keeps itself alive.
@@ -79,6 +79,7 @@ pub mod list;
 pub mod m2p;
 pub mod operation;
 pub mod owner;
+pub mod pending;
 pub mod perform;
 pub mod pin;
 pub mod root;

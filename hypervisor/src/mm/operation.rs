@@ -8,7 +8,7 @@ use super::devices::DeviceFrames;
 use super::error::Stop;
 use super::flush::{AtomicCpuSet, CpuSet, FlushClock};
 use super::frame::FrameTable;
-use super::validate::Pending;
+use super::pending::Pending;
 use crate::addr::{DomainId, Mfn};
 
 /// Entries that [`PageTableMem::are_zero`] looks at.

@@ -4,7 +4,7 @@ use super::error::{Refused, Stop};
 use super::flush::CpuSet;
 use super::operation::{Freed, Mmu, Operation, PageTableMem, Space};
 use super::owner::DomainFrames;
-use super::validate::Pending;
+use super::pending::Pending;
 
 /// The lock around a domain's lists of frames. Nothing is flushed or retired while it is held.
 pub trait FramesLock {

@@ -55,7 +55,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     /// Takes a page of the domain into a descriptor table, checking it if nobody did.
     pub fn take_descriptors(&mut self, mfn: Mfn) -> Result<(), Stop> {
         self.begin()?;
-        if self.take(mfn, self.space.domain, FrameType::Descriptors)? == Taken::Shared {
+        if self.take(mfn, self.space.domain, FrameType::Descriptors)? == Taken::Validated {
             return Ok(());
         }
         for index in 0..M::ENTRIES {
@@ -85,7 +85,7 @@ impl<M: PageTableMem> Operation<'_, M> {
         let Slot { page, index } = slot;
         let accepted =
             accept_descriptor(value).ok_or_else(|| Stop::refuse(Refusal::Descriptor { mfn: page, index, value }))?;
-        let in_use = self.share(page, self.space.domain, FrameType::Descriptors)?.is_some();
+        let in_use = self.take_validated(page, self.space.domain, FrameType::Descriptors)?.is_some();
         if !in_use {
             self.take_writable(page, self.space.domain)?;
         }

@@ -303,8 +303,8 @@ impl State {
     /// A writable page whose count is 0 stays validated: it needs no flush to become writable again.
     #[inline]
     pub(super) fn take(self, kind: FrameType, foreign: bool) -> Result<(State, Taken), TakeError> {
-        if let Some(shared) = self.share(kind, foreign) {
-            return Ok((shared, Taken::Shared));
+        if let Some(taken) = self.take_validated(kind, foreign) {
+            return Ok((taken, Taken::Validated));
         }
         let next = self.referenced(foreign)?;
         if self.type_references() == 0 {
@@ -314,9 +314,9 @@ impl State {
         Err(if self.is_type(kind) { TakeError::Changing } else { TakeError::OtherType })
     }
 
-    /// [`State::take`] where there is nothing to check, else `None`: most of the time there is something to share.
+    /// [`State::take`] where there is nothing to check, else `None`: mostly the frame has that type already.
     #[inline]
-    pub(super) fn share(self, kind: FrameType, foreign: bool) -> Option<State> {
+    pub(super) fn take_validated(self, kind: FrameType, foreign: bool) -> Option<State> {
         // In use, because it is checked. The other count can't overflow: each type reference comes with a general one.
         let (usable, countable) = match kind {
             FrameType::Writable => (self.is_checked_as(kind), self.references().wrapping_sub(1) < MAX_REFERENCES - 1),

@@ -20,21 +20,21 @@ use super::error::{Refusal, Stop};
 use super::flush::CpuSet;
 use super::frame::Frame;
 use super::operation::{Operation, PageTableMem};
+use super::pending::Table;
 use super::state::{FrameType, State, TakeError};
-use super::validate::Table;
 use crate::addr::{DomainId, Mfn};
 
 /// What a caller that took a type has to do next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Taken {
     /// Nothing: the frame is checked.
-    Shared,
+    Validated,
     /// Check the contents, then [`Operation::confirm`] or [`Operation::abandon`].
     First,
 }
 
-/// A type reference that [`Operation::share`] took.
-pub(super) struct Shared<'a> {
+/// A type reference that [`Operation::take_validated`] took.
+pub(super) struct Validated<'a> {
     frame: &'a Frame,
     before: State,
     after: State,
@@ -68,7 +68,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     /// [`Stop::Flush`] if the frame was a table or descriptor page whose translations may be in use yet.
     #[inline(always)]
     pub fn take_writable(&mut self, mfn: Mfn, owner: DomainId) -> Result<(), Stop> {
-        match self.share(mfn, owner, FrameType::Writable)? {
+        match self.take_validated(mfn, owner, FrameType::Writable)? {
             Some(_) => Ok(()),
             None => self.become_writable(mfn, owner),
         }
@@ -109,7 +109,7 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
                 break taken;
             }
         };
-        if taken == Taken::Shared {
+        if taken == Taken::Validated {
             self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))?;
             return Ok(taken);
         }
@@ -126,22 +126,27 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     /// [`Operation::take`] where there is nothing to check: the frame is in use as `kind` now, or is a page that was
     /// writable last. `None`, and nothing is taken, where that is not so.
     #[inline(always)]
-    pub(super) fn share(&mut self, mfn: Mfn, owner: DomainId, kind: FrameType) -> Result<Option<Shared<'a>>, Stop> {
+    pub(super) fn take_validated(
+        &mut self,
+        mfn: Mfn,
+        owner: DomainId,
+        kind: FrameType,
+    ) -> Result<Option<Validated<'a>>, Stop> {
         let foreign = self.is_foreign(owner);
         let frame = self.owned(mfn, owner)?;
-        let shared = loop {
+        let taken = loop {
             let before = frame.state();
-            let Some(after) = before.share(kind, foreign) else { return unshared(mfn, kind, before) };
+            let Some(after) = before.take_validated(kind, foreign) else { return not_validated(mfn, kind, before) };
             if frame.compare_exchange(before, after).is_ok() {
-                break Shared { frame, before, after };
+                break Validated { frame, before, after };
             }
         };
         self.check_owner(frame, mfn, owner, |this, mfn| this.release(mfn, kind))?;
-        Ok(Some(shared))
+        Ok(Some(taken))
     }
 
     /// Drops a type reference and the general one with it. The last one of a table leaves the table in
-    /// [`Pending`](super::validate::Pending), to have its entries dropped by [`Operation::drain`].
+    /// [`Pending`](super::pending::Pending), to have its entries dropped by [`Operation::drain`].
     #[inline]
     pub(super) fn release(&mut self, mfn: Mfn, kind: FrameType) {
         self.release_frame(self.mmu.frames.known(mfn), mfn, kind);
@@ -155,19 +160,24 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
         self.release_unstamped(frame, mfn, kind);
     }
 
-    /// [`Operation::release`] for a table that was shared for the time of an update. There is nothing to stamp: no
+    /// [`Operation::release`] for a table that was taken for the time of an update. There is nothing to stamp: no
     /// translation came from this reference, and the end of those that others stood for was stamped by the others.
     #[inline(always)]
-    pub(super) fn let_go(&mut self, Shared { frame, before, after }: Shared<'_>, mfn: Mfn, kind: FrameType) {
+    pub(super) fn release_validated(
+        &mut self,
+        Validated { frame, before, after }: Validated<'_>,
+        mfn: Mfn,
+        kind: FrameType,
+    ) {
         // Mostly nobody else has touched it, and it becomes what it was, which had a reference too.
         if frame.compare_exchange(after, before).is_err() {
-            self.let_go_changed(frame, mfn, kind);
+            self.release_changed(frame, mfn, kind);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn let_go_changed(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
+    fn release_changed(&mut self, frame: &Frame, mfn: Mfn, kind: FrameType) {
         self.release_unstamped(frame, mfn, kind);
     }
 
@@ -246,9 +256,9 @@ impl<'a, M: PageTableMem> Operation<'a, M> {
     }
 }
 
-/// Why a type is not shared.
+/// Why a type is not taken.
 #[cold]
-fn unshared<'a>(mfn: Mfn, kind: FrameType, state: State) -> Result<Option<Shared<'a>>, Stop> {
+fn not_validated<'a>(mfn: Mfn, kind: FrameType, state: State) -> Result<Option<Validated<'a>>, Stop> {
     if state.is_live(kind) { Err(refuse(TakeError::Overflow, mfn, kind, state)) } else { Ok(None) }
 }
 

@@ -82,9 +82,9 @@ impl<M: PageTableMem> Operation<'_, M> {
         while let Some(update) = first(requests, &parse) {
             self.begin()?;
             let page = update.slot.page;
-            if let Some(table) = self.share(page, self.space.domain, FrameType::L1)? {
+            if let Some(table) = self.take_validated(page, self.space.domain, FrameType::L1)? {
                 let result = self.update_run(update, requests, &parse, page_owner);
-                self.let_go(table, page, FrameType::L1);
+                self.release_validated(table, page, FrameType::L1);
                 result?;
             } else {
                 self.update_other(update, page_owner)?;
@@ -99,11 +99,11 @@ impl<M: PageTableMem> Operation<'_, M> {
     pub fn update_one(&mut self, update: Update, page_owner: DomainId) -> Result<(), Stop> {
         self.begin()?;
         let page = update.slot.page;
-        let Some(table) = self.share(page, self.space.domain, FrameType::L1)? else {
+        let Some(table) = self.take_validated(page, self.space.domain, FrameType::L1)? else {
             return self.update_other(update, page_owner);
         };
         let result = self.change_entry(Level::L1, update, page_owner);
-        self.let_go(table, page, FrameType::L1);
+        self.release_validated(table, page, FrameType::L1);
         result.map(drop)
     }
 
@@ -137,9 +137,9 @@ impl<M: PageTableMem> Operation<'_, M> {
             Some(level) => {
                 let kind = level.frame_type();
                 // It was in use when we looked: another vCPU changes it, and a second look will tell what it became.
-                let table = self.share(page, self.space.domain, kind)?.ok_or(Stop::Again)?;
+                let table = self.take_validated(page, self.space.domain, kind)?.ok_or(Stop::Again)?;
                 let result = self.change_entry(level, update, page_owner);
-                self.let_go(table, page, kind);
+                self.release_validated(table, page, kind);
                 let _ = result?;
             }
             None => self.store(update)?,
@@ -178,9 +178,11 @@ impl<M: PageTableMem> Operation<'_, M> {
     pub fn update_l1(&mut self, slot: Slot, value: u64, change: Change, page_owner: DomainId) -> Result<Changed, Stop> {
         self.begin()?;
         let domain = self.space.domain;
-        let Some(table) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
+        let Some(table) = self.take_validated(slot.page, domain, FrameType::L1)? else {
+            return Err(self.no_l1(slot.page));
+        };
         let result = self.change_entry(Level::L1, Update { slot, value, change }, page_owner);
-        self.let_go(table, slot.page, FrameType::L1);
+        self.release_validated(table, slot.page, FrameType::L1);
         result
     }
 
@@ -190,7 +192,7 @@ impl<M: PageTableMem> Operation<'_, M> {
     /// `make` is asked again if the entry changes meanwhile; [`Stop::Again`] if it goes on changing. Refuses if no L1 table
     /// is there.
     ///
-    /// May leave the table in [`Pending`](super::validate::Pending): it is the last to hold it if others let it go meanwhile.
+    /// May leave the table in [`Pending`](super::pending::Pending): it is the last to hold it if others let it go meanwhile.
     #[inline(always)]
     pub fn change_mapped_table(
         &mut self,
@@ -206,9 +208,11 @@ impl<M: PageTableMem> Operation<'_, M> {
         }
         let slot = Slot { page: mapping.frame(), index: (address.get() & 0xfff) as usize / size_of::<Entry>() };
         let domain = self.space.domain;
-        let Some(table) = self.share(slot.page, domain, FrameType::L1)? else { return Err(self.no_l1(slot.page)) };
+        let Some(table) = self.take_validated(slot.page, domain, FrameType::L1)? else {
+            return Err(self.no_l1(slot.page));
+        };
         let result = self.remake(slot, make);
-        self.let_go(table, slot.page, FrameType::L1);
+        self.release_validated(table, slot.page, FrameType::L1);
         result
     }
 

@@ -11,121 +11,14 @@
 //! A vCPU that needs a table another vCPU is checking gets [`Stop::Again`]. These waits end: a vCPU that waits has only
 //! tables of higher levels under work than the one it waits for, and closing never waits.
 
-use arrayvec::ArrayVec;
-
 use super::devices::NO_RAM;
 use super::entry::Entry;
 use super::error::{EntryAt, Refusal, Refused, Stop};
-use super::operation::{Freed, Operation, PageTableMem, ZEROS};
+use super::operation::{Operation, PageTableMem, ZEROS};
+use super::pending::{Outcome, Table};
 use super::state::{FrameType, Level, State};
 use super::types::Taken;
 use crate::addr::{DomainId, Mfn};
-
-/// A table whose entries are being taken or dropped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Table {
-    mfn: Mfn,
-    level: Level,
-    /// Entries below hold their references, those from here up do not.
-    cursor: usize,
-    building: bool,
-}
-
-impl Table {
-    const fn building(mfn: Mfn, level: Level) -> Table {
-        Table { mfn, level, cursor: 0, building: true }
-    }
-
-    /// A complete table whose last type reference was dropped.
-    pub(super) const fn closing(mfn: Mfn, level: Level, entries: usize) -> Table {
-        Table { mfn, level, cursor: entries, building: false }
-    }
-}
-
-/// How the check of a table ended, kept for the caller that comes back for it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Outcome {
-    /// Checked; the reference is held here until it is fetched.
-    Held,
-    /// Refused, and everything undone.
-    Failed(Refused),
-}
-
-/// Work on tables that one vCPU has begun and not finished. Belongs to the vCPU; empty most of the time.
-///
-/// Before a vCPU goes away, [`Operation::give_up`] must have emptied it.
-#[derive(Default, Debug)]
-pub struct Pending {
-    /// At most three tables dropped by one operation, and four levels below the last of them.
-    stack: ArrayVec<Table, 8>,
-    outcome: Option<(Mfn, Level, Outcome)>,
-    /// Effect: frames to be retired after each call, whatever it returned.
-    pub freed: Freed,
-    /// Effect: an entry above L1 that was present has changed. The ABI lets guests count on a flush of the domain's
-    /// CPUs at the end of the hypercall; our own safety does not need it (see [`mm`](super)).
-    pub upper_changed: bool,
-}
-
-impl Pending {
-    /// Nothing to do.
-    pub const fn new() -> Pending {
-        Pending { stack: ArrayVec::new_const(), outcome: None, freed: ArrayVec::new_const(), upper_changed: false }
-    }
-
-    /// Whether there is nothing for [`Operation::drain`] to finish.
-    pub fn is_drained(&self) -> bool {
-        self.stack.is_empty()
-    }
-
-    /// Whether there is nothing to finish, no table held and no frame to be retired.
-    pub fn is_empty(&self) -> bool {
-        self.stack.is_empty() && self.outcome.is_none() && self.freed.is_empty()
-    }
-
-    /// Takes over the tables that `other` has under work. There are none here.
-    ///
-    /// # Panics
-    /// If there are.
-    pub fn adopt(&mut self, other: &mut Pending) {
-        assert!(self.is_drained(), "tables under work at two ends");
-        core::mem::swap(&mut self.stack, &mut other.stack);
-    }
-
-    /// Notes that a frame lost its last reference.
-    #[cold]
-    pub(super) fn note_freed(&mut self, mfn: Mfn) {
-        self.freed.push(mfn);
-    }
-
-    pub(super) fn push(&mut self, table: Table) {
-        self.stack.push(table);
-    }
-
-    fn set_cursor(&mut self, cursor: usize) {
-        if let Some(top) = self.stack.last_mut() {
-            top.cursor = cursor;
-        }
-    }
-
-    /// Undoes what was built: every table on the stack loses the entries it has.
-    fn turn_around(&mut self) {
-        for table in &mut self.stack {
-            table.building = false;
-        }
-    }
-
-    /// The tables under work, for tests that count references: frame, level, entries that hold references.
-    #[cfg(test)]
-    pub(super) fn tables(&self) -> impl Iterator<Item = (Mfn, Level, usize)> {
-        self.stack.iter().map(|table| (table.mfn, table.level, table.cursor))
-    }
-
-    /// The table that is held for a caller to come back for.
-    #[cfg(test)]
-    pub(super) fn held(&self) -> Option<(Mfn, Level)> {
-        self.outcome.filter(|(.., outcome)| *outcome == Outcome::Held).map(|(mfn, level, _)| (mfn, level))
-    }
-}
 
 impl<M: PageTableMem> Operation<'_, M> {
     /// Finishes the work that earlier operations began.
@@ -242,7 +135,7 @@ impl<M: PageTableMem> Operation<'_, M> {
             None => self.take_leaf(entry, self.space.domain).map(|()| None),
             Some(below) => match self.take(entry.frame(), self.space.domain, below.frame_type()) {
                 Ok(Taken::First) => Ok(Some(Table::building(entry.frame(), below))),
-                Ok(Taken::Shared) => Ok(None),
+                Ok(Taken::Validated) => Ok(None),
                 Err(stop) => Err(stop),
             },
         };

@@ -61,7 +61,7 @@ impl Share {
     }
 
     /// Changes its cap. What was taken of the old budget is forgotten: else a small cap after a large one would mean a
-    /// long wait. The caller makes CPUs that run vCPUs of the domain look around afterwards.
+    /// long wait. The caller makes CPUs that run vCPUs of the domain schedule afterwards.
     pub fn set_cap(&self, cap: u16) {
         if self.cap.swap(cap, Ordering::SeqCst) != cap {
             self.taken.store(0, Ordering::Relaxed);

@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 use boot_archive::{Archive, LogLevel, Symbols, WhenAllStopped, Xpti};
 use log::{LevelFilter, debug, error, info, warn};
 
+use super::archive::create_domains;
 use super::console::Input;
 use super::device::Own;
-use super::{CPUS, MACHINE, Machine, all_stopped, create, machine, memory, stock};
+use super::{CPUS, MACHINE, Machine, all_stopped, machine, memory, stock};
 use crate::addr::{CpuId, Mfn};
-use crate::arch::boot::{self, Facts, LoadedArchive, Memory};
+use crate::arch::boot::{self, BootFacts, LoadedArchive, Memory};
 use crate::arch::{self, console, cpu_features, entry, isolation, mm, panic, percpu, vectors};
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
@@ -24,7 +25,7 @@ use crate::time::SECOND;
 struct Frames {
     table: FrameTable<'static>,
     allocator: SpinLock<FrameAllocator>,
-    facts: Facts,
+    facts: BootFacts,
     /// Until the boot CPU takes it.
     archive: SpinLock<Option<LoadedArchive>>,
 }
@@ -71,7 +72,7 @@ extern "C" fn boot_cpu(cpu: CpuId) -> ! {
     start_cpus(facts);
     boot::phase("other CPUs");
     console::enable_receive_interrupt(vectors::SERIAL);
-    create::create_all(&archive);
+    create_domains(&archive);
     drop(archive);
     give_back(loaded);
     boot::phase("domains");
@@ -124,7 +125,7 @@ fn give_back(archive: LoadedArchive) {
     }
 }
 
-fn make_machine(facts: &Facts, when_all_stopped: WhenAllStopped) {
+fn make_machine(facts: &BootFacts, when_all_stopped: WhenAllStopped) {
     let frames = frames();
     let cpus = facts.cpus.len();
     MACHINE.call_once(|| Machine {
@@ -144,7 +145,7 @@ fn make_machine(facts: &Facts, when_all_stopped: WhenAllStopped) {
     });
 }
 
-fn start_cpus(facts: &Facts) {
+fn start_cpus(facts: &BootFacts) {
     let running = arch::start_other_cpus(facts, other_cpu);
     machine().running.store(running, Ordering::Relaxed);
     memory::init(running);

@@ -9,7 +9,7 @@ use alloc::collections::VecDeque;
 use log::info;
 use pv_abi::event::VIRQ_CONSOLE;
 
-use super::runner::Kicker;
+use super::wake::Kicker;
 use super::{Domain, control, machine};
 use crate::addr::{DomainId, VcpuId};
 use crate::arch::{console, time};

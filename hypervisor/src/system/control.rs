@@ -16,15 +16,16 @@ use pv_abi::event::VIRQ_DOM_EXC;
 
 use super::create::{self, New, Sharing};
 use super::remove::forget_if_gone;
-use super::runner::{Kicker, Runner};
-use super::{Domain, cpu, flush, machine, park, stock, wake};
+use super::runner::Runner;
+use super::wake::Kicker;
+use super::{Domain, end, flush, machine, park, queues, stock, wake};
 use crate::addr::{DomainId, VcpuId};
 use crate::arch::time;
 use crate::domain::End;
 use crate::domain::link::{Activity, VcpuLink};
 use crate::event::Events;
 use crate::grant::Grants;
-use crate::hypercall::{Facts, MachineFacts, NewDomain, Target};
+use crate::hypercall::{DomainFacts, MachineFacts, NewDomain, Target};
 use crate::mm::flush::CpuSet;
 use crate::sched::Share;
 
@@ -46,8 +47,8 @@ impl Target for Arc<Domain> {
         self.id
     }
 
-    fn facts(&self) -> Facts {
-        Facts {
+    fn facts(&self) -> DomainFacts {
+        DomainFacts {
             max_pages: self.max_pages.load(Ordering::Relaxed),
             shared_info: self.shared_mfn,
             handle: *self.handle.lock(),
@@ -204,7 +205,7 @@ pub fn take_vcpu(domain: &Domain, id: VcpuId, attention: &mut bool) -> Option<Bo
     domain.paused.fetch_add(1, Ordering::SeqCst);
     wake::stop(link, attention);
     wait_until_off(link);
-    let taken = domain.take_parked(id).or_else(|| cpu::take_waiting(link));
+    let taken = domain.take_parked(id).or_else(|| queues::take_waiting(link));
     if taken.is_none() {
         go_on(domain);
     }
@@ -213,7 +214,7 @@ pub fn take_vcpu(domain: &Domain, id: VcpuId, attention: &mut bool) -> Option<Bo
 
 /// Gives it back.
 pub fn give_vcpu(domain: &Domain, runner: Box<Runner>) {
-    cpu::settle(runner);
+    queues::settle(runner);
     go_on(domain);
 }
 
@@ -254,13 +255,13 @@ pub fn destroy(domain: &Arc<Domain>, attention: &mut bool) -> bool {
         return true;
     }
     domain.awaited.store(true, Ordering::SeqCst);
-    end(domain, attention);
+    kill(domain, attention);
     false
 }
 
-fn end(domain: &Arc<Domain>, attention: &mut bool) {
+fn kill(domain: &Arc<Domain>, attention: &mut bool) {
     domain.end.call_once(|| End::Destroyed);
-    cpu::reap(domain, attention);
+    end::reap(domain, attention);
 }
 
 /// The control domain has ended: so do all that it created, and nobody asks for those that have.
@@ -269,7 +270,7 @@ pub fn gone(attention: &mut bool) {
     while let Some(domain) = next.and_then(find_from) {
         domain.awaited.store(false, Ordering::SeqCst);
         if domain.supervised {
-            end(&domain, attention);
+            kill(&domain, attention);
         }
         forget_if_gone(&domain);
         next = domain.id.0.checked_add(1).map(DomainId);

@@ -11,8 +11,8 @@ use crate::domain::vcpu::Vcpu;
 use crate::mm::entry::Entry;
 use crate::mm::error::{Refusal, Stop};
 use crate::mm::operation::PageTableMem;
+use crate::mm::pending::Pending;
 use crate::mm::perform::Unfinished;
-use crate::mm::validate::Pending;
 
 /// What became of a page that was wanted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@ use core::ops::{Range, RangeInclusive};
 
 use alloc::vec::Vec;
 
-use crate::arch::boot::Facts;
+use crate::arch::boot::BootFacts;
 use crate::arch::irq::DeviceInterrupts;
 use crate::arch::{own, pci, ports};
 use crate::device::Hardware;
@@ -24,7 +24,7 @@ pub struct Own {
 
 impl Own {
     /// On this machine.
-    pub fn find(facts: &Facts) -> Own {
+    pub fn find(facts: &BootFacts) -> Own {
         Own { ports: own::ports(&facts.acpi), frames: own::frames(&facts.acpi) }
     }
 

@@ -9,7 +9,9 @@ use log::{error, warn};
 use pv_abi::trap::{FLAT_RING3_CS64, FLAT_RING3_SS64};
 
 use super::cpu::{self, Cpu, Local};
-use super::runner::{Kicker, Runner, World};
+use super::runner::Runner;
+use super::wake::Kicker;
+use super::world::World;
 use super::{CPUS, console, device, fault, flush, memory};
 use crate::addr::is_canonical;
 use crate::arch::entry::{Exit, SYSCALL, SYSCALL32, SYSENTER};
@@ -20,21 +22,9 @@ use crate::domain::shared::VcpuInfo;
 use crate::domain::vcpu::{Mode, Vcpu};
 use crate::domain::{Crash, End};
 use crate::emulate::{self, GuestCpu, Outcome};
-use crate::guest::GuestRegisters;
+use crate::guest::{GuestRegisters, vector};
 use crate::hypercall::{self, Next};
 use crate::mm::flush::Stamp;
-
-/// Exceptions by vector, SDM volume 3, table 7-1.
-mod vector {
-    pub const DEBUG: u32 = 1;
-    pub const NMI: u32 = 2;
-    pub const INVALID_OPCODE: u32 = 6;
-    pub const DEVICE_NOT_AVAILABLE: u32 = 7;
-    pub const DOUBLE_FAULT: u32 = 8;
-    pub const GENERAL_PROTECTION: u32 = 13;
-    pub const PAGE_FAULT: u32 = 14;
-    pub const MACHINE_CHECK: u32 = 18;
-}
 
 /// Why there is a current vCPU.
 const CURRENT: &str = "a guest that enters the hypervisor is its CPU's current one";
@@ -100,7 +90,7 @@ pub extern "C" fn finish_syscall(regs: &mut GuestRegisters, cpu: &'static RefCel
 ///
 /// RBX, RBP and R12 to R15 are not in `regs`. What may need them, or is to be done after this, is left to
 /// [`trap_from_guest`].
-pub extern "C" fn own_trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
+pub extern "C" fn reflected_trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
     let cpu = &mut *cpu.borrow_mut();
     let (vcpu, _) = current(&mut cpu.current, &mut cpu.local);
     let info = vcpu.info;
@@ -113,7 +103,7 @@ pub extern "C" fn own_trap_from_guest(regs: &mut GuestRegisters, cpu: &'static R
     resume_or_end(cpu, info, regs, entered)
 }
 
-/// Any other trap from a guest, or what [`own_trap_from_guest`] left, with all registers in `regs`. `regs.vector` says which.
+/// Any other trap from a guest, or what [`reflected_trap_from_guest`] left, with all registers in `regs`. `regs.vector` says which.
 pub extern "C" fn trap_from_guest(regs: &mut GuestRegisters, cpu: &'static RefCell<Cpu>) -> Exit {
     let mut cpu = cpu.borrow_mut();
     if let Some(next) = cpu.next.take() {
@@ -296,11 +286,11 @@ fn on_exception(vcpu: &mut Vcpu, regs: &mut GuestRegisters, mut world: World<'_>
             // A guest's handler expects to find TS clear, as `clts` in it would leave it.
             vcpu.control.task_switched = false;
             GuestCpu::set_task_switched(&mut world, false);
-            Outcome::Raise(Exception::new(7))
+            Outcome::Raise(Exception::DEVICE_NOT_AVAILABLE)
         }
         vector::DEBUG => {
             vcpu.control.debug[6] |= machine_vcpu::take_dr6();
-            Outcome::Raise(Exception::new(1))
+            Outcome::Raise(Exception::DEBUG)
         }
         other => Outcome::Raise(other_exception(other, regs.error_code)),
     };

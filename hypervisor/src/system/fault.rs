@@ -8,7 +8,7 @@ use pv_abi::trap::VMASST_TYPE_WRITABLE_PAGETABLES;
 
 use super::descriptors::{self, Filled};
 use super::memory::Memory;
-use super::runner::World;
+use super::world::World;
 use crate::addr::{GuestVa, Mfn};
 use crate::arch::descriptors::window_offset;
 use crate::bounce::Exception;
@@ -17,8 +17,8 @@ use crate::emulate::Outcome;
 use crate::emulate::iretq::iretq;
 use crate::emulate::table_store::{self, NotChanged, TableEntry};
 use crate::guest::GuestRegisters;
+use crate::mm::pending::Pending;
 use crate::mm::perform::Unfinished;
-use crate::mm::validate::Pending;
 use crate::mm::walk::Access;
 
 /// Bits of the error code, SDM volume 3, 4.7.
@@ -154,7 +154,7 @@ fn exception(vcpu: &Vcpu, code: u32, address: u64) -> Exception {
     vcpu.info.set_cr2(address);
     // Both of the guest's modes are ring 3 to the CPU; the guest wants to know which of its own it was.
     let from_user = if vcpu.mode == Mode::User { USER } else { 0 };
-    Exception::with_code(14, code & !USER | from_user)
+    Exception::page_fault(code & !USER | from_user)
 }
 
 /// Whether the page tables allow the access that faulted.

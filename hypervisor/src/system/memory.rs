@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::addr::{DomainId, GuestVa, Mfn, Pfn};
+use crate::addr::{GuestVa, Mfn, Pfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::percpu;
@@ -12,8 +12,8 @@ use crate::mm::flush::{CpuSet, FlushClock};
 use crate::mm::m2p;
 use crate::mm::operation::{Freed, Mmu, Operation, Space};
 use crate::mm::owner::DomainFrames;
+use crate::mm::pending::Pending;
 use crate::mm::perform::{Effects, FramesLock, Unfinished, perform};
-use crate::mm::validate::Pending;
 use crate::sync::{Once, SpinLock};
 
 use super::remove::forget_if_gone;
@@ -91,7 +91,7 @@ impl Effects for Memory<'_> {
             let owner = mmu().frames.get(mfn).and_then(|frame| frame.owner());
             if owner == Some(self.0.id) {
                 retire(&self.0.frames, mfn);
-            } else if let Some(domain) = owner.and_then(find) {
+            } else if let Some(domain) = owner.and_then(control::find) {
                 retire(&domain.frames, mfn);
                 if forget_if_gone(&domain) {
                     let mut attention = false;
@@ -199,10 +199,6 @@ pub const STEP: u32 = 1024;
 /// Can so many frames be taken for a guest?
 pub fn can_spare(count: u64) -> bool {
     machine().allocator.lock().free_frames() >= count
-}
-
-fn find(id: DomainId) -> Option<alloc::sync::Arc<Domain>> {
-    machine().domains.lock().iter().find(|domain| domain.id == id).cloned()
 }
 
 fn retire(frames: &SpinLock<DomainFrames>, mfn: Mfn) {

@@ -3,17 +3,20 @@
 //! [`Machine`] holds the state that all CPUs share and is made once at boot. A few statics stand beside the code that owns
 //! them: those that must exist before it, that the fast path needs, or that one file alone uses. Where things are:
 //! * [`entry`]: what the entry stubs call, and what interrupts do;
-//! * [`cpu`]: which vCPU a CPU runs, and switching; [`wake`]: vCPUs that wait for something;
+//! * [`cpu`]: which vCPU a CPU runs; [`switch`]: the change from one to another;
+//! * [`queues`]: vCPUs that are ready or asleep; [`wake`]: those that wait for something;
 //! * [`park`]: vCPUs that may not run: down, or of a paused domain;
-//! * [`runner`]: a running vCPU with its machine state, as hypercalls and emulation see it;
-//! * [`create`] and [`remove`]: domains come and go; [`control`]: by the control domain's will;
+//! * [`runner`]: a vCPU with its machine state; [`world`]: the machine, as hypercalls and emulation see it;
+//! * [`create`]: a new domain; [`archive`]: those of the boot archive, with their kernels;
+//! * [`end`]: a domain's end; [`remove`]: what is left of it; [`control`]: both by the control domain's will;
 //! * [`device`]: the hardware, for the domain that has it;
-//! * [`memory`] and [`flush`]: the rules of page tables and frames, with their effects;
+//! * [`memory`] and [`flush`]: the rules of page tables and frames, with their effects; [`stock`]: frames for the heap;
 //! * [`fault`]: page faults of guests; [`descriptors`]: a guest's LDT, page by page;
 //! * [`console`]: who reads the keyboard; [`complain`]: what guests did wrong;
 //! * [`boot`]: from the boot loader's hand-over to the first guest.
 #![forbid(unsafe_code)]
 
+mod archive;
 pub mod boot;
 mod complain;
 mod console;
@@ -22,15 +25,19 @@ mod cpu;
 mod create;
 mod descriptors;
 mod device;
+mod end;
 pub mod entry;
 mod fault;
 mod flush;
 mod memory;
 mod park;
+mod queues;
 mod remove;
 mod runner;
 mod stock;
+mod switch;
 mod wake;
+mod world;
 
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -61,7 +68,7 @@ use crate::sync::{Once, PerCpu, SpinLock};
 use crate::time::Allowance;
 use console::Input;
 use device::Own;
-use park::Parked;
+use park::ParkedList;
 use remove::Remains;
 use runner::Runner;
 
@@ -130,7 +137,7 @@ pub struct Domain {
     grants: Arc<Grants>,
     assists: Arc<Assists>,
     /// Its vCPUs that may not run.
-    parked: SpinLock<Parked>,
+    parked: SpinLock<ParkedList>,
     /// How many reasons there are that none of its vCPUs may run.
     paused: AtomicU32,
     /// How many of them are the control domain's.
@@ -192,7 +199,7 @@ impl Domain {
     }
 }
 
-/// Makes a CPU look around.
+/// Interrupts a CPU, so that it [schedules](cpu).
 fn nudge(cpu: CpuId) {
     apic::send(cpu, vectors::KICK);
 }

@@ -1,6 +1,6 @@
 //! vCPUs that may not run: those that are down (`vcpu_op`), and all of a paused domain.
 //!
-//! A vCPU moves to its domain's [`Parked`] list when the CPU that ran or dequeued it notices that it may not run. Whoever
+//! A vCPU moves to its domain's [`ParkedList`] when the CPU that ran or dequeued it notices that it may not run. Whoever
 //! lifts the reason does so first and then checks this list. Whoever parks a vCPU re-checks the reason with the lock held.
 //! So no runnable vCPU is left here.
 
@@ -10,18 +10,18 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::runner::Runner;
-use super::{Domain, cpu};
+use super::{Domain, queues};
 use crate::addr::VcpuId;
 use crate::domain::link::VcpuLink;
 
 /// The vCPUs of a domain that may not run. There is room for all.
 #[expect(clippy::vec_box, reason = "a vCPU stays where it is while it moves between its places")]
-pub struct Parked(Vec<Box<Runner>>);
+pub struct ParkedList(Vec<Box<Runner>>);
 
-impl Parked {
+impl ParkedList {
     /// None, and room for so many.
-    pub fn with_capacity(vcpus: u32) -> Parked {
-        Parked(Vec::with_capacity(vcpus as usize))
+    pub fn with_capacity(vcpus: u32) -> ParkedList {
+        ParkedList(Vec::with_capacity(vcpus as usize))
     }
 
     /// Adds one that was never anywhere else.
@@ -64,7 +64,7 @@ pub fn unpark(domain: &Domain) {
     loop {
         let runner = domain.parked.lock().take(|runner| domain.may_run(runner.link()));
         match runner {
-            Some(runner) => cpu::enqueue(runner),
+            Some(runner) => queues::enqueue(runner),
             None => return,
         }
     }

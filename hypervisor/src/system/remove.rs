@@ -1,4 +1,4 @@
-//! The end of a domain: the report, and its memory's way back.
+//! What is left of ended domains, and its way back, step by step.
 
 use core::sync::atomic::Ordering;
 
@@ -6,42 +6,19 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use log::{Level, debug, error, info, log};
+use log::{Level, error, log};
 
 use super::memory::{self, Memory};
 use super::runner::Runner;
 use super::{Domain, all_stopped, console, control, flush, machine, park, stock};
-use crate::arch::vcpu::CurrentSpace;
+use crate::arch::guest_frames::Tables;
 use crate::domain::link::VcpuLink;
-use crate::domain::report::{Registers, Trace};
 use crate::domain::vcpu::Vcpu;
-use crate::domain::{End, ShutdownReason};
 use crate::event::Closing;
 use crate::grant::Mapping;
-use crate::guest::GuestRegisters;
+use crate::mm::operation::Operation;
+use crate::mm::pending::Pending;
 use crate::mm::perform::Unfinished;
-use crate::mm::validate::Pending;
-
-/// Says why a domain ends. Its address space is still loaded.
-pub fn report(runner: &Runner, regs: &GuestRegisters, end: End) {
-    let domain = &runner.domain;
-    let (id, name, vcpu) = (domain.id, &domain.name, runner.vcpu.id.0);
-    match end {
-        // Its supervisor asks for the reason.
-        _ if end.is_clean() && domain.supervised => debug!("{id} ({name}) {end}"),
-        End::Shutdown(ShutdownReason::Poweroff | ShutdownReason::Reboot) | End::Destroyed => {
-            info!("{id} ({name}) {end}");
-        }
-        End::Shutdown(_) => error!("{id}: {end} ({name} v{vcpu})"),
-        End::Crash(_) => {
-            error!("{id}: {end} ({name} v{vcpu})\n{}", Registers(regs));
-            error!("{id}: {}", Trace::take(regs, &mut CurrentSpace));
-        }
-    }
-    if !end.is_clean() && !domain.supervised {
-        machine().any_crash.store(true, Ordering::Relaxed);
-    }
-}
 
 /// What is left of ended domains: their vCPUs first, each with the page tables it holds, then their frames.
 pub struct Remains {
@@ -65,7 +42,7 @@ enum Step {
     /// It gives its memory back.
     TearDown,
     /// It gives back what others granted it, from this handle on: none of its page tables are left.
-    LetGo(u32),
+    ReleaseGrants(u32),
 }
 
 impl Ended {
@@ -77,10 +54,10 @@ impl Ended {
             Step::TearDown if tear_down(domain, pending) => {
                 // Mappings that it had may be in TLBs yet, and granters are told that they are gone.
                 flush::flush(domain.cpus.load());
-                *next = Step::LetGo(0);
+                *next = Step::ReleaseGrants(0);
             }
-            Step::LetGo(from) => match let_go(domain, pending, from) {
-                Some(handle) => *next = Step::LetGo(handle),
+            Step::ReleaseGrants(from) => match release_grants(domain, pending, from) {
+                Some(handle) => *next = Step::ReleaseGrants(handle),
                 None => return true,
             },
             Step::CutOff | Step::TearDown => {}
@@ -140,16 +117,12 @@ pub fn discard(domain: &Domain) {
 /// Drops what a vCPU holds: unfinished work, descriptor pages, page-table roots. True when there is nothing left.
 fn strip(runner: &mut Runner) -> bool {
     let Runner { vcpu: Vcpu { pending, roots, gdt, ldt, .. }, domain, .. } = runner;
-    let memory = Memory(domain);
     while let Some(mfn) = gdt.pop().or_else(|| ldt.pages.iter_mut().find_map(Option::take)) {
-        if !done(memory.step(pending, |op, _| {
-            op.put_descriptors(mfn);
-            Ok(())
-        })) {
+        if !put(domain, pending, |op| op.put_descriptors(mfn)) {
             return false;
         }
     }
-    done(memory.step(pending, |op, _| {
+    done(Memory(domain).step(pending, |op, _| {
         op.give_up()?;
         op.drop_roots(roots)?;
         op.drain()
@@ -165,63 +138,52 @@ fn release_hardware(domain: &Domain) {
 
 /// Closes all event channels and the grant table, and lets the pages go that served them. True when that is done.
 fn cut_off(domain: &Domain, pending: &mut Pending) -> bool {
-    let memory = Memory(domain);
     release_hardware(domain);
     if !domain.events.close_all(Closing::End, &mut { memory::STEP }) {
         return false;
     }
     while let Some(mfn) = domain.events.take_frame() {
-        if !done(memory.step(pending, |op, _| {
-            op.put_writable(mfn);
-            Ok(())
-        })) {
+        if !put(domain, pending, |op| op.put_writable(mfn)) {
             return false;
         }
     }
     while let Some(mfn) = domain.grants.close_frame() {
-        done(memory.step(pending, |op, _| {
-            op.put_writable(mfn);
-            Ok(())
-        }));
+        put(domain, pending, |op| op.put_writable(mfn));
     }
-    let frames = domain.events.vcpus().iter().filter_map(VcpuLink::info_frame);
-    frames.for_each(|mfn| {
-        done(memory.step(pending, |op, _| {
-            op.put_writable(mfn);
-            Ok(())
-        }));
-    });
+    for mfn in domain.events.vcpus().iter().filter_map(VcpuLink::info_frame) {
+        put(domain, pending, |op| op.put_writable(mfn));
+    }
     true
 }
 
 /// Takes everything from a domain that has no vCPUs any more. True when there is nothing left.
 fn tear_down(domain: &Domain, pending: &mut Pending) -> bool {
-    let memory = Memory(domain);
-    let torn_down = done(memory.step(pending, |op, frames| frames.run(|frames| op.tear_down(frames))));
-    torn_down
-        && done(memory.step(pending, |op, _| {
-            op.put_writable(domain.shared_mfn);
-            Ok(())
-        }))
+    done(Memory(domain).step(pending, |op, frames| frames.run(|frames| op.tear_down(frames))))
+        && put(domain, pending, |op| op.put_writable(domain.shared_mfn))
 }
 
 /// Handles that one step gives back.
 const HANDLES: usize = 64;
 
 /// Gives back some of what others granted the domain, from handle `from` on. Says where to go on; `None` if nothing is left.
-fn let_go(domain: &Domain, pending: &mut Pending, mut from: u32) -> Option<u32> {
+fn release_grants(domain: &Domain, pending: &mut Pending, mut from: u32) -> Option<u32> {
     for _ in 0..HANDLES {
         let (next, Mapping { granter, gref, mfn, uses, .. }) = domain.grants.end_handle(from)?;
         from = next;
         if uses.device {
-            done(Memory(domain).step(pending, |op, _| {
-                op.let_granted(mfn, uses.writable);
-                Ok(())
-            }));
+            put(domain, pending, |op| op.put_granted(mfn, uses.writable));
         }
         granter.unpin(memory::mmu().memory, gref, uses);
     }
     Some(from)
+}
+
+/// Drops a reference that the domain's structures held. True when all that hung on it is gone too.
+fn put(domain: &Domain, pending: &mut Pending, mut step: impl FnMut(&mut Operation<'_, Tables>)) -> bool {
+    done(Memory(domain).step(pending, |op, _| {
+        step(op);
+        Ok(())
+    }))
 }
 
 /// Whether a step is done. Nothing of this is ever refused.

@@ -1,12 +1,34 @@
 //! Getting the attention of a vCPU, wherever it is. `domain::link` says why no wake-up is lost.
 
-use super::{cpu, nudge};
-use crate::addr::CpuId;
+use alloc::boxed::Box;
+
+use pv_abi::event::VIRQ_TIMER;
+
+use super::runner::Runner;
+use super::{Domain, nudge, queues};
+use crate::addr::{CpuId, VcpuId};
 use crate::arch::{percpu, time};
 use crate::domain::link::{Activity, VcpuLink};
 use crate::domain::runstate::RunState;
+use crate::event::Kick;
 use crate::sched::{RunQueue, Woken};
 use crate::sync::Guard;
+
+/// Kicks vCPUs from this CPU, whose flag it holds.
+pub struct Kicker<'a>(pub &'a mut bool);
+
+impl Kick for Kicker<'_> {
+    fn kick(&mut self, vcpu: &VcpuLink) {
+        kick(vcpu, self.0);
+    }
+}
+
+impl Domain {
+    /// Raises a vCPU's timer interrupt. `attention` is this CPU's flag.
+    pub fn raise_timer(&self, vcpu: VcpuId, attention: &mut bool) {
+        self.events.raise(VIRQ_TIMER, vcpu).kick(&mut Kicker(attention));
+    }
+}
 
 /// Makes a vCPU look at what is new for it. `attention` is this CPU's own flag.
 pub fn kick(link: &VcpuLink, attention: &mut bool) {
@@ -46,7 +68,7 @@ pub fn stop(link: &VcpuLink, attention: &mut bool) {
 fn wake(link: &VcpuLink, attention: &mut bool) {
     let now = time::now();
     let (cpu, mut queue) = queue_of(link);
-    let woken = queue.wake((link.domain, link.id), now, cpu::board());
+    let woken = queue.wake((link.domain, link.id), now, queues::board());
     if !matches!(woken, Woken::NotHere) {
         link.change_run_state(RunState::Runnable, now);
         link.set_activity(Activity::Elsewhere);
@@ -55,14 +77,14 @@ fn wake(link: &VcpuLink, attention: &mut bool) {
         Woken::NotHere => return,
         Woken::Here { kick } => {
             // A CPU may have become idle since the queue looked for one.
-            let helper = if kick { None } else { queue.helper(now, cpu::board()) };
+            let helper = if kick { None } else { queue.helper(now, queues::board()) };
             helper.into_iter().for_each(nudge);
             (cpu, kick)
         }
         Woken::Moves(runner, to) => {
             link.set_cpu(to);
             drop(queue);
-            (to, cpu::queue_of(to).lock().admit(runner, now, cpu::board()))
+            (to, queues::queue_of(to).lock().admit(runner, now, queues::board()))
         }
     };
     if kick && cpu == percpu::cpu() {
@@ -73,10 +95,10 @@ fn wake(link: &VcpuLink, attention: &mut bool) {
 }
 
 /// The queue in which a vCPU is, if it is in one, locked: it can't move meanwhile.
-fn queue_of(link: &VcpuLink) -> (CpuId, Guard<'static, RunQueue<alloc::boxed::Box<super::Runner>>>) {
+fn queue_of(link: &VcpuLink) -> (CpuId, Guard<'static, RunQueue<Box<Runner>>>) {
     loop {
         let cpu = link.cpu();
-        let queue = cpu::queue_of(cpu).lock();
+        let queue = queues::queue_of(cpu).lock();
         if link.cpu() == cpu {
             return (cpu, queue);
         }

@@ -1,8 +1,9 @@
-//! QEMU's monitor: commands to a machine that runs, by the protocol QMP.
+//! QEMU's monitor: commands to a machine that runs, by the protocol QMP (qemu.org, `docs/interop/qmp-spec`), which is lines of
+//! JSON, each way.
 
 use anyhow::{Context, Result, bail};
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -10,6 +11,8 @@ use std::{
 
 /// Time for an answer.
 const LIMIT: Duration = Duration::from_secs(20);
+/// What is wrong when QEMU says nothing any more.
+const CLOSED: &str = "QEMU's monitor is closed";
 
 /// A connection to the monitor of a QEMU that was started with [`Monitor::arguments`].
 pub struct Monitor {
@@ -30,22 +33,30 @@ impl Monitor {
         let stream = UnixStream::connect(socket).with_context(|| format!("no monitor at {}", socket.display()))?;
         stream.set_read_timeout(Some(LIMIT))?;
         let mut monitor = Self { stream: BufReader::new(stream) };
-        monitor.ask("{\"execute\": \"qmp_capabilities\"}")?;
+        monitor.execute("{\"execute\": \"qmp_capabilities\"}")?.context(CLOSED)?;
         Ok(monitor)
     }
 
-    /// Gives a command as a person would type it. It must need no escapes in JSON.
+    /// Gives a command as a person would type it, and returns the answer; `None` if QEMU has ended instead, of which the
+    /// command may be the cause. `command` needs no escapes in JSON.
     ///
     /// # Errors
-    /// When QEMU has anything to say to it: the commands that are of use here succeed in silence.
+    /// When QEMU had ended before, or does not answer.
+    pub fn ask(&mut self, command: &str) -> Result<Option<String>> {
+        self.execute(&format!(
+            "{{\"execute\": \"human-monitor-command\", \"arguments\": {{\"command-line\": \"{command}\"}}}}"
+        ))
+    }
+
+    /// Gives a command that has nothing to answer.
+    ///
+    /// # Errors
+    /// When QEMU has anything to say to it.
     pub fn command(&mut self, command: &str) -> Result<()> {
-        let request =
-            format!("{{\"execute\": \"human-monitor-command\", \"arguments\": {{\"command-line\": \"{command}\"}}}}");
-        let answer = self.ask(&request)?;
-        if answer != "{\"return\": \"\"}" {
-            bail!("QEMU's monitor answers \"{command}\" with {answer}");
+        match self.ask(command)?.context(CLOSED)? {
+            answer if answer.is_empty() => Ok(()),
+            answer => bail!("QEMU's monitor answers \"{command}\" with {answer}"),
         }
-        Ok(())
     }
 
     /// From here on QEMU translates each instruction alone, so that its execution log has each. Takes hold when the
@@ -58,22 +69,28 @@ impl Monitor {
         self.command("one-insn-per-tb on").or_else(|_| self.command("singlestep on"))
     }
 
-    /// Sends a request and waits for the answer. Events and the greeting come in between.
-    fn ask(&mut self, request: &str) -> Result<String> {
-        writeln!(self.stream.get_mut(), "{request}").context("QEMU's monitor is closed")?;
-        loop {
-            let mut line = String::new();
-            let len = self.stream.read_line(&mut line).context("QEMU's monitor does not answer")?;
-            if len == 0 {
-                bail!("QEMU's monitor is closed");
-            }
-            let line = line.trim_end();
-            if line.starts_with("{\"return\"") {
-                return Ok(line.to_owned());
-            }
-            if line.starts_with("{\"error\"") {
-                bail!("QEMU's monitor answers {request} with {line}");
-            }
+    /// Sends a request and waits for the answer.
+    fn execute(&mut self, request: &str) -> Result<Option<String>> {
+        writeln!(self.stream.get_mut(), "{request}").context(CLOSED)?;
+        answer(&mut self.stream).with_context(|| format!("QEMU's monitor was asked {request}"))
+    }
+}
+
+/// The next answer, among events and the greeting; `None` if there is none before the end.
+fn answer(lines: &mut impl BufRead) -> Result<Option<String>> {
+    loop {
+        let mut line = String::new();
+        match lines.read_line(&mut line) {
+            Ok(0) => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(None),
+            read => read?,
+        };
+        let line = line.trim_end();
+        if let Some(answer) = line.strip_prefix("{\"return\": ").and_then(|rest| rest.strip_suffix('}')) {
+            return Ok(Some(answer.trim_matches('"').replace("\\r\\n", "\n")));
+        }
+        if line.starts_with("{\"error\"") {
+            bail!("{line}");
         }
     }
 }
@@ -112,5 +129,15 @@ mod tests {
     fn both_names_of_single_instructions_are_tried() {
         let (mut monitor, _folder) = answering(&["{\"return\": \"unknown command\\r\\n\"}", "{\"return\": \"\"}"]);
         monitor.single_instructions().unwrap();
+    }
+
+    #[test]
+    fn answers_are_found_among_events() {
+        let said = |text: &str| answer(&mut text.as_bytes());
+        let answer = said("{\"QMP\": {}}\r\n{\"event\": \"RESET\"}\r\n{\"return\": \"a\\r\\nb\\r\\n\"}\r\n").unwrap();
+        assert_eq!(answer.as_deref(), Some("a\nb\n"));
+        assert_eq!(said("{\"return\": {}}\r\n").unwrap().as_deref(), Some("{}"));
+        assert!(said("{\"error\": {\"class\": \"CommandNotFound\"}}\r\n{\"return\": \"\"}\r\n").is_err());
+        assert_eq!(said("{\"event\": \"SHUTDOWN\"}\r\n").unwrap(), None);
     }
 }

@@ -45,7 +45,7 @@ pub enum Exit {
     Fast = 0,
     /// By `iretq`: all registers as in [`GuestRegisters`].
     Full = 1,
-    /// Of [`syscall`] and [`own_trap`] only: another call is to be made, with all registers saved.
+    /// Of [`syscall`] and [`reflected_trap`] only: another call is to be made, with all registers saved.
     NotYet = 2,
 }
 
@@ -187,7 +187,7 @@ global_asm!(
     ".elseif vector == 14",
     "jmp {page_fault}",
     ".elseif vector == {system_call}",
-    "jmp {own_trap}",
+    "jmp {reflected_trap}",
     ".else",
     "jmp {trap}",
     ".endif",
@@ -197,7 +197,7 @@ global_asm!(
     system_call = const GUEST_SYSTEM_CALL,
     trap = sym trap,
     page_fault = sym page_fault,
-    own_trap = sym own_trap,
+    reflected_trap = sym reflected_trap,
     ist_trap = sym ist_trap,
 );
 
@@ -254,7 +254,7 @@ extern "C" fn page_fault() -> ! {
                 pop_scratch!(),
                 "; 7:"
             ),
-            "test byte ptr [rsp], 1; jz {own_trap}"
+            "test byte ptr [rsp], 1; jz {reflected_trap}"
         ),
         push_scratch!(),
         push_preserved!(),
@@ -276,7 +276,7 @@ extern "C" fn page_fault() -> ! {
         enter_shadow = sym enter_shadow,
         follow_fault = sym follow_fault,
         guest_iretq = sym guest_iretq,
-        own_trap = sym own_trap,
+        reflected_trap = sym reflected_trap,
         from_hypervisor = sym from_hypervisor,
         page_fault_from_guest = sym system::page_fault_from_guest,
         leave = sym leave,
@@ -287,7 +287,7 @@ extern "C" fn page_fault() -> ! {
 /// to R15 are saved only when there is more to it, as in [`syscall`].
 #[unsafe(naked)]
 #[unsafe(link_section = ".text.entry")]
-extern "C" fn own_trap() -> ! {
+extern "C" fn reflected_trap() -> ! {
     naked_asm!(
         detour!(from_shadow!(), push_first!()),
         push_other_scratch!(),
@@ -298,7 +298,7 @@ extern "C" fn own_trap() -> ! {
         "sub rsp, {gap} + 6 * 8",
         "lea rdi, [rsp + {gap}]",
         "mov rsi, [rsp + {gap} + {system}]",
-        "call {own_trap_from_guest}",
+        "call {reflected_trap_from_guest}",
         "test eax, eax",
         "jnz 2f",
         leave_fast!(),
@@ -319,7 +319,7 @@ extern "C" fn own_trap() -> ! {
         rsp = const RSP,
         system = const SYSTEM,
         enter_shadow = sym enter_shadow,
-        own_trap_from_guest = sym system::own_trap_from_guest,
+        reflected_trap_from_guest = sym system::reflected_trap_from_guest,
         from_hypervisor = sym from_hypervisor,
         from_guest = sym from_guest,
     )

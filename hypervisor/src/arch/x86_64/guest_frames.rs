@@ -146,16 +146,6 @@ pub fn clear(table: &FrameTable<'_>, mfn: Mfn) {
     unsafe { zero_page(mfn) };
 }
 
-/// Copies one frame to another.
-///
-/// # Panics
-/// If one of them is no RAM: our own mistake.
-pub fn copy(table: &FrameTable<'_>, to: Mfn, from: Mfn) {
-    assert!(!table.is_device(to) && !table.is_device(from));
-    // SAFETY: as for `clear`; copying a frame to itself writes what is there.
-    unsafe { mm::copy_page(to, from) };
-}
-
 /// Writes bytes to a frame that a domain owns.
 ///
 /// # Panics

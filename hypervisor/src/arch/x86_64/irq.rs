@@ -110,7 +110,7 @@ fn msi_registers(at: u8, control: u32) -> (u8, Option<u8>) {
     (data, Some(data + 4).filter(|_| control & MSI_MASKS != 0))
 }
 
-fn connect_line(gsi: u32, vector: u8) -> Result<Nature, Errno> {
+fn connect_pin(gsi: u32, vector: u8) -> Result<Nature, Errno> {
     if apic::is_own(gsi) {
         return Err(Errno::EBUSY);
     }
@@ -119,7 +119,7 @@ fn connect_line(gsi: u32, vector: u8) -> Result<Nature, Errno> {
     Ok(Nature { level: line.trigger == Trigger::Level, remembers: false })
 }
 
-fn connect_message(function: Function, vector: u8) -> Result<Nature, Errno> {
+fn connect_msi(function: Function, vector: u8) -> Result<Nature, Errno> {
     let config = Config::of(function)?;
     let at = config.capability(pci::MSI).ok_or(Errno::ENODEV)?;
     let (address, data) = message(vector)?;
@@ -139,7 +139,7 @@ fn connect_message(function: Function, vector: u8) -> Result<Nature, Errno> {
 }
 
 /// Masks or unmasks by the mask bit; where there is none, by switching messages off altogether.
-fn mask_message(function: Function, masked: bool) {
+fn mask_msi(function: Function, masked: bool) {
     let Some((config, at)) = find(function, pci::MSI) else { return };
     let control = config.read(at);
     match msi_registers(at, control).1 {
@@ -148,7 +148,7 @@ fn mask_message(function: Function, masked: bool) {
     }
 }
 
-fn connect_entry(function: Function, entry: u16, vector: u8, table: &Table) -> Result<Nature, Errno> {
+fn connect_msix(function: Function, entry: u16, vector: u8, table: &Table) -> Result<Nature, Errno> {
     if entry >= table.entries {
         return Err(Errno::EINVAL);
     }
@@ -170,7 +170,7 @@ fn connect_entry(function: Function, entry: u16, vector: u8, table: &Table) -> R
 }
 
 /// Takes one entry off a function's table; the last one switches its messages off.
-fn disconnect_entry(function: Function) {
+fn disconnect_msix(function: Function) {
     let mut tables = TABLES.lock();
     let Some(table) = in_use(&mut tables, function) else { return };
     table.users -= 1;
@@ -213,20 +213,20 @@ impl Machine for DeviceInterrupts {
 
     fn connect(&self, source: Source, vector: u8, table: Option<&Table>) -> Result<Nature, Errno> {
         match source {
-            Source::Line { gsi } => connect_line(gsi, vector),
-            Source::Message { function } => connect_message(function, vector),
-            Source::Entry { function, entry } => connect_entry(function, entry, vector, table.ok_or(Errno::ENODEV)?),
+            Source::Pin { gsi } => connect_pin(gsi, vector),
+            Source::Msi { function } => connect_msi(function, vector),
+            Source::Msix { function, entry } => connect_msix(function, entry, vector, table.ok_or(Errno::ENODEV)?),
         }
     }
 
     fn set_masked(&self, source: Source, masked: bool) {
         match source {
-            Source::Line { gsi } => {
+            Source::Pin { gsi } => {
                 // A line that was routed exists.
                 let _ = if masked { apic::mask(gsi) } else { apic::unmask(gsi) };
             }
-            Source::Message { function } => mask_message(function, masked),
-            Source::Entry { function, entry } => {
+            Source::Msi { function } => mask_msi(function, masked),
+            Source::Msix { function, entry } => {
                 if let Some(table) = in_use(&mut TABLES.lock(), function) {
                     table.set_masked(entry, masked);
                 }
@@ -237,13 +237,13 @@ impl Machine for DeviceInterrupts {
     fn disconnect(&self, source: Source) {
         match source {
             // A masked pin does nothing.
-            Source::Line { .. } => {}
-            Source::Message { function } => {
+            Source::Pin { .. } => {}
+            Source::Msi { function } => {
                 if let Some((config, at)) = find(function, pci::MSI) {
                     config.write(at, config.read(at) & !MSI_ENABLED);
                 }
             }
-            Source::Entry { function, .. } => disconnect_entry(function),
+            Source::Msix { function, .. } => disconnect_msix(function),
         }
     }
 

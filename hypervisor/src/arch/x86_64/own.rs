@@ -4,7 +4,7 @@ use core::ops::{Range, RangeInclusive};
 
 use alloc::vec::Vec;
 
-use super::acpi::{Facts, PowerFacts};
+use super::acpi::{AcpiFacts, PowerFacts};
 use super::console::COM1;
 use super::debug_exit_port;
 use crate::addr::MachineAddr;
@@ -28,12 +28,12 @@ const PC: [RangeInclusive<u16>; 9] = [
 const MESSAGES: Range<u64> = 0xfee00..0xfef00;
 
 /// The ports.
-pub fn ports(facts: &Facts) -> Vec<RangeInclusive<u16>> {
+pub fn ports(facts: &AcpiFacts) -> Vec<RangeInclusive<u16>> {
     let PowerFacts { pm1a_control, pm1b_control, acpi_enable, reset, .. } = facts.power;
     let register = |port: u16, bytes: u16| port..=port.saturating_add(bytes - 1);
     let timer = facts.pm_timer.map(|timer| register(timer.port, 4));
     let controls = [pm1a_control, pm1b_control].into_iter().flatten().map(|port| register(port, 2));
-    let single = [acpi_enable.map(|(port, _)| port), reset.map(|reset| reset.port)];
+    let single = [acpi_enable.map(|(port, _)| port), reset];
     let exit = debug_exit_port().map(|port| register(port, 4));
     let found =
         timer.into_iter().chain(controls).chain(exit).chain(single.into_iter().flatten().map(|port| port..=port));
@@ -41,7 +41,7 @@ pub fn ports(facts: &Facts) -> Vec<RangeInclusive<u16>> {
 }
 
 /// The frames.
-pub fn frames(facts: &Facts) -> Vec<Range<u64>> {
+pub fn frames(facts: &AcpiFacts) -> Vec<Range<u64>> {
     let page = |address: MachineAddr| address.frame().0..address.frame().0 + 1;
     let io_apics = facts.io_apics.iter().map(|io_apic| io_apic.address);
     let registers = io_apics.chain(facts.hpet).chain([facts.local_apic]).map(page);

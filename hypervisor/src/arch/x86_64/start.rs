@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::boot::Facts;
+use super::boot::BootFacts;
 use super::{cpu_features, descriptors, fpu, isolation, mm, percpu, smp, syscall};
 use crate::addr::CpuId;
 
@@ -37,7 +37,7 @@ pub fn prepare_cpu(cpu: CpuId) {
 ///
 /// # Panics
 /// When called twice.
-pub fn start_other_cpus(facts: &Facts, entry: smp::Entry) -> u32 {
+pub fn start_other_cpus(facts: &BootFacts, entry: smp::Entry) -> u32 {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     once(&TAKEN);
     // SAFETY: boot found the low frames and set them aside for this; this is the one call.

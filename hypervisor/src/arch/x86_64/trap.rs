@@ -1,15 +1,9 @@
 //! Traps taken while the hypervisor itself ran.
 
 use super::{entry, panic, percpu, uaccess, vectors};
-use crate::guest::GuestRegisters;
+use crate::guest::{GuestRegisters, vector};
 use crate::system;
 
-const DEBUG: u32 = 1;
-const NMI: u32 = 2;
-/// The first and the last of those that an instruction may raise for what a guest has written: a selector whose descriptor
-/// isn't present is #NP or #SS, not #GP (SDM volume 3, 6.15).
-const INVALID_TSS: u32 = 10;
-const PAGE_FAULT: u32 = 14;
 /// RFLAGS.TF.
 const TRAP_FLAG: u64 = 1 << 8;
 
@@ -23,14 +17,14 @@ pub unsafe extern "C" fn trap_from_hypervisor(frame: *mut GuestRegisters) -> *mu
     // guest registers that are rebuilt below.
     let mut regs = unsafe { frame.read() };
     match regs.vector {
-        NMI => {
+        vector::NMI => {
             system::entry::on_nmi();
             return core::ptr::null_mut();
         }
         // Our own breakpoint registers are unused; what arrives here is a guest's breakpoint on `syscall` or on an
         // address that the hypervisor copies from, or its single step into `sysenter`. It means nothing in ring 0
         // (XSA-260), and stepping ends.
-        DEBUG => {
+        vector::DEBUG => {
             regs.rflags &= !TRAP_FLAG;
             // SAFETY: as above; the frame is ours to change.
             unsafe { frame.write(regs) };
@@ -40,7 +34,9 @@ pub unsafe extern "C" fn trap_from_hypervisor(frame: *mut GuestRegisters) -> *mu
             system::entry::interrupt(regs.vector);
             return core::ptr::null_mut();
         }
-        INVALID_TSS..=PAGE_FAULT => {
+        // What an instruction may raise for what a guest has written: a selector whose descriptor isn't present is #NP or #SS,
+        // not #GP (SDM volume 3, 6.15).
+        vector::INVALID_TSS..=vector::PAGE_FAULT => {
             if let Some(landing) = uaccess::landing(regs.rip) {
                 regs.rip = landing;
                 // SAFETY: as above; the frame is ours to change.

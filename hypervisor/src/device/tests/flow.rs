@@ -7,7 +7,7 @@ use crate::device::pirq::{Nature, Pirqs, Source};
 const VECTOR: u8 = 0x30;
 const NUMBER: u32 = 5;
 const PORT: u32 = 9;
-const SOURCE: Source = Source::Line { gsi: NUMBER };
+const SOURCE: Source = Source::Pin { gsi: NUMBER };
 
 /// A source, what it is wired to, and the domain that listens.
 struct World {

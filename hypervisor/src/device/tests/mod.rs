@@ -90,12 +90,12 @@ impl Machine for Controllers {
         let mut state = self.0.lock().unwrap();
         assert!(state.connected.iter().all(|connected| connected.0 != source && connected.1 != vector));
         let nature = match source {
-            Source::Line { gsi: OWN_LINE } => return Err(Errno::EBUSY),
-            Source::Line { gsi } if gsi >= LINES => return Err(Errno::EINVAL),
-            Source::Line { gsi } => Nature { level: state.levels.get(&gsi).copied() == Some(true), remembers: false },
-            Source::Message { function } if function == NO_FUNCTION => return Err(Errno::ENODEV),
-            Source::Message { .. } => Nature { level: false, remembers: false },
-            Source::Entry { entry, .. } => {
+            Source::Pin { gsi: OWN_LINE } => return Err(Errno::EBUSY),
+            Source::Pin { gsi } if gsi >= LINES => return Err(Errno::EINVAL),
+            Source::Pin { gsi } => Nature { level: state.levels.get(&gsi).copied() == Some(true), remembers: false },
+            Source::Msi { function } if function == NO_FUNCTION => return Err(Errno::ENODEV),
+            Source::Msi { .. } => Nature { level: false, remembers: false },
+            Source::Msix { entry, .. } => {
                 let table = table.expect("an entry is connected with its table");
                 if entry >= table.entries {
                     return Err(Errno::EINVAL);

@@ -16,11 +16,11 @@ use crate::event::{Closing, Events};
 const TABLE: Table = Table { base: 0x8000_0000, address: 0x8000_1000, entries: 4 };
 
 const fn line(gsi: u32) -> Source {
-    Source::Line { gsi }
+    Source::Pin { gsi }
 }
 
 const fn entry(entry: u16) -> Source {
-    Source::Entry { function: WITH_TABLE, entry }
+    Source::Msix { function: WITH_TABLE, entry }
 }
 
 fn owned() -> (&'static Controllers, Interrupts, Arc<Events>) {
@@ -44,7 +44,7 @@ fn a_line_has_its_own_number_and_a_message_one_from_above() {
     assert_eq!(interrupts.map(line(LINES), None, None), Err(Errno::EINVAL));
     assert_eq!(interrupts.map(entry(0), None, Some(&TABLE)), Ok(PIRQS - 1));
     assert_eq!(interrupts.map(entry(4), None, Some(&TABLE)), Err(Errno::EINVAL));
-    assert_eq!(interrupts.map(Source::Message { function: NO_FUNCTION }, None, None), Err(Errno::ENODEV));
+    assert_eq!(interrupts.map(Source::Msi { function: NO_FUNCTION }, None, None), Err(Errno::ENODEV));
     assert_eq!(interrupts.free_number(), Ok(PIRQS - 2));
 }
 
@@ -140,7 +140,7 @@ fn nothing_dangles_when_the_domain_ends() {
 #[test]
 fn a_function_that_is_gone_takes_its_messages_along() {
     let (controllers, interrupts, _) = owned();
-    let other = Source::Message { function: WITHOUT_TABLE };
+    let other = Source::Msi { function: WITHOUT_TABLE };
     for (source, table) in [(entry(0), Some(&TABLE)), (entry(3), Some(&TABLE)), (other, None), (line(1), None)] {
         let pirq = interrupts.map(source, None, table).unwrap();
         interrupts.bind(pirq).unwrap();

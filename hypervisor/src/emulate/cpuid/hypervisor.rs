@@ -5,7 +5,8 @@ use pv_abi::cpuid::{
     XEN_CPUID_SIGNATURE_ECX, XEN_CPUID_SIGNATURE_EDX,
 };
 
-use super::Regs;
+use super::features::{INVARIANT_TSC, RDTSCP};
+use super::{CpuidPolicy, MAX_ADDRESS_WIDTH, Regs};
 use crate::emulate::cpu::GuestTsc;
 use crate::emulate::msr::HYPERCALL_PAGE;
 
@@ -21,18 +22,8 @@ const HAS_RDTSCP: u32 = 1 << 2;
 /// prefer its own use of the TSC to the hypervisor's clock.
 const TSC_MODE_DEFAULT: u32 = 0;
 
-/// What of the policy these leaves show.
-pub struct Facts {
-    /// Bits of a machine address.
-    pub address_width: u32,
-    /// The TSC is invariant.
-    pub invariant_tsc: bool,
-    /// RDTSCP exists.
-    pub rdtscp: bool,
-}
-
 /// A leaf; zeros if there is none. Kernels look for other hypervisors in steps of 0x100 above.
-pub fn leaf(leaf: u32, subleaf: u32, facts: &Facts, tsc: &GuestTsc) -> Regs {
+pub fn leaf(leaf: u32, subleaf: u32, policy: &CpuidPolicy, tsc: &GuestTsc) -> Regs {
     match (leaf.wrapping_sub(XEN_CPUID_FIRST_LEAF), subleaf) {
         (0, _) => [
             XEN_CPUID_FIRST_LEAF + XEN_CPUID_MAX_NUM_LEAVES,
@@ -43,8 +34,8 @@ pub fn leaf(leaf: u32, subleaf: u32, facts: &Facts, tsc: &GuestTsc) -> Regs {
         (1, _) => [VERSION, 0, 0, 0],
         (2, _) => [HYPERCALL_PAGES, HYPERCALL_PAGE, XEN_CPUID_FEAT1_MMU_PT_UPDATE_PRESERVE_AD, 0],
         (3, 0) => {
-            let safe = if facts.invariant_tsc { TSC_IS_SAFE } else { 0 };
-            let rdtscp = if facts.rdtscp { HAS_RDTSCP } else { 0 };
+            let safe = if policy.features.has(INVARIANT_TSC) { TSC_IS_SAFE } else { 0 };
+            let rdtscp = if policy.features.has(RDTSCP) { HAS_RDTSCP } else { 0 };
             [safe | rdtscp, TSC_MODE_DEFAULT, tsc.khz, 0]
         }
         (3, 1) => {
@@ -52,7 +43,7 @@ pub fn leaf(leaf: u32, subleaf: u32, facts: &Facts, tsc: &GuestTsc) -> Regs {
             [offset_low, offset_high, tsc.mul, i32::from(tsc.shift).cast_unsigned()]
         }
         (3, 2) => [tsc.khz, 0, 0, 0],
-        (5, 0) => [0, facts.address_width, 0, 0],
+        (5, 0) => [0, policy.physical_width.min(MAX_ADDRESS_WIDTH), 0, 0],
         // +4 is for guests with hardware virtualization.
         _ => [0; 4],
     }

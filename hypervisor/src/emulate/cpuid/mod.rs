@@ -19,10 +19,7 @@ mod xstate;
 use super::control::{CR4_DE, CR4_FSGSBASE, CR4_OSXSAVE, CR4_TSD};
 use super::cpu::GuestTsc;
 use crate::addr::VcpuId;
-use features::{
-    ERMS, FSGSBASE, FSRCS, FSRM, FSRS, FZRM, Feature, Features, HYPERVISOR, INVARIANT_TSC, RDPID, RDTSCP, XSAVE, word,
-};
-use hypervisor::Facts;
+use features::{ERMS, FSGSBASE, FSRCS, FSRM, FSRS, FZRM, Feature, Features, HYPERVISOR, RDPID, RDTSCP, XSAVE, word};
 use xstate::Xstate;
 
 /// EAX, EBX, ECX, EDX.
@@ -130,7 +127,7 @@ impl CpuidPolicy {
     /// The answer to CPUID.
     pub fn leaf(&self, leaf: u32, subleaf: u32, view: &GuestView) -> Regs {
         if leaf >> 16 == 0x4000 {
-            return hypervisor::leaf(leaf, subleaf, &self.facts(), &view.tsc);
+            return hypervisor::leaf(leaf, subleaf, self, &view.tsc);
         }
         let highest = if leaf < EXTENDED { self.vendor[0] } else { self.extended_vendor[0] };
         if leaf > highest {
@@ -203,14 +200,6 @@ impl CpuidPolicy {
     fn is_amd(&self) -> bool {
         let [_, ebx, ..] = self.vendor;
         [*b"Auth", *b"Hygo"].map(u32::from_le_bytes).contains(&ebx)
-    }
-
-    fn facts(&self) -> Facts {
-        Facts {
-            address_width: self.physical_width.min(MAX_ADDRESS_WIDTH),
-            invariant_tsc: self.features.has(INVARIANT_TSC),
-            rdtscp: self.features.has(RDTSCP),
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::addr::{Mfn, VcpuId};
 use crate::domain::context::{Context, snapshot};
 use crate::hypercall::target::{Other, Target};
 use crate::hypercall::vcpu::fill;
-use crate::hypercall::{Call, Otherwise, Parked, Platform, Reply};
+use crate::hypercall::{Call, Otherwise, ParkedVcpu, Platform, Reply};
 use crate::mm::perform::Unfinished;
 
 /// `XEN_DOMCTL_setvcpucontext`: gives a vCPU that has none the state to start from. One that has a state gets other registers,
@@ -45,7 +45,7 @@ pub(super) fn set<P: Platform>(call: &mut Call<'_, P>, target: P::Target, reques
     } else {
         Err(Errno::EOPNOTSUPP.into())
     };
-    call.let_go(other);
+    call.give_back(other);
     reply
 }
 

@@ -4,18 +4,19 @@ use pv_abi::domctl::{CreateDomain, Domctl};
 use pv_abi::domid::DOMID_FIRST_RESERVED;
 use pv_abi::errno::Errno;
 
-use super::{answer, payload};
+use super::answer;
 use crate::addr::DomainId;
 use crate::domain::MAX_VCPUS;
 use crate::event::DEFAULT_MAX_PORTS;
 use crate::grant::Limits;
+use crate::hypercall::call::payload;
 use crate::hypercall::target::NewDomain;
 use crate::hypercall::{Call, Platform, Reply};
 
 /// The domain has its vCPUs, all down, and no memory; it is paused once. Its number is the one that is asked for, or, for 0
 /// and reserved numbers, some that is free.
 pub(super) fn create<P: Platform>(call: &mut Call<'_, P>, mut request: Domctl) -> Reply {
-    let config = *payload::<CreateDomain>(&mut request);
+    let config: CreateDomain = *payload(&mut request.u);
     check(&config)?;
     let id = (1..DOMID_FIRST_RESERVED).contains(&request.domain).then_some(DomainId(request.domain));
     let max_ports = match config.max_evtchn_port {

@@ -4,10 +4,11 @@ use pv_abi::domctl::{DomainInfoFlags, Domctl, GetDomainInfo, GetVcpuInfo, XEN_DO
 use pv_abi::domid::DOMID_FIRST_RESERVED;
 use pv_abi::errno::Errno;
 
-use super::{answer, payload};
+use super::answer;
 use crate::addr::{DomainId, VcpuId};
 use crate::domain::link::{Activity, VcpuLink};
 use crate::domain::runstate::RunState;
+use crate::hypercall::call::payload;
 use crate::hypercall::target::Target;
 use crate::hypercall::{Call, Platform, Reply};
 use crate::mm::perform::Effects;
@@ -20,13 +21,13 @@ pub(super) fn get_domain_info<P: Platform>(call: &mut Call<'_, P>, mut request: 
     let target = call.platform.target_from(DomainId(request.domain)).ok_or(Errno::ESRCH)?;
     let info = domain_info(call.platform, &target);
     request.domain = info.domain;
-    *payload(&mut request) = info;
+    *payload(&mut request.u) = info;
     answer(call, &request)
 }
 
 /// `XEN_DOMCTL_getvcpuinfo`.
 pub(super) fn get_vcpu_info<P: Platform>(call: &mut Call<'_, P>, target: &P::Target, mut request: Domctl) -> Reply {
-    let info: &mut GetVcpuInfo = payload(&mut request);
+    let info: &mut GetVcpuInfo = payload(&mut request.u);
     let link = target.events().vcpu(VcpuId(info.vcpu)).ok_or(Errno::ESRCH)?;
     let activity = link.activity();
     *info = GetVcpuInfo {

@@ -17,8 +17,8 @@ use pv_abi::domctl::{
     XEN_DOMCTL_SETVCPUAFFINITY, XEN_DOMCTL_SETVCPUCONTEXT, XEN_DOMCTL_UNPAUSEDOMAIN,
 };
 use pv_abi::errno::Errno;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::call::payload;
 use super::{Call, Platform, Reply};
 use crate::addr::DomainId;
 
@@ -47,16 +47,16 @@ pub(super) fn domctl<P: Platform>(call: &mut Call<'_, P>) -> Reply {
         XEN_DOMCTL_DESTROYDOMAIN => life::destroy(call, &target),
         XEN_DOMCTL_PAUSEDOMAIN => life::pause(call, &target),
         XEN_DOMCTL_UNPAUSEDOMAIN => life::unpause(call, &target),
-        XEN_DOMCTL_MAX_MEM => life::max_mem(&target, payload(&mut request)),
-        XEN_DOMCTL_MAX_VCPUS => life::max_vcpus(call, &target, payload(&mut request)),
-        XEN_DOMCTL_SETDOMAINHANDLE => life::set_handle(&target, payload(&mut request)),
+        XEN_DOMCTL_MAX_MEM => life::max_mem(&target, payload(&mut request.u)),
+        XEN_DOMCTL_MAX_VCPUS => life::max_vcpus(call, &target, payload(&mut request.u)),
+        XEN_DOMCTL_SETDOMAINHANDLE => life::set_handle(&target, payload(&mut request.u)),
         XEN_DOMCTL_GETVCPUINFO => info::get_vcpu_info(call, &target, request),
         XEN_DOMCTL_SCHEDULER_OP => scheduling::parameters(call, &target, request),
-        XEN_DOMCTL_SETVCPUAFFINITY => scheduling::set_affinity(call, &target, payload(&mut request)),
-        XEN_DOMCTL_GETVCPUAFFINITY => scheduling::get_affinity(call, &target, payload(&mut request)),
-        XEN_DOMCTL_SETVCPUCONTEXT => context::set(call, target, payload(&mut request)),
-        XEN_DOMCTL_GETVCPUCONTEXT => context::get(call, &target, payload(&mut request)),
-        XEN_DOMCTL_HYPERCALL_INIT => context::hypercall_page(call, &target, payload(&mut request)),
+        XEN_DOMCTL_SETVCPUAFFINITY => scheduling::set_affinity(call, &target, payload(&mut request.u)),
+        XEN_DOMCTL_GETVCPUAFFINITY => scheduling::get_affinity(call, &target, payload(&mut request.u)),
+        XEN_DOMCTL_SETVCPUCONTEXT => context::set(call, target, payload(&mut request.u)),
+        XEN_DOMCTL_GETVCPUCONTEXT => context::get(call, &target, payload(&mut request.u)),
+        XEN_DOMCTL_HYPERCALL_INIT => context::hypercall_page(call, &target, payload(&mut request.u)),
         // The hardware is not passed on.
         XEN_DOMCTL_IRQ_PERMISSION | XEN_DOMCTL_IOMEM_PERMISSION | XEN_DOMCTL_IOPORT_PERMISSION => {
             Err(Errno::EOPNOTSUPP.into())
@@ -69,19 +69,6 @@ pub(super) fn domctl<P: Platform>(call: &mut Call<'_, P>) -> Reply {
 /// `EPERM`.
 pub(super) fn privileged<P: Platform>(call: &Call<'_, P>) -> Result<(), Errno> {
     if call.platform.is_privileged() { Ok(()) } else { Err(Errno::EPERM) }
-}
-
-/// The payload of a request, as what its command says it is.
-fn payload<T: FromBytes + IntoBytes + KnownLayout + Immutable>(request: &mut Domctl) -> &mut T {
-    const {
-        assert!(
-            size_of::<T>()
-                <= size_of_val(&Domctl { cmd: 0, interface_version: 0, domain: 0, _pad: [0; 3], u: [0; 16] }.u)
-        )
-    };
-    let (payload, _) =
-        T::mut_from_prefix(request.u.as_mut_bytes()).expect("a payload fits, and its alignment is 8 at most");
-    payload
 }
 
 /// Copies a request back out.

@@ -6,9 +6,10 @@ use pv_abi::domctl::{
 };
 use pv_abi::errno::Errno;
 
-use super::{answer, payload};
+use super::answer;
 use crate::addr::VcpuId;
 use crate::domain::link::VcpuLink;
+use crate::hypercall::call::payload;
 use crate::hypercall::target::Target;
 use crate::hypercall::{Call, Otherwise, Platform, Reply};
 use crate::mm::flush::CpuSet;
@@ -21,7 +22,7 @@ pub(super) fn parameters<P: Platform>(call: &mut Call<'_, P>, target: &P::Target
     /// What leaves a parameter as it is.
     const SAME_WEIGHT: u16 = 0;
     const SAME_CAP: u16 = u16::MAX;
-    let op: &mut SchedulerOp = payload(&mut request);
+    let op: &mut SchedulerOp = payload(&mut request.u);
     if op.sched_id != XEN_SCHEDULER_CREDIT {
         return Err(Errno::EINVAL.into());
     }

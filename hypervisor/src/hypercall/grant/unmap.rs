@@ -157,7 +157,7 @@ fn finish<P: Platform>(call: &mut Call<'_, P>, ended: ArrayVec<Ended, CHUNK>) {
     for Ended { handle, mut mapping, uses } in ended {
         if uses.device {
             let done = call.memory(|op, _| {
-                op.let_granted(mapping.mfn, uses.writable);
+                op.put_granted(mapping.mfn, uses.writable);
                 Ok(())
             });
             debug_assert!(done.is_ok(), "nothing is refused, and nothing to wait for");

@@ -163,7 +163,7 @@ fn a_domain_is_paused_told_of_and_ended() {
         (End::Crash(Crash::NoHandler { vector: 6 }), SHUTDOWN_CRASH),
     ] {
         let facts = world.fake.domains[1].facts.clone();
-        facts.set(Facts { shutdown: Some(end), ..facts.get() });
+        facts.set(DomainFacts { shutdown: Some(end), ..facts.get() });
         assert_eq!(told(world).flags, DomainInfoFlags::SHUTDOWN.bits() | reason << XEN_DOMINF_SHUTDOWNSHIFT);
     }
     assert_eq!(world.domctl(XEN_DOMCTL_GETVCPUINFO, 1, &GetVcpuInfo { vcpu: 1, ..GetVcpuInfo::default() }), 0);

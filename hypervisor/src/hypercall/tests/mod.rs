@@ -36,8 +36,12 @@ mod vcpu;
 mod world;
 
 use super::*;
-use crate::addr::GuestVa;
+use crate::addr::{DomainId, GuestVa, Mfn};
+use crate::bounce::Return;
+use crate::domain::End;
+use crate::emulate::SegmentBase;
 use crate::mm::flush::CpuSet;
+use crate::mm::perform::Effects;
 use crate::mm::state::State;
 use fake::BASE;
 use world::{World, machine};

@@ -98,7 +98,7 @@ fn a_line_is_mapped_bound_ended_and_closed() {
     assert_eq!(world.map(line(3)), (0, 3));
     let (result, port) = world.bind(3);
     assert_eq!((result, world.bind(3).0), (0, EEXIST));
-    let source = Source::Line { gsi: 3 };
+    let source = Source::Pin { gsi: 3 };
     let is_masked = |world: &World<'_>| world.fake.controllers.of(source).unwrap().1;
     let (vector, masked) = world.fake.controllers.of(source).unwrap();
     assert!(!masked);

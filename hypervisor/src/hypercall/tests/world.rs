@@ -416,7 +416,7 @@ impl<'a> World<'a> {
                 op.put_writable(shared);
                 Ok(())
             });
-            self.let_go(domain);
+            self.release_grants(domain);
         }
         assert!(self.fake.domains.iter().all(|domain| domain.grants.pins() == 0), "a pin is left");
         for (n, frame) in self.fake.machine.frames.iter().enumerate().filter(|(_, frame)| frame.owner().is_some()) {
@@ -427,14 +427,14 @@ impl<'a> World<'a> {
     }
 
     /// A domain gives back what others granted it.
-    fn let_go(&mut self, domain: usize) {
+    fn release_grants(&mut self, domain: usize) {
         let (grants, mut from) = (self.fake.domains[domain].grants.clone(), 0);
         while let Some((next, Mapping { granter, gref, mfn, uses, .. })) = grants.end_handle(from) {
             from = next;
             granter.unpin(&self.fake.machine.memory, gref, uses);
             if uses.device {
                 self.until_done(2 * domain, |op, _, _| {
-                    op.let_granted(mfn, uses.writable);
+                    op.put_granted(mfn, uses.writable);
                     Ok(())
                 });
             }

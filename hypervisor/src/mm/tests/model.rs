@@ -6,10 +6,10 @@ use super::machine::{Machine, Memory};
 use crate::addr::{DomainId, GuestVa, Mfn};
 use crate::mm::entry::Entry;
 use crate::mm::operation::PageTableMem;
+use crate::mm::pending::Pending;
 use crate::mm::root::Roots;
 use crate::mm::state::{FrameType, Level, Usage};
 use crate::mm::update::Slot;
-use crate::mm::validate::Pending;
 use crate::mm::walk::Access;
 
 /// What a frame's state should say.

@@ -15,10 +15,10 @@ use crate::mm::error::Stop;
 use crate::mm::flush::CpuSet;
 use crate::mm::operation::Operation;
 use crate::mm::owner::DomainFrames;
+use crate::mm::pending::Pending;
 use crate::mm::root::{Mode, Roots};
 use crate::mm::state::Level;
 use crate::mm::update::{Change, Slot};
-use crate::mm::validate::Pending;
 
 const CALLS: u32 = 50_000;
 const FRAMES: u64 = 36;

@@ -15,10 +15,10 @@ use crate::mm::flush::CpuSet;
 use crate::mm::m2p::{self, INVALID_ENTRY};
 use crate::mm::operation::{Freed, Operation, PageTableMem};
 use crate::mm::owner::DomainFrames;
+use crate::mm::pending::Pending;
 use crate::mm::root::{Mode, Roots};
 use crate::mm::state::{FrameType, Level};
 use crate::mm::update::{Change, Slot};
-use crate::mm::validate::Pending;
 use crate::mm::walk::Access;
 
 /// vCPU n belongs to domain n / 2.

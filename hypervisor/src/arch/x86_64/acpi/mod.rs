@@ -1,7 +1,7 @@
 //! What ACPI says about the machine: CPUs, interrupt controllers, timers, how to switch it off.
 //!
 //! The tables are read once, in [`crate::arch::boot::early`], through the boot loader's map of all memory, and copied
-//! into [`Facts`]; nothing refers to them afterwards. No AML is run.
+//! into [`AcpiFacts`]; nothing refers to them afterwards. No AML is run.
 
 mod handler;
 mod power;
@@ -18,7 +18,7 @@ use crate::addr::MachineAddr;
 use crate::arch::mm::to_usize;
 
 pub(super) use power::init as init_power;
-pub use power::{PowerFacts, ResetRegister, power_off, reset};
+pub use power::{PowerFacts, power_off};
 
 /// Most CPUs used; more are left alone.
 pub const MAX_CPUS: usize = 64;
@@ -62,7 +62,7 @@ pub struct PmTimer {
 
 /// What the tables say.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct AcpiFacts {
     /// APIC ids of the CPUs that can be started, in the tables' order.
     pub cpus: ArrayVec<u32, MAX_CPUS>,
     /// CPUs beyond [`MAX_CPUS`].
@@ -83,10 +83,10 @@ pub struct Facts {
     pub power: PowerFacts,
 }
 
-impl Facts {
+impl AcpiFacts {
     /// What is assumed of a machine without tables: one CPU, no I/O APIC.
-    fn none() -> Facts {
-        Facts {
+    fn none() -> AcpiFacts {
+        AcpiFacts {
             cpus: ArrayVec::new(),
             cpus_left_out: 0,
             local_apic: DEFAULT_LOCAL_APIC,
@@ -106,8 +106,8 @@ impl Facts {
 ///
 /// # Safety
 /// The boot loader's page tables are loaded, mapping machine addresses `0..limit` in the direct map's range.
-pub unsafe fn read(rsdp: Option<MachineAddr>, limit: MachineAddr) -> Facts {
-    let mut facts = Facts::none();
+pub unsafe fn read(rsdp: Option<MachineAddr>, limit: MachineAddr) -> AcpiFacts {
+    let mut facts = AcpiFacts::none();
     let Some(rsdp) = rsdp else {
         log::warn!("acpi: no tables; running with one CPU");
         return facts;
@@ -135,7 +135,7 @@ pub unsafe fn read(rsdp: Option<MachineAddr>, limit: MachineAddr) -> Facts {
     facts
 }
 
-fn read_madt(tables: &AcpiTables<LoaderMap>, facts: &mut Facts) -> Result<(), AcpiError> {
+fn read_madt(tables: &AcpiTables<LoaderMap>, facts: &mut AcpiFacts) -> Result<(), AcpiError> {
     let madt = tables.find_table::<Madt>().ok_or(AcpiError::TableNotFound(Signature::MADT))?;
     facts.local_apic = MachineAddr(madt.get().local_apic_address.into());
     for entry in madt.get().entries().take(MAX_MADT_ENTRIES) {
@@ -171,13 +171,13 @@ fn read_madt(tables: &AcpiTables<LoaderMap>, facts: &mut Facts) -> Result<(), Ac
 }
 
 /// Firmware may list a CPU twice, as xAPIC and as x2APIC.
-fn add_cpu(facts: &mut Facts, apic_id: u32) {
+fn add_cpu(facts: &mut AcpiFacts, apic_id: u32) {
     if !facts.cpus.contains(&apic_id) && facts.cpus.try_push(apic_id).is_err() {
         facts.cpus_left_out += 1;
     }
 }
 
-fn read_fadt(tables: &AcpiTables<LoaderMap>, limit: MachineAddr, facts: &mut Facts) -> Result<(), AcpiError> {
+fn read_fadt(tables: &AcpiTables<LoaderMap>, limit: MachineAddr, facts: &mut AcpiFacts) -> Result<(), AcpiError> {
     let fadt = tables.find_table::<Fadt>().ok_or(AcpiError::TableNotFound(Signature::FADT))?;
     fadt.validate()?;
     let flags = fadt.flags;
@@ -192,7 +192,7 @@ fn read_fadt(tables: &AcpiTables<LoaderMap>, limit: MachineAddr, facts: &mut Fac
     Ok(())
 }
 
-fn read_hpet(tables: &AcpiTables<LoaderMap>, facts: &mut Facts) -> Result<(), AcpiError> {
+fn read_hpet(tables: &AcpiTables<LoaderMap>, facts: &mut AcpiFacts) -> Result<(), AcpiError> {
     let hpet = HpetInfo::new(tables)?;
     facts.hpet = Some(MachineAddr(hpet.base_address as u64)).filter(|address| address.0 != 0);
     Ok(())

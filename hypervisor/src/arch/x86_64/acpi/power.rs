@@ -1,4 +1,4 @@
-//! Switching the machine off, and resetting it.
+//! Switching the machine off.
 
 use acpi::AcpiTables;
 use acpi::address::{AddressSpace, GenericAddress, RawGenericAddress};
@@ -14,7 +14,7 @@ use crate::arch::console;
 use crate::arch::mm::direct_map;
 use crate::machine::{SleepType, find_s5};
 
-/// Where and how to ask for power off and reset.
+/// Where and how to ask for power off; where a reset is asked for, which is left to nobody.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PowerFacts {
     /// Port of the PM1a control register.
@@ -25,17 +25,8 @@ pub struct PowerFacts {
     pub s5: Option<SleepType>,
     /// Port and value that hand power management from the firmware's SMM code to us.
     pub acpi_enable: Option<(u16, u8)>,
-    /// What resets the machine.
-    pub reset: Option<ResetRegister>,
-}
-
-/// A port, and the value that resets the machine when written there.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ResetRegister {
-    /// The I/O port.
-    pub port: u16,
-    /// The value.
-    pub value: u8,
+    /// The port that resets the machine.
+    pub reset: Option<u16>,
 }
 
 /// PM1 control register: power management is ours; go to the sleep state; where its type goes. ACPI 6.4, table 4.14.
@@ -53,7 +44,7 @@ const DELAY_PORT: u16 = 0x80;
 
 static POWER: Once<PowerFacts> = Once::new();
 
-/// Remembers how to power off. Until then [`power_off`] and [`reset`] know only the PC's own ways.
+/// Remembers how to power off. Until then [`power_off`] knows no way.
 pub(in super::super) fn init(facts: PowerFacts) {
     POWER.call_once(|| facts);
 }
@@ -67,14 +58,14 @@ fn io_port(address: GenericAddress) -> Option<u16> {
 pub(super) fn read(fadt: &Fadt, tables: &AcpiTables<LoaderMap>, limit: MachineAddr) -> PowerFacts {
     let (flags, length, raw_reset): (_, u32, RawGenericAddress) = (fadt.flags, fadt.header.length, fadt.reset_reg);
     let has_reset = length >= LENGTH_WITH_RESET && flags.supports_system_reset_via_fadt();
-    let reset_port = GenericAddress::from_raw(raw_reset).ok().filter(|_| has_reset).and_then(io_port);
+    let reset = GenericAddress::from_raw(raw_reset).ok().filter(|_| has_reset).and_then(io_port);
     let command_port = u16::try_from(fadt.smi_cmd_port).ok().filter(|&port| port != 0);
     PowerFacts {
         pm1a_control: fadt.pm1a_control_block().ok().and_then(io_port),
         pm1b_control: fadt.pm1b_control_block().ok().flatten().and_then(io_port),
         s5: read_s5(tables, limit),
         acpi_enable: command_port.filter(|_| fadt.acpi_enable != 0).map(|port| (port, fadt.acpi_enable)),
-        reset: reset_port.map(|port| ResetRegister { port, value: fadt.reset_value }),
+        reset,
     }
 }
 
@@ -132,30 +123,6 @@ pub fn power_off() -> ! {
     }
     log::error!("the machine doesn't switch itself off; it is safe to do so by hand");
     halt()
-}
-
-/// Resets the machine, by ever cruder means until one works.
-pub fn reset() -> ! {
-    interrupts::disable();
-    console::flush();
-    if let Some(ResetRegister { port, value }) = POWER.get().and_then(|power| power.reset) {
-        out8(port, value);
-        wait_until(|| false);
-    }
-    // The chipset's reset control register: first the kind (hard), then the edge of the request.
-    out8(0xcf9, 0x02);
-    out8(0xcf9, 0x06);
-    wait_until(|| false);
-    // The keyboard controller pulls the reset line.
-    out8(0x64, 0xfe);
-    wait_until(|| false);
-    // A fault without any table to handle it shuts the CPU down, which resets the machine.
-    let no_table = x86_64::structures::DescriptorTablePointer { limit: 0, base: x86_64::VirtAddr::zero() };
-    // SAFETY: nothing is to work after this.
-    unsafe {
-        x86_64::instructions::tables::lidt(&no_table);
-        core::arch::asm!("ud2", options(noreturn))
-    }
 }
 
 fn halt() -> ! {

@@ -9,7 +9,7 @@ mod timer;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use super::acpi::{self, MAX_CPUS};
+use super::acpi::{AcpiFacts, MAX_CPUS};
 use super::mm::MapError;
 use crate::addr::CpuId;
 
@@ -51,7 +51,7 @@ impl fmt::Display for RouteError {
 /// Sets up the machine's controllers, and this CPU's: called once, on the boot CPU, after its IDT is loaded.
 ///
 /// All device interrupts are masked until they are routed.
-pub(super) fn init(facts: &acpi::Facts) -> Result<(), MapError> {
+pub(super) fn init(facts: &AcpiFacts) -> Result<(), MapError> {
     pic::disable();
     local::init(facts.local_apic)?;
     init_this_cpu(CpuId(0));

@@ -21,14 +21,14 @@ use arrayvec::ArrayVec;
 use bootloader_api::BootInfo;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 
-use super::acpi::{self, MAX_CPUS};
+use super::acpi::{self, AcpiFacts, MAX_CPUS};
 use super::apic::{self, ApicId};
 use super::cpu_features::{self, Features};
 use super::mm::layout::{DIRECT_MAP, DIRECT_MAP_END};
 use super::mm::{self, direct_map, m2p};
 use super::smp::TRAMPOLINE_FRAMES;
 use super::time::{self, calibrate};
-use super::{console, panic};
+use super::{console, panic, uaccess};
 use crate::addr::{MachineAddr, Mfn, PAGE_SIZE};
 use crate::machine::{FrameRange, MemoryMap, Ranges, RegionKind};
 use crate::mm::buddy::FrameAllocator;
@@ -36,7 +36,7 @@ use crate::mm::frame::FrameTable;
 use crate::time::{Clock, SECOND};
 
 pub use config::BOOTLOADER_CONFIG;
-pub use phases::{Phase, phase, phases};
+pub use phases::{phase, phases};
 
 /// The first frame above the memory of a PC that firmware and old devices have their fingers in.
 const FIRST_MIB: u64 = 0x100;
@@ -63,7 +63,7 @@ impl fmt::Display for Firmware {
 
 /// What is known about the machine.
 #[derive(Clone, Debug)]
-pub struct Facts {
+pub struct BootFacts {
     /// Who started the boot loader.
     pub firmware: Firmware,
     /// All RAM that is managed.
@@ -75,7 +75,7 @@ pub struct Facts {
     /// Nanoseconds from 1970-01-01 00:00 UTC to the start of system time, by the CMOS clock.
     pub wall_clock: Option<u64>,
     /// What ACPI says.
-    pub acpi: acpi::Facts,
+    pub acpi: AcpiFacts,
 }
 
 /// The file that came with the hypervisor, in memory of its own.
@@ -98,8 +98,8 @@ impl LoadedArchive {
 }
 
 /// What is known before our own page tables are in force.
-pub struct Early {
-    facts: Facts,
+struct Early {
+    facts: BootFacts,
     archive: LoadedArchive,
     map: MemoryMap,
     stack: core::ops::Range<u64>,
@@ -108,7 +108,7 @@ pub struct Early {
 /// What [`memory`] gives.
 pub struct Memory {
     /// All about the machine.
-    pub facts: Facts,
+    pub facts: BootFacts,
     /// What to run on it.
     pub archive: LoadedArchive,
     /// An entry for each frame: reserved, free, or device memory.
@@ -117,10 +117,22 @@ pub struct Memory {
     pub allocator: FrameAllocator,
 }
 
+/// Takes the machine over from the boot loader: [`early`], then [`memory`].
+pub fn take_over(info: &'static mut BootInfo) -> Memory {
+    let early = early(info);
+    if cpu_features::get().contains(Features::SMAP) {
+        // SAFETY: no other CPU runs, there is no guest, and the boot loader's map of all memory is in force, which
+        // gives a writable alias of our text.
+        unsafe { uaccess::enable_smap(mm::image::boot_alias) };
+    }
+    // SAFETY: called once, with the one `BootInfo` that there is; nothing else of the boot loader's memory is in use.
+    unsafe { memory(early) }
+}
+
 /// Opens the console, checks the CPU, and finds out about the machine.
 ///
 /// A machine that can't run the hypervisor gets a message that says why, and halts.
-pub fn early(info: &'static mut BootInfo) -> Early {
+fn early(info: &'static mut BootInfo) -> Early {
     let entry_tsc = time::tsc();
     phase("entry");
     console::init();
@@ -156,7 +168,7 @@ pub fn early(info: &'static mut BootInfo) -> Early {
     Early { facts, archive: find_archive(info), map, stack }
 }
 
-fn gather(info: &BootInfo, acpi: acpi::Facts) -> (Facts, MemoryMap) {
+fn gather(info: &BootInfo, acpi: AcpiFacts) -> (BootFacts, MemoryMap) {
     let kinds = info.memory_regions.iter().map(|region| region.kind);
     let is_uefi = kinds.clone().any(|kind| matches!(kind, MemoryRegionKind::UnknownUefi(_)));
     let regions = info.memory_regions.iter().map(classify);
@@ -165,7 +177,7 @@ fn gather(info: &BootInfo, acpi: acpi::Facts) -> (Facts, MemoryMap) {
     map.free.remove(FrameRange::new(Mfn(0), 1));
     let low_memory = map.free.take(TRAMPOLINE_FRAMES, 1, LOW_MEMORY_END);
     map.free.remove(FrameRange::new(Mfn(0), FIRST_MIB));
-    let facts = Facts {
+    let facts = BootFacts {
         firmware: if is_uefi { Firmware::Uefi } else { Firmware::Bios },
         ram: map.ram.clone(),
         cpus: in_order(&acpi.cpus),
@@ -205,12 +217,12 @@ fn in_order(listed: &[u32]) -> ArrayVec<ApicId, MAX_CPUS> {
     core::iter::once(&boot_cpu).chain(others).map(|&id| ApicId(id)).collect()
 }
 
-fn wall_clock(acpi: &acpi::Facts) -> Option<u64> {
+fn wall_clock(acpi: &AcpiFacts) -> Option<u64> {
     let now = time::read_rtc(acpi.century_register)?.unix_seconds()?.checked_mul(SECOND)?;
     now.checked_sub(time::now())
 }
 
-fn report(facts: &Facts, map: &MemoryMap) {
+fn report(facts: &BootFacts, map: &MemoryMap) {
     let mib = |frames: u64| frames >> 8;
     log::info!(
         "memory: {} MiB in {} ranges, {} MiB free",
@@ -240,7 +252,7 @@ fn report(facts: &Facts, map: &MemoryMap) {
 ///
 /// # Safety
 /// Called once, with nothing of the boot loader's memory but `early`, the stack and the archive in use.
-pub unsafe fn memory(early: Early) -> Memory {
+unsafe fn memory(early: Early) -> Memory {
     let Early { facts, archive, mut map, stack } = early;
     let cpus = u32::try_from(facts.cpus.len()).unwrap_or(1);
     // SAFETY: the boot loader's tables are in force, with its map of all memory; what is free is unused.
@@ -261,7 +273,7 @@ pub unsafe fn memory(early: Early) -> Memory {
 }
 
 /// Sets up the interrupt controllers and the boot CPU's timer. The boot CPU has its IDT by now.
-pub fn devices(facts: &Facts) {
+pub fn devices(facts: &BootFacts) {
     if let Err(error) = apic::init(&facts.acpi) {
         refuse(format_args!("can't map the interrupt controllers: {error:?}"));
     }

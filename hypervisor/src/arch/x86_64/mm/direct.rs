@@ -22,12 +22,6 @@ pub const fn direct_map(address: MachineAddr) -> *mut u8 {
     (DIRECT_MAP + address.0) as *mut u8
 }
 
-/// The machine address behind a pointer into the direct map; `None` for any other pointer.
-pub fn machine_address(pointer: *const u8) -> Option<MachineAddr> {
-    let address = pointer as u64;
-    (DIRECT_MAP..DIRECT_MAP_END).contains(&address).then(|| MachineAddr(address - DIRECT_MAP))
-}
-
 /// Fills a frame with zeros.
 ///
 /// # Safety
@@ -36,25 +30,6 @@ pub fn machine_address(pointer: *const u8) -> Option<MachineAddr> {
 pub unsafe fn zero_page(mfn: Mfn) {
     // SAFETY: the caller says the frame is ours to overwrite; the direct map maps all RAM writable but the image.
     unsafe { fill(direct_map(mfn.base()).cast(), 0, PAGE_SIZE / 8) }
-}
-
-/// Copies a frame.
-///
-/// # Safety
-/// As for [`zero_page`] for `to`; `from` must be RAM.
-#[inline]
-pub unsafe fn copy_page(to: Mfn, from: Mfn) {
-    // SAFETY: as above. The direction flag is clear in hypervisor code (entry stubs clear it), which also answers
-    // for the string instruction.
-    unsafe {
-        asm!(
-            "rep movsq",
-            inout("rcx") PAGE_SIZE / 8 => _,
-            inout("rdi") direct_map(to.base()) => _,
-            inout("rsi") direct_map(from.base()) => _,
-            options(nostack, preserves_flags),
-        );
-    }
 }
 
 /// Copies bytes to memory that is shared with a guest, which no reference may name.

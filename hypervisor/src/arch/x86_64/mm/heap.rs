@@ -106,9 +106,3 @@ unsafe impl GlobalAlloc for Heap {
         unsafe { self.free.lock().deallocate(pointer, layout) };
     }
 }
-
-/// Bytes in use and bytes mapped.
-pub fn usage() -> (usize, usize) {
-    let free = THE_HEAP.free.lock();
-    (free.used(), free.size())
-}

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use spin::Once;
 
 use super::layout::M2P_WRITABLE;
-use crate::addr::{Mfn, Pfn};
+use crate::addr::Mfn;
 use crate::machine::Ranges;
 use crate::mm::m2p::{INVALID_ENTRY, MachineToPhys};
 
@@ -36,23 +36,6 @@ impl M2p {
             unsafe { &*((M2P_WRITABLE + mfn.0 * 8) as *const AtomicU64) }
         })
     }
-
-    /// The entry of `mfn`; [`INVALID_ENTRY`] also where there is no RAM.
-    pub fn load(self, mfn: Mfn) -> u64 {
-        self.entry(mfn).map_or(INVALID_ENTRY, |entry| entry.load(Ordering::Relaxed))
-    }
-}
-
-/// Records that the owner of `mfn` knows it as `pfn`.
-#[inline]
-pub fn set(mfn: Mfn, pfn: Pfn) {
-    M2p.store(mfn, pfn.0);
-}
-
-/// Records that nobody owns `mfn`.
-#[inline]
-pub fn clear(mfn: Mfn) {
-    M2p.store(mfn, INVALID_ENTRY);
 }
 
 impl MachineToPhys for M2p {

@@ -28,10 +28,10 @@ pub use x86_64::structures::paging::PageTableFlags as PageFlags;
 pub(super) use build::{build, switch};
 pub use build::{hypervisor_slots, idle_root};
 pub(super) use direct::to_usize;
-pub use direct::{copy_between, copy_bytes, copy_page, direct_map, frame_bytes, machine_address, zero_page};
+pub use direct::{copy_between, copy_bytes, direct_map, frame_bytes, zero_page};
 pub use layout::IMAGE_BASE;
 pub use metadata::m2p_frames;
-pub use table::{MapError, map_hypervisor_page, set_frame_source, translate, unmap_hypervisor_page};
+pub use table::{MapError, map_hypervisor_page, set_frame_source, translate};
 
 /// The address of this CPU's last page fault.
 #[inline]

@@ -214,24 +214,6 @@ pub unsafe fn map_hypervisor_page(address: u64, mfn: Mfn, flags: Flags) -> Resul
     unsafe { Tables { root: tlb::root() }.map(address, mfn, Level::Page, flags, &mut frames) }
 }
 
-/// Unmaps a 4 KiB page of hypervisor memory and returns the frame that was there. This CPU forgets the translation;
-/// others may go on using it until they flush.
-///
-/// # Safety
-/// Nothing may use the page any more.
-pub unsafe fn unmap_hypervisor_page(address: u64) -> Option<Mfn> {
-    debug_assert!((HYPERVISOR_START..HYPERVISOR_END).contains(&address));
-    let _shared = SHARED.lock();
-    let (entry, value, level) = Tables { root: tlb::root() }.leaf(address)?;
-    if level != Level::Page as u32 {
-        return None;
-    }
-    // SAFETY: `entry` is the leaf of a live hierarchy, edits are serialised by the lock, and nothing uses the page.
-    unsafe { entry.write_volatile(0) };
-    tlb::flush_address(address);
-    Some(Mfn((value & ADDRESS) >> PAGE_SHIFT))
-}
-
 /// The frame behind an address in the current address space.
 pub fn translate(address: u64) -> Option<Mfn> {
     Tables { root: tlb::root() }.translate(address)

@@ -33,7 +33,7 @@ use crate::event::tests::Pages;
 use crate::event::{Events, Kick, Rights};
 use crate::grant::{Grants, Limits};
 use crate::guest::{Fault, GuestCopy, check_span};
-use crate::hypercall::{Facts, NewDomain, Platform, Target};
+use crate::hypercall::{DomainFacts, NewDomain, Platform, Target};
 use crate::machine::log_ring::LogRing;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::devices::DeviceFrames;
@@ -92,7 +92,7 @@ pub struct Domain {
     pub first: Vec<Mfn>,
     /// The frame it shares with the hypervisor.
     pub shared_mfn: Mfn,
-    pub facts: Rc<Cell<Facts>>,
+    pub facts: Rc<Cell<DomainFacts>>,
     pub events: Arc<Events>,
     pub grants: Arc<Grants>,
     pub share: Arc<Share>,
@@ -174,7 +174,7 @@ impl<'a> Fake<'a> {
                 frames: Frames(RefCell::new(frames)),
                 first: vec![],
                 shared_mfn,
-                facts: Rc::new(Cell::new(Facts {
+                facts: Rc::new(Cell::new(DomainFacts {
                     max_pages: MAX_FRAMES,
                     shared_info: shared_mfn,
                     handle: [7; 16],

@@ -15,10 +15,9 @@ use crate::domain::vcpu::{Gdt, Ldt, Vcpu};
 use crate::emulate::SegmentBase;
 use crate::event::Events;
 use crate::grant::Grants;
-use crate::hypercall::{DomainView, Facts, MachineFacts, NewDomain, Platform, Target};
+use crate::hypercall::{DomainFacts, DomainView, MachineFacts, NewDomain, Platform, Target};
 use crate::mm::flush::CpuSet;
 use crate::mm::m2p;
-use crate::mm::operation::PageTableMem;
 use crate::mm::perform::Effects;
 use crate::mm::state::FrameType;
 use crate::mm::tests::machine::{DOMAINS, Memory};
@@ -70,7 +69,7 @@ impl Platform for Fake<'_> {
     }
 
     fn domain(&self) -> DomainView {
-        let Facts { max_pages, handle, .. } = self.domains[self.domain].facts.get();
+        let DomainFacts { max_pages, handle, .. } = self.domains[self.domain].facts.get();
         DomainView { vcpus: 3, max_pages, handle }
     }
 
@@ -219,14 +218,6 @@ impl Platform for Fake<'_> {
     fn clear_page(&mut self, mfn: Mfn) {
         assert_eq!(self.frame_type(mfn), Some(FrameType::Writable));
         self.machine.memory.clear(mfn);
-    }
-
-    fn copy_page(&mut self, to: Mfn, from: Mfn) {
-        assert_eq!(self.frame_type(to), Some(FrameType::Writable));
-        assert!(self.mmu.frames.get(from).is_some_and(|frame| frame.state().references() > 1), "{from:?} is held");
-        for index in 0..<Memory<true> as PageTableMem>::ENTRIES {
-            self.machine.memory.write(to, index, self.machine.memory.read(from, index));
-        }
     }
 
     fn fill_hypercall_page(&mut self, mfn: Mfn) {

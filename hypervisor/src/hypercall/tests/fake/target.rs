@@ -10,7 +10,7 @@ use crate::domain::context::CpuContext;
 use crate::domain::vcpu::Vcpu;
 use crate::event::Events;
 use crate::grant::Grants;
-use crate::hypercall::{Facts, Parked, Target};
+use crate::hypercall::{DomainFacts, ParkedVcpu, Target};
 use crate::mm::flush::CpuSet;
 use crate::mm::operation::{Freed, Mmu, Space};
 use crate::mm::perform::{Effects, FramesLock};
@@ -20,14 +20,14 @@ use crate::sched::Share;
 /// A domain in the hands of the control domain.
 pub struct FakeTarget {
     pub(super) id: DomainId,
-    pub(super) facts: Rc<Cell<Facts>>,
+    pub(super) facts: Rc<Cell<DomainFacts>>,
     pub(super) events: Arc<Events>,
     pub(super) grants: Arc<Grants>,
     pub(super) share: Arc<Share>,
 }
 
 impl FakeTarget {
-    pub(super) fn change(&self, change: impl FnOnce(&mut Facts)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut DomainFacts)) {
         let mut facts = self.facts.get();
         change(&mut facts);
         self.facts.set(facts);
@@ -39,7 +39,7 @@ impl Target for FakeTarget {
         self.id
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self) -> DomainFacts {
         self.facts.get()
     }
 
@@ -117,7 +117,7 @@ pub struct FakeParked {
     pub cpu: Option<CpuContext>,
 }
 
-impl Parked for FakeParked {
+impl ParkedVcpu for FakeParked {
     fn vcpu(&mut self) -> &mut Vcpu {
         &mut self.vcpu
     }

@@ -16,10 +16,10 @@ use crate::mm::error::{Refusal, Stop};
 use crate::mm::flush::CpuSet;
 use crate::mm::operation::{Operation, PageTableMem};
 use crate::mm::owner::DomainFrames;
+use crate::mm::pending::Pending;
 use crate::mm::root::Roots;
 use crate::mm::state::{Level, State};
 use crate::mm::update::{Change, Changed, Slot};
-use crate::mm::validate::Pending;
 
 const P: u64 = 1;
 const RW: u64 = 2;
