@@ -35,9 +35,6 @@ use crate::mm::perform::{Effects, FramesLock, Unfinished};
 use crate::sched::Account;
 use crate::time::GuestRecord;
 
-/// Frames that a guest's call may take for the hypervisor's own use at a time: the heap grows by a quarter of this at once.
-const SPARE: u64 = 64;
-
 /// A vCPU, what the CPU holds for it, and its domain.
 pub struct Runner {
     pub vcpu: Vcpu,
@@ -240,7 +237,7 @@ impl Platform for World<'_> {
     }
 
     fn has_memory_to_spare(&self) -> bool {
-        memory::can_spare(SPARE)
+        memory::can_spare(PAGE_SIZE)
     }
 
     fn share_frame(&mut self, target: &Arc<Domain>) -> Option<Mfn> {
