@@ -264,8 +264,8 @@ impl Platform for World<'_> {
         mm::m2p_frames(number)
     }
 
-    fn console_write(&mut self, bytes: &[u8]) {
-        console::write(self.domain, bytes);
+    fn console_write(&mut self, bytes: &[u8]) -> bool {
+        console::write(self.domain, bytes)
     }
 
     fn console_read(&mut self, buf: &mut [u8]) -> usize {
