@@ -21,9 +21,9 @@ impl Events {
     /// `ENOSPC` if the domain has all the ports that it may have, `ENOMEM`; `EBUSY` while it is being reset, `EINVAL` if
     /// it ends.
     pub fn alloc_unbound(&self, remote: DomainId) -> Result<u32, Errno> {
-        let (_table, number, port) = self.free_port()?;
-        *port.lock() = Binding::Unbound { remote };
-        Ok(number)
+        let free = self.free_port()?;
+        *free.port.lock() = Binding::Unbound { remote };
+        Ok(free.take())
     }
 
     /// Makes a port for messages to a vCPU; its number.
@@ -32,10 +32,10 @@ impl Events {
     /// `ENOENT` if there is no such vCPU, and those of [`Events::alloc_unbound`].
     pub fn bind_ipi(&self, vcpu: VcpuId) -> Result<u32, Errno> {
         self.vcpu(vcpu).ok_or(Errno::ENOENT)?;
-        let (_table, number, port) = self.free_port()?;
-        port.set_vcpu(vcpu);
-        *port.lock() = Binding::Ipi;
-        Ok(number)
+        let free = self.free_port()?;
+        free.port.set_vcpu(vcpu);
+        *free.port.lock() = Binding::Ipi;
+        Ok(free.take())
     }
 
     /// Makes a port for a physical interrupt; its number. Its events go to vCPU 0 first.
@@ -43,9 +43,9 @@ impl Events {
     /// # Errors
     /// Those of [`Events::alloc_unbound`].
     pub fn bind_pirq(&self, pirq: u32) -> Result<u32, Errno> {
-        let (_table, number, port) = self.free_port()?;
-        *port.lock() = Binding::Pirq { pirq };
-        Ok(number)
+        let free = self.free_port()?;
+        *free.port.lock() = Binding::Pirq { pirq };
+        Ok(free.take())
     }
 
     /// Is a port bound to this physical interrupt?
@@ -67,18 +67,20 @@ impl Events {
     /// # Errors
     /// `EINVAL` if the other port doesn't wait for this domain, and those of [`Events::alloc_unbound`].
     pub fn bind_interdomain(self: &Arc<Self>, remote: &Arc<Events>, remote_port: u32) -> Result<(u32, Wake), Errno> {
-        let (_table, number, port) = self.free_port()?;
-        let other = remote.port(remote_port)?;
-        if core::ptr::eq(port, other) {
+        let free = self.free_port()?;
+        let (number, other) = (free.number, remote.port(remote_port)?);
+        if core::ptr::eq(free.port, other) {
             return Err(Errno::EINVAL);
         }
-        let (mut near, mut far) = lock_two(port, other);
+        let (mut near, mut far) = lock_two(free.port, other);
         if !matches!(*far, Binding::Unbound { remote } if remote == self.domain) {
             return Err(Errno::EINVAL);
         }
         *near = Binding::Interdomain { peer: remote.clone(), port: remote_port };
         *far = Binding::Interdomain { peer: self.clone(), port: number };
-        Ok((number, self.set_pending(number)))
+        let wake = self.set_pending(number);
+        drop((near, far));
+        Ok((free.take(), wake))
     }
 
     /// Sends a port's events to another vCPU from now on. An event that is pending stays where it was told.
@@ -142,7 +144,7 @@ impl Events {
         if matches!(was, Binding::Free) {
             return Err(Errno::EINVAL);
         }
-        table.freed(number);
+        table.closed(number, self.fifo.is_linked(number));
         Ok(())
     }
 
@@ -166,6 +168,7 @@ impl Events {
             };
             let Some(port) = self.ports.get(next) else {
                 self.fifo.turn_off();
+                table.unlinked();
                 return true;
             };
             table.closing = Some((why, next));

@@ -34,12 +34,15 @@
 //!
 //! All flags, lists and masks are in memory that it writes itself, at any time. What is read there only decides whether
 //! *its* vCPU is kicked and which of *its* words is written next; no number read there is used as an index or followed,
-//! and nothing is repeated because of it. So it can lose its own events, or be kicked for nothing.
+//! and nothing is repeated because of it. So it can lose its own events, or be kicked for nothing. Ports that it says are in a
+//! queue keep only their numbers from it ([`numbers`]). What ports and queues take of the hypervisor's memory is asked for,
+//! never assumed.
 #![forbid(unsafe_code)]
 
 mod bind;
 mod deliver;
 pub mod fifo;
+mod numbers;
 mod port;
 mod table;
 #[cfg(test)]

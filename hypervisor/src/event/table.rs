@@ -11,7 +11,8 @@ use pv_abi::event::{EVTCHN_2L_NR_CHANNELS, EVTCHN_FIFO_NR_CHANNELS};
 use spin::{MutexGuard, Once};
 
 use super::Events;
-use super::port::{Binding, Port};
+use super::numbers::Numbers;
+use super::port::Port;
 
 /// Ports in the first segment.
 const FIRST: u32 = 64;
@@ -67,15 +68,23 @@ impl Ports {
         (0..).zip(self.first.iter().chain(self.later.iter().map_while(Once::get).flatten()))
     }
 
-    /// Adds the segment that a port is in, which isn't the first; all before it are there.
-    fn grow(&self, number: u32) -> Result<(), Errno> {
+    /// Adds the segment that a port is in, which isn't the first; all before it are there. Their numbers are added as well.
+    ///
+    /// # Errors
+    /// `ENOSPC` if there can't be such a port, `ENOMEM` if there is no memory, or `may_take` refuses so many bytes.
+    fn grow(&self, number: u32, numbers: &mut Numbers, may_take: impl FnOnce(usize) -> bool) -> Result<(), Errno> {
         let (segment, _) = segment_of(number);
         let slot = segment.checked_sub(1).and_then(|later| self.later.get(later)).ok_or(Errno::ENOSPC)?;
         let len = len_of(segment);
+        if !may_take(len * size_of::<Port>() + Numbers::size_of(len)) {
+            return Err(Errno::ENOMEM);
+        }
         let mut ports = Vec::new();
         ports.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+        numbers.reserve(len).map_err(|_| Errno::ENOMEM)?;
         ports.extend((0..len).map(|_| Port::new()));
         slot.call_once(|| ports.into_boxed_slice());
+        numbers.add(len);
         Ok(())
     }
 }
@@ -90,9 +99,12 @@ pub enum Closing {
 }
 
 /// Which ports are in use.
+///
+/// A number is in use in [`Numbers`] just when its port's binding isn't [`Free`](super::port::Binding::Free); both change with
+/// the table locked.
 pub(super) struct Table {
-    /// No port below this one is free.
-    lowest: u32,
+    /// Those that are not in use.
+    numbers: Numbers,
     /// All ports are being closed, this one next: no new ones meanwhile.
     pub closing: Option<(Closing, u32)>,
 }
@@ -100,7 +112,10 @@ pub(super) struct Table {
 impl Table {
     /// None is; number 0 never will be.
     pub fn new() -> Table {
-        Table { lowest: 1, closing: None }
+        let mut numbers = Numbers::new();
+        numbers.add(len_of(0));
+        numbers.take(0);
+        Table { numbers, closing: None }
     }
 
     /// Are new ports and pages welcome?
@@ -120,11 +135,36 @@ impl Table {
         self.closing.take_if(|(why, _)| *why == Closing::Reset);
     }
 
-    /// A port is free again.
-    pub fn freed(&mut self, number: u32) {
-        self.lowest = self.lowest.min(number);
+    /// A port is not in use any more. One that `is_linked` can't be used before the guest has taken it from its queue.
+    pub fn closed(&mut self, number: u32, is_linked: bool) {
+        if is_linked { self.numbers.hold(number) } else { self.numbers.free(number) }
+    }
+
+    /// No port is in a queue any more.
+    pub fn unlinked(&mut self) {
+        self.numbers.free_held();
     }
 }
+
+/// A port that is not in use, and stays so until it is [taken](FreePort::take), or this is dropped.
+pub(super) struct FreePort<'a> {
+    table: MutexGuard<'a, Table>,
+    pub number: u32,
+    pub port: &'a Port,
+}
+
+impl FreePort<'_> {
+    /// The port is bound from now on; its number.
+    pub fn take(mut self) -> u32 {
+        self.table.numbers.take(self.number);
+        self.number
+    }
+}
+
+/// How many ports that were in a queue when they were closed are looked at again for each new one: more than one, so that
+/// their number goes down. And how many when all others are in use.
+const LOOKS: u32 = 16;
+const LAST_LOOKS: u32 = 1024;
 
 impl Events {
     /// Ports have numbers below this.
@@ -133,31 +173,44 @@ impl Events {
         self.rights.max_ports.min(most)
     }
 
-    /// The first port that is not in use. It stays so until the caller binds it or lets go of the table.
+    /// A port that is not in use: the first one, but for those that were closed while they were in a queue, which come back a
+    /// few at a time.
     ///
     /// # Errors
     /// `ENOSPC` if all are in use, `ENOMEM`, and those of [`Table::is_open`].
-    pub(super) fn free_port(&self) -> Result<(MutexGuard<'_, Table>, u32, &Port), Errno> {
+    pub(super) fn free_port(&self) -> Result<FreePort<'_>, Errno> {
         let mut table = self.table.lock();
         table.is_open()?;
-        let mut lowest = None;
-        for number in table.lowest..self.limit() {
-            if self.ports.get(number).is_none() {
-                self.ports.grow(number)?;
-            }
-            let port = self.port(number)?;
-            if !matches!(*port.lock(), Binding::Free) {
-                continue;
-            }
-            // A port that was closed while it was in a queue is in use until the guest has taken it from there.
-            if self.fifo.is_linked(number) {
-                lowest.get_or_insert(number);
-                continue;
-            }
-            table.lowest = lowest.unwrap_or(number);
-            return Ok((table, number, port));
+        let number = self.free_number(&mut table.numbers)?;
+        Ok(FreePort { table, number, port: self.port(number)? })
+    }
+
+    fn free_number(&self, numbers: &mut Numbers) -> Result<u32, Errno> {
+        let is_linked = |number| self.fifo.is_linked(number);
+        numbers.look_again(LOOKS, is_linked);
+        if let Some(number) = self.lowest_unlinked(numbers) {
+            return Ok(number);
         }
-        Err(Errno::ENOSPC)
+        let next = numbers.len();
+        if next < self.limit() {
+            self.ports.grow(next, numbers, |bytes| self.fifo.has_to_spare(bytes))?;
+        } else {
+            numbers.look_again(LAST_LOOKS, is_linked);
+        }
+        self.lowest_unlinked(numbers).ok_or(Errno::ENOSPC)
+    }
+
+    /// The first number that may be used. A guest may say of any that it is in a queue. It isn't worth more than a few looks:
+    /// none that was not in use gets into one but by the guest's own doing.
+    fn lowest_unlinked(&self, numbers: &mut Numbers) -> Option<u32> {
+        for _ in 0..LOOKS {
+            let number = numbers.lowest().filter(|&number| number < self.limit())?;
+            if !self.fifo.is_linked(number) {
+                return Some(number);
+            }
+            numbers.hold(number);
+        }
+        None
     }
 }
 
@@ -168,21 +221,24 @@ mod tests {
 
     #[test]
     fn segments_follow_each_other() {
-        let ports = Ports::new();
+        let (ports, mut numbers) = (Ports::new(), Numbers::new());
+        numbers.add(len_of(0));
         let mut first = 0;
         for segment in 0..SEGMENTS {
             let last = first + len_of(segment) as u32 - 1;
             assert_eq!((segment_of(first), segment_of(last)), ((segment, 0), (segment, len_of(segment) - 1)));
             if segment > 0 {
                 assert!(ports.get(first).is_none());
-                ports.grow(first).unwrap();
+                assert_eq!(ports.grow(first, &mut numbers, |_| false), Err(Errno::ENOMEM));
+                ports.grow(first, &mut numbers, |bytes| bytes == len_of(segment) * 32 + len_of(segment) / 4).unwrap();
             }
             assert!(ports.get(first).is_some() && ports.get(last).is_some());
             first = last + 1;
+            assert_eq!(numbers.len(), first);
         }
         assert_eq!(first, EVTCHN_FIFO_NR_CHANNELS);
         assert!(ports.get(first).is_none() && ports.get(u32::MAX).is_none());
-        assert_eq!(ports.grow(u32::MAX), Err(Errno::ENOSPC));
+        assert_eq!(ports.grow(u32::MAX, &mut numbers, |_| true), Err(Errno::ENOSPC));
         assert_eq!(ports.iter().count(), first as usize);
         assert!(ports.iter().all(|(number, port)| core::ptr::eq(port, ports.get(number).unwrap())));
     }

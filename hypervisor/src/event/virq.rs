@@ -64,15 +64,14 @@ impl Events {
         }
         self.vcpu(vcpu).ok_or(Errno::ENOENT)?;
         let slot = self.virqs.slot(virq, vcpu).ok_or(Errno::EINVAL)?;
-        let (table, number, port) = self.free_port()?;
+        let free = self.free_port()?;
         if slot.load(Ordering::SeqCst) != 0 {
             return Err(Errno::EEXIST);
         }
-        port.set_vcpu(vcpu);
-        *port.lock() = Binding::Virq { virq };
-        slot.store(number, Ordering::SeqCst);
-        drop(table);
-        Ok(number)
+        free.port.set_vcpu(vcpu);
+        *free.port.lock() = Binding::Virq { virq };
+        slot.store(free.number, Ordering::SeqCst);
+        Ok(free.take())
     }
 
     /// Is this virtual interrupt of the vCPU bound to a port?

@@ -24,9 +24,12 @@ fn write<P: Platform>(call: &mut Call<'_, P>, count: u32) -> Reply {
     let mut chunk = [0; CHUNK];
     let chunk = chunk.split_at_mut((count as usize).min(CHUNK)).0;
     call.platform.read_bytes(at, chunk)?;
-    call.platform.console_write(chunk);
     // A list of such calls is restarted after each.
     call.budget = 0;
+    if !call.platform.console_write(chunk) {
+        // It waits in its own time, as in a loop: interrupted by events, and by others whose turn it is.
+        return Err(call.again([CONSOLEIO_WRITE.into(), count.into(), at]));
+    }
     let (done, left) = (chunk.len() as u64, count as usize - chunk.len());
     if left == 0 {
         return Ok(0);

@@ -79,8 +79,9 @@ pub trait Platform: GuestSpace + Effects<Tables: MachineToPhys + GrantMemory> + 
     /// The first frame of large page `number` of the machine-to-phys table; `None` where there is none.
     fn m2p_frames(&self, number: u64) -> Option<Mfn>;
 
-    /// Prints bytes on the hypervisor's console as the calling domain's.
-    fn console_write(&mut self, bytes: &[u8]);
+    /// Prints bytes on the hypervisor's console as the calling domain's. False if it is to try again later: it has printed
+    /// as much as it may.
+    fn console_write(&mut self, bytes: &[u8]) -> bool;
 
     /// Takes what was typed for the calling domain; returns how many bytes.
     fn console_read(&mut self, buf: &mut [u8]) -> usize;

@@ -12,9 +12,9 @@ const LINES: u64 = 10;
 
 /// Says what was refused, unless the domain has had its lines for this second.
 pub fn complain(domain: &Domain, what: fmt::Arguments<'_>) {
-    match domain.complaints.take(time::now(), 1, 0, LINES) {
+    match domain.complaints.take(time::now(), 1, LINES, LINES) {
         None => {}
-        Some(LINES) => warn!("{}: {what} (more of this second is not shown)", domain.id),
+        Some(0) => warn!("{}: {what} (more of this second is not shown)", domain.id),
         Some(_) => warn!("{}: {what}", domain.id),
     }
 }

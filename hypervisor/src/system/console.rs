@@ -74,18 +74,34 @@ pub fn read(domain: DomainId, buf: &mut [u8]) -> usize {
     count
 }
 
-/// What a domain under the control domain may print at once, and then in each second, in bytes: it has a console of its
-/// own, and a byte keeps this CPU busy for 90 us on a serial line.
-const STOCK: u64 = 64 << 10;
-const PER_SECOND: u64 = 1024;
+/// What a domain may print: so many bytes at once, and so many in a second in the long run. A byte keeps this CPU, and
+/// whoever else wants to print, busy for 90 us on a serial line.
+struct Limit {
+    stock: u64,
+    per_second: u64,
+}
 
-/// Prints a domain's output, in one piece. What could make the terminal do anything but print is left out, and so is what
-/// is more than the domain may print.
-pub fn write(domain: &Domain, bytes: &[u8]) {
-    let prefix = !owns_console(domain);
-    if domain.supervised && domain.printed.take(time::now(), shown(domain, bytes), STOCK, PER_SECOND).is_none() {
-        return;
+/// For a domain that the control domain created. It has a console of its own, so what is more is left out.
+const SUPERVISED: Limit = Limit { stock: 64 << 10, per_second: 1024 };
+/// For one that has no other console, a third of the line's time: it waits with what is more.
+const UNSUPERVISED: Limit = Limit { stock: 128 << 10, per_second: 4096 };
+
+/// Prints a domain's output, in one piece. What could make the terminal do anything but print is left out. False if the
+/// domain has to wait until it may print this.
+pub fn write(domain: &Domain, bytes: &[u8]) -> bool {
+    if !domain.privileged {
+        let Limit { stock, per_second } = if domain.supervised { SUPERVISED } else { UNSUPERVISED };
+        let amount = shown(domain, bytes).min(stock);
+        if domain.printed.take(time::now(), amount, stock, per_second).is_none() {
+            return domain.supervised;
+        }
     }
+    print(domain, bytes);
+    true
+}
+
+fn print(domain: &Domain, bytes: &[u8]) {
+    let prefix = !owns_console(domain);
     let mut input = machine().input.lock();
     let mut output = console::output();
     if input.line_of.is_some_and(|other| other != domain.id) {
@@ -108,8 +124,11 @@ pub fn write(domain: &Domain, bytes: &[u8]) {
     input.line_of = (!output.at_line_start()).then_some(domain.id);
 }
 
-/// How many bytes of the line these take, with the domain's name before each line.
+/// How many bytes of the line these take at most, with the domain's name before each line.
 fn shown(domain: &Domain, bytes: &[u8]) -> u64 {
+    if bytes.is_empty() {
+        return 0;
+    }
     let lines = 1 + bytes.iter().filter(|&&byte| byte == b'\n').count();
     (bytes.len() + lines * (domain.name.len() + 4)) as u64
 }

@@ -104,7 +104,7 @@ pub fn new_domain(new: New) -> Option<Arc<Domain>> {
         supervised: new.supervised,
         max_pages: AtomicU64::new(new.max_pages),
         handle: Mutex::new(new.handle),
-        events: Arc::new(Events::new(new.id, shared, new.vcpus, rights, &guest_frames::Tables)),
+        events: Arc::new(Events::new(new.id, shared, new.vcpus, rights, &memory::ForEvents)),
         grants: Arc::new(Grants::new(new.id, new.grants)),
         assists: Arc::default(),
         parked: SpinLock::new(Rank::Parked, ParkedList::with_capacity(new.vcpus)),

@@ -1,11 +1,12 @@
 //! Memory of domains: the machine for the rules of [`mm`](crate::mm), and what carries out their effects.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::addr::{GuestVa, Mfn, Pfn};
+use crate::addr::{GuestVa, Mfn, PAGE_SIZE, Pfn};
 use crate::arch::cpu_features;
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::percpu;
+use crate::event::fifo::EventMemory;
 use crate::mm::devices::DeviceFrames;
 use crate::mm::error::Stop;
 use crate::mm::flush::{CpuSet, FlushClock};
@@ -196,9 +197,27 @@ impl Memory<'_> {
 /// Page-table entries that one step may look at: some ten thousand instructions, the time that interrupts may wait.
 pub const STEP: u32 = 1024;
 
-/// Can so many frames be taken for a guest?
-pub fn can_spare(count: u64) -> bool {
-    machine().allocator.lock().free_frames() >= count
+/// Frames that are left to others when a guest's call takes some for the hypervisor's own use: the heap grows by a quarter of
+/// this at once.
+const SPARE: u64 = 64;
+
+/// May a guest's call take so many bytes of the hypervisor's memory?
+pub fn can_spare(bytes: usize) -> bool {
+    machine().allocator.lock().free_frames() >= SPARE + bytes.div_ceil(PAGE_SIZE) as u64
+}
+
+/// Memory as events need it.
+pub struct ForEvents;
+
+impl EventMemory for ForEvents {
+    #[inline]
+    fn word(&self, mfn: Mfn, index: usize) -> &AtomicU32 {
+        guest_frames::event_word(mfn, index)
+    }
+
+    fn has_to_spare(&self, bytes: usize) -> bool {
+        can_spare(bytes)
+    }
 }
 
 fn retire(frames: &SpinLock<DomainFrames>, mfn: Mfn) {

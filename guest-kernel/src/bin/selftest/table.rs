@@ -33,6 +33,7 @@ stories! {
         "version-bad": version::bad,
         "console-write": console::write,
         "console-write-past-the-end": console::write_past_the_end,
+        "console-limit": console::limit,
         "console-read": console::read,
         "sched-yield": sched::yielding,
         "sched-poll-timeout": sched::poll_timeout,

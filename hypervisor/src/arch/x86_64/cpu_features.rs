@@ -219,10 +219,23 @@ pub struct Exposure {
 
 /// What the running CPU is exposed to. A CPU of Intel's counts as exposed unless it says that it is not.
 pub fn exposure() -> Exposure {
+    let not_affected = is_amd() || says_not_affected();
+    Exposure { meltdown: !not_affected, l1tf: !not_affected }
+}
+
+/// A CPU of AMD's, or of their design.
+fn is_amd() -> bool {
     let answer = __cpuid(0);
     let vendor = [answer.ebx, answer.edx, answer.ecx].map(u32::to_le_bytes);
-    let not_affected = matches!(vendor.as_flattened(), b"AuthenticAMD" | b"HygonGenuine") || says_not_affected();
-    Exposure { meltdown: !not_affected, l1tf: !not_affected }
+    matches!(vendor.as_flattened(), b"AuthenticAMD" | b"HygonGenuine")
+}
+
+/// Whether `fxrstor` and `xrstor` leave in the CPU where the last x87 instruction was and what it accessed, unless an x87
+/// exception is pending (XSA-52). AMD's CPUs do that but for those that say otherwise (AMD volume 3, CPUID 0x8000_0008).
+pub(super) fn keeps_error_pointers() -> bool {
+    const RSTR_FP_ERR_PTRS: u32 = 1 << 2;
+    let restores = || __cpuid(0x8000_0000).eax >= 0x8000_0008 && __cpuid(0x8000_0008).ebx & RSTR_FP_ERR_PTRS != 0;
+    is_amd() && !restores()
 }
 
 /// RDCL_NO of IA32_ARCH_CAPABILITIES covers both; SDM volume 4, table 2-2.

@@ -15,6 +15,8 @@ use super::cpu_features::{self, Features};
 
 /// Register sets that guests may use: x87, SSE, AVX, AVX-512 (three). SDM volume 1, 13.1.
 const OFFERED: u64 = 0b1110_0111;
+/// What `fild` loads, so that what is left of the last x87 instruction is always the same.
+static ZERO: u32 = 0;
 /// Size of the area of FXSAVE.
 const LEGACY_SIZE: usize = 512;
 /// MXCSR and the x87 control word after a reset.
@@ -72,6 +74,8 @@ pub struct Fpu {
     area: Vec<Line>,
     mask: u64,
     save: Save,
+    /// What the last x87 instruction was may stay in the CPU: [`cpu_features::keeps_error_pointers`].
+    clear_pointers: bool,
 }
 
 impl Fpu {
@@ -83,7 +87,7 @@ impl Fpu {
         let mut area = vec![Line([0; 64]); size.div_ceil(64)];
         area[0].0[..4].copy_from_slice(&FCW.to_le_bytes());
         area[0].0[MXCSR.0..MXCSR.0 + 4].copy_from_slice(&MXCSR.1.to_le_bytes());
-        Fpu { area, mask, save: Save::best(mask) }
+        Fpu { area, mask, save: Save::best(mask), clear_pointers: cpu_features::keeps_error_pointers() }
     }
 
     /// Registers as a guest gives them, in FXSAVE's layout: x87 and SSE, the others as after a reset.
@@ -152,11 +156,20 @@ impl Fpu {
     }
 
     /// Loads them. `xcr0` is the guest's choice of register sets, a part of what is offered.
+    ///
+    /// Loading an area that isn't as the CPU writes it would fault, in the hypervisor (XSA-53). No guest writes one: of what it
+    /// gives ([`Fpu::from_legacy`]), the header is ours and MXCSR has only bits that there are.
     pub fn load(&self, xcr0: u64) {
         self.open();
+        if self.clear_pointers {
+            // SAFETY: TS is clear, and no exception is pending or enabled after `fninit`; all registers are loaded below.
+            unsafe {
+                asm!("fninit", "fild dword ptr [{}]", in(reg) &raw const ZERO, options(nostack, preserves_flags))
+            };
+        }
         let (low, high) = halves(self.mask);
         let area = self.area.as_ptr();
-        // SAFETY: the area was filled by `new` or by `save`, so its header is valid; the hypervisor uses none of the
+        // SAFETY: the area was filled by `new`, `from_legacy` or `save`, so it is valid; the hypervisor uses none of the
         // registers that change.
         unsafe {
             if self.mask == 0 {

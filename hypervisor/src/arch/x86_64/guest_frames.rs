@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use super::mm::{self, direct_map, hypervisor_slots, m2p, zero_page};
 use crate::addr::{Mfn, PAGE_SIZE};
 use crate::domain::shared::{SharedInfo, VcpuInfo};
-use crate::event::fifo::{self, EventMemory};
+use crate::event::fifo;
 use crate::grant::GrantMemory;
 use crate::mm::frame::FrameTable;
 use crate::mm::m2p::MachineToPhys;
@@ -37,6 +37,14 @@ impl Tables {
         // same words at any time, which atomics allow.
         unsafe { &*direct_map(page.base()).cast::<AtomicU64>().add(index) }
     }
+}
+
+/// A word of a page of FIFO delivery, as [`EventMemory`](fifo::EventMemory) has it.
+#[inline]
+pub fn event_word(mfn: Mfn, index: usize) -> &'static AtomicU32 {
+    assert!(index < fifo::WORDS);
+    // SAFETY: as for `Tables::entry`; the frame is held as writable by the guest (the seam's contract).
+    unsafe { &*direct_map(mfn.base()).cast::<AtomicU32>().add(index) }
 }
 
 impl PageTableMem for Tables {
@@ -99,15 +107,6 @@ impl PageTableMem for Tables {
     fn show_machine_to_phys(&self, l4: Mfn, visible: bool) {
         let [entry, ..] = hypervisor_slots();
         self.write(l4, FIRST_SLOT, if visible { entry } else { 0 });
-    }
-}
-
-impl EventMemory for Tables {
-    #[inline]
-    fn word(&self, mfn: Mfn, index: usize) -> &AtomicU32 {
-        assert!(index < fifo::WORDS);
-        // SAFETY: as for `entry`; the frame is held as writable by the guest (the seam's contract).
-        unsafe { &*direct_map(mfn.base()).cast::<AtomicU32>().add(index) }
     }
 }
 

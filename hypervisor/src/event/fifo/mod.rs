@@ -31,12 +31,15 @@ use link::{Control, LINKED, Lists, PENDING, Queues, Word, enqueue};
 
 pub use link::Place;
 
-/// The seam to the pages of FIFO delivery.
+/// The seam to memory: the pages of FIFO delivery, and what there is for the hypervisor's own side of it.
 ///
 /// Frames asked for are RAM and held as writable by the guest; indices are below [`WORDS`].
 pub trait EventMemory: Sync {
     /// A word of a page.
     fn word(&self, mfn: Mfn, index: usize) -> &AtomicU32;
+
+    /// May what a guest asks for take so many bytes of the hypervisor's own, which aren't counted as the guest's?
+    fn has_to_spare(&self, bytes: usize) -> bool;
 }
 
 /// Event words in a page.
@@ -61,6 +64,11 @@ struct State {
 }
 
 impl State {
+    /// Bytes that it takes.
+    const fn size_of(vcpus: usize) -> usize {
+        PAGES * size_of::<AtomicU64>() + vcpus * size_of::<Mutex<Queues>>()
+    }
+
     /// No page, and no control block.
     fn new(vcpus: usize) -> Result<State, Errno> {
         Ok(State {
@@ -109,6 +117,11 @@ impl Fifo {
     /// Not in use.
     pub fn new(memory: &'static dyn EventMemory) -> Fifo {
         Fifo { memory, on: AtomicBool::new(false), state: Once::new() }
+    }
+
+    /// May so many bytes of the hypervisor's memory be taken?
+    pub fn has_to_spare(&self, bytes: usize) -> bool {
+        self.memory.has_to_spare(bytes)
     }
 
     /// Is it in use? It doesn't change as long as some port is bound and locked.
@@ -204,7 +217,11 @@ impl Events {
         let table = self.table.lock();
         table.is_open()?;
         if !self.fifo.state.is_completed() {
-            let state = State::new(self.vcpus.len())?;
+            let vcpus = self.vcpus.len();
+            if !self.fifo.has_to_spare(State::size_of(vcpus)) {
+                return Err(Errno::ENOMEM);
+            }
+            let state = State::new(vcpus)?;
             self.fifo.state.call_once(|| state);
         }
         let block = Control { mfn, first: offset as usize / size_of::<u32>() };

@@ -16,7 +16,8 @@ mod queues;
 mod rules;
 mod threads;
 
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicU32, AtomicUsize};
 use std::boxed::Box;
 use std::sync::{Arc, OnceLock};
 use std::vec::Vec;
@@ -31,17 +32,26 @@ use crate::domain::shared::SharedInfo;
 const FRAMES: usize = 512;
 
 /// Pages of FIFO delivery, made of zeros when they are asked for.
-pub struct Pages(Vec<OnceLock<Box<[AtomicU32; WORDS]>>>);
+pub struct Pages {
+    pages: Vec<OnceLock<Box<[AtomicU32; WORDS]>>>,
+    /// Bytes that the hypervisor has to spare.
+    spare: AtomicUsize,
+}
 
 impl Pages {
     pub fn leak() -> &'static Pages {
-        Box::leak(Box::new(Pages((0..FRAMES).map(|_| OnceLock::new()).collect())))
+        let pages = (0..FRAMES).map(|_| OnceLock::new()).collect();
+        Box::leak(Box::new(Pages { pages, spare: AtomicUsize::new(usize::MAX) }))
     }
 }
 
 impl EventMemory for Pages {
     fn word(&self, mfn: Mfn, index: usize) -> &AtomicU32 {
-        &self.0[mfn.0 as usize].get_or_init(|| Box::new([const { AtomicU32::new(0) }; WORDS]))[index]
+        &self.pages[mfn.0 as usize].get_or_init(|| Box::new([const { AtomicU32::new(0) }; WORDS]))[index]
+    }
+
+    fn has_to_spare(&self, bytes: usize) -> bool {
+        bytes <= self.spare.load(SeqCst)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Making, connecting and closing ports.
 
-use super::super::Closing;
+use super::super::{Closing, fifo};
 use super::*;
 use pv_abi::errno::Errno;
 use pv_abi::event::*;
@@ -212,4 +212,82 @@ fn events_reach_a_guest_that_went_to_fifo_and_back() {
     assert_eq!(a.bind_ipi(V0), Ok(port));
     a.shared.evtchn_pending[0].store(0, core::sync::atomic::Ordering::SeqCst);
     assert_eq!(kicked(a.send(port).unwrap()), [(1, 0)]);
+}
+
+#[test]
+fn no_memory_is_taken_that_others_need() {
+    let ((a, pages), (b, _)) = (domain(1, 2, 4096), domain(2, 1, 4096));
+    // What comes with a domain is there already.
+    pages.spare.store(0, SeqCst);
+    for port in 1..64 {
+        assert_eq!(a.alloc_unbound(b.domain), Ok(port));
+    }
+    let waiting = b.alloc_unbound(a.domain).unwrap();
+    let refused = |a: &Arc<Events>| {
+        assert_eq!(a.alloc_unbound(b.domain), Err(Errno::ENOMEM));
+        assert_eq!(a.bind_ipi(V1), Err(Errno::ENOMEM));
+        assert_eq!(a.bind_virq(VIRQ_TIMER, V1), Err(Errno::ENOMEM));
+        assert_eq!(a.bind_pirq(1), Err(Errno::ENOMEM));
+        assert_eq!(a.bind_interdomain(&b, waiting).err(), Some(Errno::ENOMEM));
+    };
+    refused(&a);
+    assert_eq!(
+        (a.init_control(V0, Mfn(1), 0), a.expand_array(Mfn(2)).err()),
+        (Err(Errno::ENOMEM), Some(Errno::EOPNOTSUPP))
+    );
+    // One that is closed can be had again.
+    assert_eq!((a.close(7), a.bind_ipi(V1)), (Ok(()), Ok(7)));
+    // 128 ports of 32 bytes, and two bits for each.
+    pages.spare.store(128 * 32 + 31, SeqCst);
+    refused(&a);
+    assert_eq!(a.init_control(V0, Mfn(1), 0), Ok(()));
+    pages.spare.store(128 * 32 + 32, SeqCst);
+    assert_eq!(a.bind_ipi(V1), Ok(64));
+    pages.spare.store(0, SeqCst);
+    for port in 65..192 {
+        assert_eq!(a.alloc_unbound(b.domain), Ok(port));
+    }
+    refused(&a);
+    assert_eq!(a.init_control(V1, Mfn(1), 128), Ok(()), "the state is there");
+}
+
+#[test]
+fn ports_that_stay_in_queues_are_held_and_come_back() {
+    const PORTS: u32 = 3000;
+    let (a, pages) = domain(1, 1, PORTS);
+    let mut guest = guest::Guest::new((a.clone(), pages));
+    guest.use_fifo();
+    for _ in 0..PORTS.div_ceil(fifo::WORDS as u32) {
+        let _ = guest.expand(|_| false);
+    }
+    let link = |ports: core::ops::Range<u32>, linked: bool| {
+        let word = if linked { fifo::link::LINKED } else { 0 };
+        ports.for_each(|port| guest.word(port).unwrap().store(word, SeqCst));
+    };
+    for port in 1..PORTS {
+        assert_eq!(a.bind_ipi(V0), Ok(port));
+    }
+    assert_eq!(a.bind_ipi(V0), Err(Errno::ENOSPC));
+    // In a queue when they are closed, or said to be so afterwards.
+    link(1..1000, true);
+    (1..2000).for_each(|port| a.close(port).unwrap());
+    link(1000..2000, true);
+    assert_eq!(a.bind_ipi(V0), Err(Errno::ENOSPC));
+    link(1999..2000, false);
+    // Few are looked at each time, and all of them in the end.
+    let calls = (0..1000).position(|_| a.bind_ipi(V0).is_ok()).expect("a port that can be had is found");
+    assert!(calls <= 2000 / 16, "{calls}");
+    assert!(a.status(1999).unwrap().status != EVTCHNSTAT_CLOSED);
+    link(1..1999, false);
+    let mut got: Vec<_> = (1..1999).map(|_| a.bind_ipi(V0).unwrap()).collect();
+    assert_eq!(a.bind_ipi(V0), Err(Errno::ENOSPC));
+    got.sort();
+    assert_eq!(got, (1..1999).collect::<Vec<_>>());
+    // A reset frees those that are held.
+    link(1..PORTS, true);
+    while !a.close_all(Closing::Reset, &mut 1000) {}
+    while a.take_frame().is_some() {}
+    for port in 1..PORTS {
+        assert_eq!(a.bind_ipi(V0), Ok(port));
+    }
 }

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use pv_abi::errno::Errno;
 
 use super::{World, write_hypercall_page};
-use crate::addr::{CpuId, DomainId, GuestVa, Mfn, Pfn, VcpuId};
+use crate::addr::{CpuId, DomainId, GuestVa, Mfn, PAGE_SIZE, Pfn, VcpuId};
 use crate::arch::guest_frames::{self, Tables};
 use crate::arch::mm::{self, tlb};
 use crate::arch::{apic, console as machine_console, percpu, time, vcpu as machine_vcpu};
@@ -25,9 +25,6 @@ use crate::system::memory::{self, Memory};
 use crate::system::runner::Runner;
 use crate::system::{Domain, complain, console, control, descriptors, flush, machine, park, queues, wake};
 use crate::time::GuestRecord;
-
-/// Frames that a guest's call may take for the hypervisor's own use at a time: the heap grows by a quarter of this at once.
-const SPARE: u64 = 64;
 
 impl Platform for World<'_> {
     type Parked = Box<Runner>;
@@ -98,7 +95,7 @@ impl Platform for World<'_> {
     }
 
     fn has_memory_to_spare(&self) -> bool {
-        memory::can_spare(SPARE)
+        memory::can_spare(PAGE_SIZE)
     }
 
     fn share_frame(&mut self, target: &Arc<Domain>) -> Option<Mfn> {
@@ -125,8 +122,8 @@ impl Platform for World<'_> {
         mm::m2p_frames(number)
     }
 
-    fn console_write(&mut self, bytes: &[u8]) {
-        console::write(self.domain, bytes);
+    fn console_write(&mut self, bytes: &[u8]) -> bool {
+        console::write(self.domain, bytes)
     }
 
     fn console_read(&mut self, buf: &mut [u8]) -> usize {

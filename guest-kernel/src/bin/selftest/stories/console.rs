@@ -1,7 +1,7 @@
 //! `console_io`.
 
-use crate::check::{Told, call, equal, holds, reads, refused, refuses_bad_pointers, writes};
-use guest_kernel::memory;
+use crate::check::{Told, call, equal, fail, holds, reads, refused, refuses_bad_pointers, writes};
+use guest_kernel::{memory, time};
 use pv_abi::console::{CONSOLEIO_READ, CONSOLEIO_WRITE};
 use pv_abi::errno::Errno;
 use pv_abi::hypercall::CONSOLE_IO;
@@ -27,6 +27,24 @@ pub fn write_past_the_end() -> Told {
     equal("up to the end", call(CONSOLE_IO, [WRITE, 8, end - 8]), Ok(0))?;
     refused("a byte past the end", call(CONSOLE_IO, [WRITE, 9, end - 8]), Errno::EFAULT)?;
     refused("a huge count", call(CONSOLE_IO, [WRITE, 0x7fff_ffff, end - 8]), Errno::EFAULT)
+}
+
+/// A domain that prints more than it may at once has to wait.
+pub fn limit() -> Told {
+    /// Lines of 1 KiB, about twice what it may print.
+    const LINES: usize = 250;
+    /// A call that takes so many nanoseconds had to wait: without a limit it is done in a hundredth of that.
+    const WAIT: u64 = 200_000_000;
+    let mut line = [b'.'; 1024];
+    line[1023] = b'\n';
+    for _ in 0..LINES {
+        let before = time::now();
+        equal("write", call(CONSOLE_IO, [WRITE, line.len() as u64, reads(&line)]), Ok(0))?;
+        if time::now().zip(before).is_some_and(|(after, before)| after - before > WAIT) {
+            return Ok(());
+        }
+    }
+    fail("nothing kept it from printing")
 }
 
 /// Reading when no key waits, and to bad places.

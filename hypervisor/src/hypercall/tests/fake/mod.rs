@@ -142,6 +142,8 @@ pub struct Fake<'a> {
     pub parked: Vec<FakeParked>,
     pub copies: Failing,
     pub allocations: Failing,
+    /// A write that fails is to be tried again.
+    pub prints: Failing,
     /// The interrupt controllers, and the hardware of domain 0.
     pub controllers: &'static Controllers,
     pub hardware: Arc<Hardware>,
@@ -208,6 +210,7 @@ impl<'a> Fake<'a> {
             parked: vec![],
             copies: Failing::default(),
             allocations: Failing::default(),
+            prints: Failing::default(),
             controllers,
             hardware: Arc::new(hardware),
             log: LogRing::new(),
