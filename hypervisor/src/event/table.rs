@@ -164,9 +164,8 @@ impl FreePort<'_> {
 /// How many ports that were in a queue when they were closed are looked at again for each new one: more than one, so that
 /// their number goes down.
 const LOOKS: u32 = 16;
-/// How many ports that turn out to be in a queue are passed over for a new one, and how many of those that were are looked at
-/// again when all others are in use: some 10,000 instructions.
-const MOST_LOOKS: u32 = 1024;
+/// How many of those are looked at again when all others are in use: some 10,000 instructions.
+const LAST_LOOKS: u32 = 1024;
 
 impl Events {
     /// Ports have numbers below this.
@@ -190,29 +189,30 @@ impl Events {
     fn free_number(&self, numbers: &mut Numbers) -> Result<u32, Errno> {
         let is_linked = |number| self.fifo.is_linked(number);
         numbers.look_again(LOOKS, is_linked);
-        if let Some(number) = self.lowest_unlinked(numbers) {
-            return Ok(number);
-        }
-        let next = numbers.len();
-        if next < self.limit() {
+        loop {
+            if let Some(number) = self.lowest_unlinked(numbers) {
+                return Ok(number);
+            }
+            let next = numbers.len();
+            if next >= self.limit() {
+                break;
+            }
             self.ports.grow(next, numbers, |bytes| self.fifo.has_to_spare(bytes))?;
-        } else {
-            numbers.look_again(MOST_LOOKS, is_linked);
         }
+        numbers.look_again(LAST_LOOKS, is_linked);
         self.lowest_unlinked(numbers).ok_or(Errno::ENOSPC)
     }
 
     /// The first number that may be used. A guest may say of any port that it is in a queue, also of one that is not in use;
     /// each such number is passed over once, and held from then on.
     fn lowest_unlinked(&self, numbers: &mut Numbers) -> Option<u32> {
-        for _ in 0..MOST_LOOKS {
+        loop {
             let number = numbers.lowest().filter(|&number| number < self.limit())?;
             if !self.fifo.is_linked(number) {
                 return Some(number);
             }
             numbers.hold(number);
         }
-        None
     }
 }
 
