@@ -206,7 +206,7 @@ mod tests {
                         linked.remove(&number);
                     }
                     Action::Look(looks) => {
-                        let looks = looks.min(held.len() as u32);
+                        let looks = looks.min(u32::try_from(held.len()).unwrap());
                         let looked_at = core::cell::RefCell::new(vec![]);
                         numbers.look_again(looks, |number| {
                             looked_at.borrow_mut().push(number);
