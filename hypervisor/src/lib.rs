@@ -53,5 +53,8 @@ pub use arch::{boot::BOOTLOADER_CONFIG, panic::die as panicked};
 /// Goes on where the boot loader hands over.
 #[cfg(target_os = "none")]
 pub fn start(info: &'static mut bootloader_api::BootInfo) -> ! {
-    system::boot::start(arch::boot::take_over(info))
+    extern "C" fn on_a_stack_with_top(info: &'static mut bootloader_api::BootInfo) -> ! {
+        system::boot::start(arch::boot::take_over(info))
+    }
+    arch::boot::begin(info, on_a_stack_with_top)
 }

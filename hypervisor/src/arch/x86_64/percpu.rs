@@ -119,7 +119,8 @@ pub const fn top_of(block: u64) -> u64 {
     block + (BLOCK_SIZE - size_of::<CpuTop>()) as u64
 }
 
-/// The running CPU's [`CpuTop`]. Valid as soon as the CPU runs on a stack of its block.
+/// The running CPU's [`CpuTop`]. Valid as soon as the CPU runs on a stack of its block, and before that from
+/// [`begin_with_top`] on.
 #[inline(always)]
 pub fn this() -> &'static CpuTop {
     let rsp: u64;
@@ -130,6 +131,35 @@ pub fn this() -> &'static CpuTop {
     // mapped, aligned, zero-initialised, never unmapped; (2) all fields that change behind a shared reference are
     // cells, and a `CpuTop` is only ever reached from its own CPU.
     unsafe { &*top }
+}
+
+/// Runs `then` on the stack that the caller is on, below a [`CpuTop`] of zeros, so that locks can be taken before there is a
+/// block. What is on the stack is lost.
+///
+/// # Safety
+/// The stack must be as large as a block, aligned like one, and mapped where a block's main stack is.
+pub unsafe fn begin_with_top<T>(argument: &'static mut T, then: extern "C" fn(&'static mut T) -> !) -> ! {
+    let rsp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: the memory above the new RSP is the stack's; who called us is never returned to, nor is this. `then` finds the
+    // stack aligned as the ABI has it. The direction flag is clear in Rust code.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, rdi",
+            "rep stosq",
+            "mov rdi, {argument}",
+            "xor ebp, ebp",
+            "call {then}",
+            "ud2",
+            argument = in(reg) argument,
+            then = in(reg) then,
+            in("rdi") top_of(rsp & !(BLOCK_SIZE as u64 - 1)),
+            in("rcx") size_of::<CpuTop>() / 8,
+            in("rax") 0,
+            options(noreturn),
+        )
+    }
 }
 
 /// As [`this`], but `None` while the boot CPU is still on the boot loader's stack.

@@ -14,8 +14,8 @@ const _: () = assert!(LOADER.is_multiple_of(BLOCK_SIZE as u64));
 /// The boot loader gives every mapping without a fixed place an L4 slot of its own, low ones first. We have none to
 /// spare, so all have a fixed place: in our own slots, where our page tables have nothing else.
 ///
-/// The stack, with the guard page below it, is as large as a CPU's block and aligned like one. So a panic on it that
-/// looks for the [`CpuTop`](crate::arch::percpu::CpuTop) reads nonsense at worst, and gets its message out.
+/// The stack, with the guard page below it, is as large as a CPU's block and aligned like one, so that it can have a
+/// [`CpuTop`](crate::arch::percpu::CpuTop) too.
 pub static BOOTLOADER_CONFIG: BootloaderConfig = {
     let mut mappings = Mappings::new_default();
     mappings.physical_memory = Some(Mapping::FixedAddress(DIRECT_MAP));

@@ -28,7 +28,7 @@ use super::mm::layout::{DIRECT_MAP, DIRECT_MAP_END};
 use super::mm::{self, direct_map, m2p};
 use super::smp::TRAMPOLINE_FRAMES;
 use super::time::{self, calibrate};
-use super::{console, panic, uaccess};
+use super::{console, panic, percpu, uaccess};
 use crate::addr::{MachineAddr, Mfn, PAGE_SIZE};
 use crate::machine::{FrameRange, MemoryMap, Ranges, RegionKind};
 use crate::mm::buddy::FrameAllocator;
@@ -115,6 +115,12 @@ pub struct Memory {
     pub frames: FrameTable<'static>,
     /// All free frames.
     pub allocator: FrameAllocator,
+}
+
+/// Goes on with `then`, on the boot loader's stack: from here on locks can be taken.
+pub fn begin(info: &'static mut BootInfo, then: extern "C" fn(&'static mut BootInfo) -> !) -> ! {
+    // SAFETY: the boot loader gives us the stack that `BOOTLOADER_CONFIG` asks for, and nothing that we need lies there.
+    unsafe { percpu::begin_with_top(info, then) }
 }
 
 /// Takes the machine over from the boot loader: [`early`], then [`memory`].
