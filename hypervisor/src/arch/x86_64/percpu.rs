@@ -127,8 +127,8 @@ pub fn this() -> &'static CpuTop {
     // SAFETY: reads a register.
     unsafe { core::arch::asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
     let top = top_of(rsp & !(BLOCK_SIZE as u64 - 1)) as *const CpuTop;
-    // SAFETY: (1) every hypervisor stack is part of a block aligned to its size, so `top` is the block's `CpuTop`:
-    // mapped, aligned, zero-initialised, never unmapped; (2) all fields that change behind a shared reference are
+    // SAFETY: (1) every hypervisor stack is part of a block aligned to its size, or made like one by `begin_with_top`, so
+    // `top` is a `CpuTop`: mapped, aligned, zero-initialised, not unmapped while the stack is in use; (2) all fields that change behind a shared reference are
     // cells, and a `CpuTop` is only ever reached from its own CPU.
     unsafe { &*top }
 }
@@ -137,7 +137,8 @@ pub fn this() -> &'static CpuTop {
 /// block. What is on the stack is lost.
 ///
 /// # Safety
-/// The stack must be as large as a block, aligned like one, and mapped where a block's main stack is.
+/// The stack must end where a block of its size and alignment would end, and nothing may be on it that is needed later. An
+/// interrupt must not come before there is an IDT.
 pub unsafe fn begin_with_top<T>(argument: &'static mut T, then: extern "C" fn(&'static mut T) -> !) -> ! {
     let rsp: u64;
     // SAFETY: reads a register.

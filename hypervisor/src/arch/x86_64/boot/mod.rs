@@ -1,7 +1,8 @@
 //! From the boot loader's hand-over to a machine that `system` can run on.
 //!
 //! In this order, on the boot CPU:
-//! 1. [`early`], in the boot loader's page tables: console, CPU check, memory map, ACPI, TSC.
+//! 1. [`begin`]: the boot loader's stack, with what locks need. [`early`], in the boot loader's page tables: console, CPU check,
+//!    memory map, ACPI, TSC.
 //! 2. [`memory`]: our own page tables, frame table, frame allocator.
 //! 3. The caller names a frame source ([`super::mm::set_frame_source`]), after which the heap works; moves onto its
 //!    block's stack ([`super::smp::enter_block`]); loads its descriptor tables.
@@ -119,7 +120,8 @@ pub struct Memory {
 
 /// Goes on with `then`, on the boot loader's stack: from here on locks can be taken.
 pub fn begin(info: &'static mut BootInfo, then: extern "C" fn(&'static mut BootInfo) -> !) -> ! {
-    // SAFETY: the boot loader gives us the stack that `BOOTLOADER_CONFIG` asks for, and nothing that we need lies there.
+    // SAFETY: the boot loader gives us the stack that `BOOTLOADER_CONFIG` asks for, with interrupts off; what it hands over
+    // lies elsewhere.
     unsafe { percpu::begin_with_top(info, then) }
 }
 
