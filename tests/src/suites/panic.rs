@@ -56,7 +56,7 @@ fn in_a_guest() -> Test {
             regex(
                 r"^\*\*\* Pavise panic on cpu0: (exception 18 while a guest ran|unexpected trap 18 in the hypervisor)$",
             ),
-            regex("^registers of the last guest on this CPU:\nrip ffffffff801[0-9a-f]{5} cs e033 rflags [0-9a-f]{8}$"),
+            regex("^registers of the last guest on this CPU:\nrip ffffffff80[0-9a-f]{6} cs e033 rflags [0-9a-f]{8}$"),
             regex(LAST_WORDS),
         ]),
     ];
