@@ -132,6 +132,7 @@ fn make_machine(facts: &BootFacts, when_all_stopped: WhenAllStopped) {
         frames: frames.table,
         allocator: &frames.allocator,
         domains: SpinLock::new(Rank::Domains, Vec::new()),
+        untold: AtomicUsize::new(0),
         queues: (0..).map(CpuId).take(cpus).map(|cpu| SpinLock::new(Rank::Queue, RunQueue::new(cpu))).collect(),
         board: Board::new(),
         vcpus: AtomicUsize::new(0),

@@ -157,6 +157,7 @@ pub fn enlist(domain: &Arc<Domain>) {
     for link in links {
         link.set_cpu(link.affinity().load().cycle(domain.turn(link.id)));
     }
+    machine().untold.fetch_add(1, Ordering::Relaxed);
     machine().domains.lock().push(domain.clone());
     console::domain_started(domain.id);
 }

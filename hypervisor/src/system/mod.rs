@@ -79,6 +79,8 @@ struct Machine {
     frames: FrameTable<'static>,
     allocator: &'static SpinLock<FrameAllocator>,
     domains: SpinLock<Vec<Arc<Domain>>>,
+    /// Domains that are there, or whose removal is still to be logged.
+    untold: AtomicUsize,
     /// The vCPUs that wait or sleep, by the CPU whose they are. Any CPU may take the lock, to wake one up.
     queues: Box<[SpinLock<RunQueue<Box<Runner>>>]>,
     /// What CPUs tell each other of their queues.

@@ -207,20 +207,20 @@ pub fn forget_if_gone(domain: &Domain) -> bool {
     if !is_gone {
         return false;
     }
-    let (removed, left) = {
+    let removed = {
         let mut domains = machine().domains.lock();
         let before = domains.len();
         domains.retain(|other| !core::ptr::eq(&**other, domain));
-        (before > domains.len(), domains.len())
+        before > domains.len()
     };
     // Another CPU may have been faster.
     if removed {
-        forgotten(domain, left);
+        forgotten(domain);
     }
     removed
 }
 
-fn forgotten(domain: &Domain, left: usize) {
+fn forgotten(domain: &Domain) {
     let (free, total) = {
         let allocator = machine().allocator.lock();
         (allocator.free_frames(), allocator.total_frames() - stock::FULL as u64)
@@ -228,7 +228,8 @@ fn forgotten(domain: &Domain, left: usize) {
     let level = if domain.supervised { Level::Debug } else { Level::Info };
     log!(level, "{}: removed; {} MiB of {} MiB free", domain.id, free >> 8, total >> 8);
     console::domain_gone(domain.id);
-    if left == 0 {
+    // Not by the length of the list: another CPU may be about to log what it took off.
+    if machine().untold.fetch_sub(1, Ordering::AcqRel) == 1 {
         all_stopped();
     }
 }
