@@ -9,9 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 use xtask::{
-    disk,
-    machine::Machine,
-    qemu::{Accel, Ended, Hardware, Session},
+    bochs, disk,
+    machine::{Emulator, Machine},
+    qemu::{Accel, Hardware},
+    session::{Ended, Session},
 };
 
 /// What the hypervisor says before it stops for good. No test waits any longer then.
@@ -20,7 +21,8 @@ const PANIC: &str = "*** Pavise panic";
 /// A running machine. Dropping it ends it.
 pub struct Running {
     session: Session,
-    monitor: Monitor,
+    /// QEMU's.
+    monitor: Option<Monitor>,
     deadline: Instant,
     /// Length of the output when the last key was typed.
     mark: usize,
@@ -47,8 +49,19 @@ impl Running {
     /// # Errors
     /// When the image can't be made or QEMU can't be started.
     pub fn boot(context: &Context, machine: &Machine, archive: &[u8], log: &Path, limit: Duration) -> Result<Running> {
-        // In software on every host, so that a test means the same everywhere.
-        Running::boot_on(Hardware::of(machine, Accel::Tcg), context, machine, archive, log, limit)
+        match machine.emulator {
+            // In software on every host, so that a test means the same everywhere.
+            Emulator::Qemu => {
+                Running::boot_on(Hardware::of(machine, Accel::Tcg), context, machine, archive, log, limit)
+            }
+            Emulator::Bochs => {
+                let disk = Disk { image: log.with_extension("img") };
+                context.pavise()?.imager.make(machine.firmware, archive, &disk.image)?;
+                let hardware = bochs::Hardware { cpu: &machine.cpu, cpus: machine.cpus, memory: machine.memory };
+                let session = hardware.boot_image(&disk.image, log, limit)?;
+                Ok(Running { session, monitor: None, deadline: Instant::now() + limit, mark: 0, _disk: disk })
+            }
+        }
     }
 
     /// The same, but time passes by instructions, one in a nanosecond: a busy host can't take time from the machine.
@@ -75,7 +88,7 @@ impl Running {
         let monitor = Monitor::new()?;
         monitor.add_to(&mut qemu);
         let session = Session::start(&qemu, log, limit)?;
-        Ok(Running { session, monitor, deadline: Instant::now() + limit, mark: 0, _disk: disk })
+        Ok(Running { session, monitor: Some(monitor), deadline: Instant::now() + limit, mark: 0, _disk: disk })
     }
 
     /// Waits until the output since the last key has all of `patterns`, in any order.
@@ -124,12 +137,16 @@ impl Running {
         self.session.send(keys)
     }
 
+    fn qemu(&self) -> Result<&Monitor> {
+        self.monitor.as_ref().context("only QEMU has a monitor")
+    }
+
     /// Gives QEMU's monitor a command that has nothing to answer, and may end the machine.
     ///
     /// # Errors
     /// When it has, or the machine had ended.
     pub fn monitor(&self, command: &str) -> Result<()> {
-        let answer = self.monitor.command(command)?.unwrap_or_default();
+        let answer = self.qemu()?.command(command)?.unwrap_or_default();
         ensure!(answer.is_empty(), "QEMU says to '{command}': {answer}");
         Ok(())
     }
@@ -139,7 +156,7 @@ impl Running {
     /// # Errors
     /// When the machine has ended.
     pub fn ask(&self, question: &str) -> Result<String> {
-        self.monitor.command(question)?.with_context(|| format!("the machine ended: {}", self.last_words()))
+        self.qemu()?.command(question)?.with_context(|| format!("the machine ended: {}", self.last_words()))
     }
 
     /// Waits until all CPUs are halted with interrupts off, for good.
@@ -148,7 +165,7 @@ impl Running {
     /// When time is up or the machine ended.
     pub fn expect_stopped(&self) -> Result<()> {
         loop {
-            let registers = self.monitor.command("info registers -a")?.context("the machine ended")?;
+            let registers = self.qemu()?.command("info registers -a")?.context("the machine ended")?;
             let states: Vec<_> = cpu_states(&registers).collect();
             let cpus = registers.lines().filter(|line| line.starts_with("CPU#")).count();
             ensure!(cpus > 0 && states.len() == cpus, "QEMU tells the states of CPUs otherwise: {registers}");
@@ -162,13 +179,14 @@ impl Running {
         }
     }
 
-    /// Waits for the machine to end by itself, with `status` of QEMU.
+    /// Waits for the machine to end by itself, with `status` of QEMU, or powered off where that is 0.
     ///
     /// # Errors
     /// When it ends otherwise, or not in time.
     pub fn expect_end(&mut self, status: i32) -> Result<()> {
         match self.end() {
             Ended::Status(found) if found == status => Ok(()),
+            _ if self.monitor.is_none() && status == 0 && bochs::has_powered_off(&self.session) => Ok(()),
             other => bail!("the machine's end is {other:?}, expected status {status}; {}", self.session.last_words()),
         }
     }

@@ -12,7 +12,7 @@ use crate::{
 use anyhow::{Result, bail};
 use xtask::{
     archive,
-    machine::{Domain, Machine, Memory},
+    machine::{Domain, Emulator, Machine, Memory},
 };
 
 /// The story that a CPU with SMAP spoils: QEMU before 9 uses the stack for far calls in ring 3 with the rights of ring 0.
@@ -45,8 +45,9 @@ impl Shape {
 pub type Tell = fn(&str, &Context) -> Verdict;
 
 /// The CPU that a story is told on.
-fn cpu(story: &str) -> &'static str {
-    if story == WITHOUT_SMAP { "max,-smap" } else { "max" }
+fn cpu(template: &Machine, story: &str) -> String {
+    let spoilt = template.emulator == Emulator::Qemu && story == WITHOUT_SMAP;
+    template.cpu.clone() + if spoilt { ",-smap" } else { "" }
 }
 
 /// One test for each story of a suite.
@@ -100,7 +101,7 @@ fn teller(name: &str, command_line: &str, shape: Shape) -> Domain {
 /// Tells a story on a machine that has no other domain.
 fn alone(template: &Machine, suite: &str, story: &str, shape: Shape, context: &Context) -> Result<Verdict> {
     let teller = teller("selftest", &format!("story={story}"), shape);
-    let (cpu, domains) = (cpu(story).to_owned(), vec![teller]);
+    let (cpu, domains) = (cpu(template, story), vec![teller]);
     let machine = Machine { cpu, cpus: shape.cpus, domains, ..template.clone() };
     let archive = archive::make(&machine, &context.pavise()?.built)?;
     let log = log_file(&format!("{suite}/{}", name(story, shape)));
@@ -131,7 +132,7 @@ fn beside_a_neighbour(
         teller(ATTACKER, &format!("story={story} start=key"), shape),
         domain(NEIGHBOUR, "selftest", &format!("story={NEIGHBOUR}"), Memory::mib(16)),
     ];
-    let machine = Machine { cpu: cpu(story).to_owned(), cpus: 2, domains, ..template.clone() };
+    let machine = Machine { cpu: cpu(template, story), cpus: 2, domains, ..template.clone() };
     let archive = archive::make(&machine, &context.pavise()?.built)?;
     let log = log_file(&format!("{suite}/{story}"));
     let mut running = Running::boot(context, &machine, &archive, &log, LIMIT)?;

@@ -8,10 +8,12 @@
 //! 3. [`kernel`], [`debian`], [`initramfs`]: guest kernels and RAM disks that others made, or that are made of them;
 //! 4. [`archive`]: packs kernels, RAM disks and settings into the boot archive ([`boot_archive`]);
 //! 5. [`image`]: makes a disk image of hypervisor and archive;
-//! 6. [`qemu`]: boots the image, for a person or under a test's control. [`xen`] boots the same guests on Xen.
+//! 6. [`qemu`]: boots the image, for a person or under a test's control ([`session`]). [`bochs`] boots it on other models of
+//!    CPUs, and [`xen`] the same guests on Xen.
 #![forbid(unsafe_code)]
 
 pub mod archive;
+pub mod bochs;
 pub mod build;
 pub mod commands;
 pub mod debian;
@@ -22,6 +24,7 @@ pub mod kernel;
 pub mod machine;
 pub mod paths;
 pub mod qemu;
+pub mod session;
 pub mod step;
 pub mod symbols;
 pub mod xen;

@@ -3,7 +3,8 @@
 use crate::{
     machine::{Chipset, Firmware, Memory},
     paths,
-    qemu::{Accel, Hardware, Session},
+    qemu::{Accel, Hardware},
+    session::Session,
 };
 use anyhow::{Context, Result, bail};
 use std::{

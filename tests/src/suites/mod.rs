@@ -18,6 +18,7 @@ mod lint;
 mod linux;
 mod machine_files;
 mod mmu;
+mod models;
 mod network;
 mod oracle;
 mod panic;
@@ -53,6 +54,7 @@ pub fn all(full: bool) -> Result<Vec<Test>> {
     tests.extend(mmu::tests()?);
     tests.extend(network::tests(full));
     tests.extend(isolation::tests(full)?);
+    tests.extend(models::tests(full)?);
     tests.extend(events::tests()?);
     tests.extend(grants::tests()?);
     tests.extend(sched::tests(full)?);

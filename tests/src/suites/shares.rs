@@ -13,7 +13,8 @@ use std::path::Path;
 use xtask::{
     archive,
     machine::{Domain, Machine, Memory},
-    qemu::{Accel, COUNTING_CPU, Ended, Hardware, Session},
+    qemu::{Accel, COUNTING_CPU, Hardware},
+    session::{Ended, Session},
 };
 
 /// The suite.

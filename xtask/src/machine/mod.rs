@@ -20,7 +20,7 @@ pub use disks::{Content, Disk, DomainDisk, Interface, Partition, Source};
 pub use dom0::{Dom0, NAME as DOM0};
 pub use mistake::{Mistake, Mistakes};
 pub use networks::{DomainNetwork, Forward, Network};
-pub use values::{Chipset, Firmware, Memory};
+pub use values::{Chipset, Emulator, Firmware, Memory};
 
 use crate::{build, debian, initramfs::Extra};
 use anyhow::{Context, Result};
@@ -61,11 +61,13 @@ pub struct Machine {
     pub dom0: Option<Dom0>,
     /// The domains, in the order in which they are built.
     pub domains: Vec<Domain>,
+    /// Who plays the machine. Machine files are for QEMU.
+    pub emulator: Emulator,
     /// QEMU's firmware, unless the command line asks for another.
     pub firmware: Firmware,
     /// QEMU's chipset.
     pub chipset: Chipset,
-    /// QEMU's CPU model, as its `-cpu` takes it.
+    /// CPU model, as QEMU's `-cpu` takes it, or as Bochs calls it.
     pub cpu: String,
     /// Number of physical CPUs.
     pub cpus: u32,
@@ -156,6 +158,7 @@ impl Machine {
             xpti: Xpti::Auto,
             dom0: None,
             domains: Vec::new(),
+            emulator: Emulator::Qemu,
             firmware: Firmware::Bios,
             chipset: Chipset::Q35,
             cpu: "max".to_owned(),

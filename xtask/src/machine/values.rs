@@ -55,6 +55,15 @@ impl fmt::Display for Memory {
     }
 }
 
+/// The program that plays a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emulator {
+    /// For everything.
+    Qemu,
+    /// For its CPU models ([`crate::bochs`]): BIOS, and no devices of ours.
+    Bochs,
+}
+
 /// The firmware that boots the image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Firmware {

@@ -1,10 +1,8 @@
-//! QEMU's command line for a machine; [`Session`], a QEMU under a program's control; [`Monitor`], commands to it.
+//! QEMU's command line for a machine; [`Monitor`], commands to it.
 
 mod monitor;
-mod session;
 
 pub use monitor::Monitor;
-pub use session::{Ended, Session};
 
 use crate::machine::{Chipset, Firmware, Machine, Memory, Network};
 use anyhow::{Context, Result};

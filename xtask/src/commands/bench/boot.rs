@@ -10,7 +10,8 @@ use crate::{
     image::Imager,
     machine::{Domain, Firmware, Kernel, Machine, Memory},
     paths,
-    qemu::{Accel, COUNTING_CPU, Hardware, Session},
+    qemu::{Accel, COUNTING_CPU, Hardware},
+    session::Session,
 };
 use anyhow::{Result, ensure};
 use boot_archive::{LogLevel, Scheduling, WhenAllStopped};

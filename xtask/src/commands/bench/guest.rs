@@ -10,7 +10,8 @@ use crate::{
     image::Imager,
     machine::{Domain, Kernel, Machine, Memory},
     paths,
-    qemu::{Accel, COUNTING_CPU, DEBUG_EXIT_PORT, Hardware, Session},
+    qemu::{Accel, COUNTING_CPU, DEBUG_EXIT_PORT, Hardware},
+    session::Session,
     xen::{self, FirstDomain, Xen},
 };
 use anyhow::{Context, Result, bail};

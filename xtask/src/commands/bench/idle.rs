@@ -6,7 +6,8 @@ use crate::{
     commands::prepare,
     machine::{Domain, Firmware, Kernel, Machine, Memory},
     paths,
-    qemu::{Accel, Hardware, Monitor, Session},
+    qemu::{Accel, Hardware, Monitor},
+    session::Session,
 };
 use anyhow::{Context, Result, ensure};
 use boot_archive::Scheduling;

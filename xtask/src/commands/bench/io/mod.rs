@@ -16,7 +16,8 @@ use crate::{
     image::Imager,
     machine::{Dom0, Domain, DomainDisk, DomainNetwork, Kernel, Machine, Memory, Network, Source},
     paths,
-    qemu::{Accel, COUNTING_CPU, DEBUG_EXIT_PORT, Hardware, Monitor, Session},
+    qemu::{Accel, COUNTING_CPU, DEBUG_EXIT_PORT, Hardware, Monitor},
+    session::Session,
 };
 use anyhow::{Context, Result, ensure};
 use boot_archive::{Scheduling, WhenAllStopped};

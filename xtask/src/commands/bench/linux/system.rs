@@ -8,7 +8,8 @@ use crate::{
     initramfs::{self, Extra},
     machine::{Dom0, Domain, Firmware, Kernel, Machine, Memory, Ramdisk},
     paths,
-    qemu::{Accel, COUNTING_CPU, Hardware, Session},
+    qemu::{Accel, COUNTING_CPU, Hardware},
+    session::Session,
     xen::{self, FirstDomain, Xen},
 };
 use anyhow::{Context, Result};

@@ -1,27 +1,31 @@
-//! One run of QEMU under control: its serial line is recorded and can be typed on, its time is limited, and it never
+//! One run of an emulator under control: its serial line is recorded and can be typed on, its time is limited, and it never
 //! outlives the program.
 
 use anyhow::{Context, Result, bail};
 use nix::{
-    sys::signal::{Signal, killpg},
+    pty::openpty,
+    sys::{
+        signal::{Signal, killpg},
+        termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr},
+    },
     unistd::Pid,
 };
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
 
-/// How QEMU ended.
+/// How an emulator ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// With this exit status; the debug-exit device makes it `2 * value + 1`.
+    /// With this exit status; QEMU's debug-exit device makes it `2 * value + 1`.
     Status(i32),
     /// By a signal, or not to be found out.
     Unknown,
@@ -29,14 +33,14 @@ pub enum Ended {
     TimedOut,
 }
 
-/// A running QEMU. Dropping it kills it.
+/// A running emulator. Dropping it kills it.
 pub struct Session {
     child: Child,
-    input: Option<ChildStdin>,
+    input: File,
     serial: Arc<Serial>,
     deadline: Instant,
     log: PathBuf,
-    /// What QEMU reads or writes, deleted with the session.
+    /// What the emulator reads or writes, deleted with the session.
     _files: Option<TempDir>,
 }
 
@@ -50,7 +54,7 @@ struct Serial {
 #[derive(Default)]
 struct SerialState {
     text: String,
-    /// The line is closed: QEMU has ended.
+    /// The line is closed: the emulator has ended.
     closed: bool,
 }
 
@@ -82,25 +86,44 @@ impl Session {
     /// # Errors
     /// When it can't be started or a file can't be written.
     pub fn start(qemu: &Command, log: &Path, limit: Duration) -> Result<Self> {
-        if let Some(folder) = log.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let record = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let messages = File::create(messages_path(log))?;
-        // The kernel ends QEMU with the thread that started it, even when this program is killed and can't.
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--"]).arg(qemu.get_program()).args(qemu.get_args());
+        let (record, messages) = files(log)?;
+        let mut command = tied(qemu);
         command.args(["-serial", "stdio", "-monitor", "none"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(messages).process_group(0);
-        let mut child = command.spawn().context("cannot start setpriv, of the package util-linux")?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(messages);
+        let mut child = spawn(command)?;
+        let (input, output) = (child.stdin.take(), child.stdout.take());
+        let (input, output) = input.zip(output).context("the emulator has no serial line")?;
+        let (input, output) = (File::from(OwnedFd::from(input)), File::from(OwnedFd::from(output)));
+        Ok(Session::recording(child, input, output, record, log, limit))
+    }
 
+    /// Starts an emulator whose standard input is a terminal, which is to be the serial line in both directions. All that the
+    /// emulator has to say itself goes to the file of messages.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on_terminal(emulator: &Command, log: &Path, limit: Duration) -> Result<Self> {
+        let terminal = openpty(None, None).context("no terminal to be had")?;
+        let mut settings = tcgetattr(&terminal.slave)?;
+        cfmakeraw(&mut settings);
+        tcsetattr(&terminal.slave, SetArg::TCSANOW, &settings)?;
+        let (record, messages) = files(log)?;
+        let mut command = tied(emulator);
+        command.stdin(terminal.slave).stdout(messages.try_clone()?).stderr(messages);
+        let output = File::from(terminal.master);
+        let input = output.try_clone()?;
+        // The command, which ends here, has our only use of the terminal's slave: the line closes when the emulator ends.
+        let child = spawn(command)?;
+        Ok(Session::recording(child, input, output, record, log, limit))
+    }
+
+    fn recording(child: Child, input: File, output: File, record: File, log: &Path, limit: Duration) -> Self {
         let serial = Arc::new(Serial::default());
-        if let Some(output) = child.stdout.take() {
+        thread::spawn({
             let serial = serial.clone();
-            thread::spawn(move || record_serial(output, record, &serial));
-        }
-        let input = child.stdin.take();
-        Ok(Self { child, input, serial, deadline: Instant::now() + limit, log: log.to_owned(), _files: None })
+            move || record_serial(output, record, &serial)
+        });
+        Self { child, input, serial, deadline: Instant::now() + limit, log: log.to_owned(), _files: None }
     }
 
     /// The same session, which deletes `folder` when it is dropped.
@@ -111,7 +134,7 @@ impl Session {
     }
 
     /// Waits until `look` finds what it looks for in everything that came over the serial line so far. The last line
-    /// need not have ended: prompts don't. `None` when QEMU ends first, after a last look, or the time is over.
+    /// need not have ended: prompts don't. `None` when the emulator ends first, after a last look, or the time is over.
     pub fn wait_until<T>(&self, mut look: impl FnMut(&str) -> Option<T>) -> Option<T> {
         self.serial.wait(self.deadline, |state| look(&state.text))
     }
@@ -120,7 +143,7 @@ impl Session {
     /// ended: prompts don't.
     ///
     /// # Errors
-    /// When QEMU ends first or the time is over; the message has the end of the log.
+    /// When the emulator ends first or the time is over; the message has the end of the log.
     pub fn wait_for(&self, text: &str) -> Result<String> {
         let line = |state: &SerialState| state.text.lines().find(|line| line.contains(text)).map(str::to_owned);
         match self.serial.wait(self.deadline, line) {
@@ -132,13 +155,12 @@ impl Session {
     /// Types on the serial line.
     ///
     /// # Errors
-    /// When QEMU has ended.
+    /// When the emulator has ended.
     pub fn send(&mut self, text: &str) -> Result<()> {
-        let input = self.input.as_mut().context("the serial line is closed")?;
-        input.write_all(text.as_bytes()).and_then(|()| input.flush()).context("typing on the serial line")
+        self.input.write_all(text.as_bytes()).context("typing on the serial line")
     }
 
-    /// Waits until QEMU ends by itself; kills it when its time is over.
+    /// Waits until the emulator ends by itself; kills it when its time is over.
     pub fn wait_exit(&mut self) -> Ended {
         let closed = self.serial.wait(self.deadline, |state| state.closed.then_some(()));
         if closed.is_none() {
@@ -165,15 +187,16 @@ impl Session {
         &self.log
     }
 
-    /// The last lines of the serial line, or what QEMU itself had to say, for error messages.
+    /// What the emulator itself has said so far.
+    pub fn messages(&self) -> String {
+        fs::read_to_string(messages_path(&self.log)).unwrap_or_default()
+    }
+
+    /// The last lines of the serial line, or what the emulator itself had to say, for error messages.
     pub fn last_words(&self) -> String {
         const LINES: usize = 30;
         let text = self.text();
-        let text = if text.trim().is_empty() {
-            fs::read_to_string(messages_path(&self.log)).unwrap_or_default()
-        } else {
-            text
-        };
+        let text = if text.trim().is_empty() { self.messages() } else { text };
         let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let last = lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default();
         format!("the log ends\n    {}\n  all of it: {}", last.join("\n    "), crate::paths::shown(&self.log))
@@ -196,6 +219,26 @@ impl Drop for Session {
     }
 }
 
+/// The same program, which the kernel ends with the thread that starts it, even when we are killed and can't.
+fn tied(emulator: &Command) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(emulator.get_program()).args(emulator.get_args());
+    command
+}
+
+fn spawn(mut command: Command) -> Result<Child> {
+    command.process_group(0).spawn().context("cannot start setpriv, of the package util-linux")
+}
+
+/// The files for what comes over the serial line, and for what the emulator says itself.
+fn files(log: &Path) -> Result<(File, File)> {
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let create = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
+    Ok((create(log)?, create(&messages_path(log))?))
+}
+
 fn messages_path(log: &Path) -> PathBuf {
     let mut path = log.as_os_str().to_owned();
     path.push(".stderr");
@@ -204,7 +247,7 @@ fn messages_path(log: &Path) -> PathBuf {
 
 /// Copies the serial line to the record and to memory until it closes. Firmware moves its cursor about with escape
 /// sequences; what is not text is kept in the record only.
-fn record_serial(mut output: ChildStdout, mut record: File, serial: &Serial) {
+fn record_serial(mut output: File, mut record: File, serial: &Serial) {
     let mut buffer = [0; 4096];
     while let Ok(len @ 1..) = output.read(&mut buffer) {
         let bytes = buffer.get(..len).unwrap_or_default();
