@@ -13,7 +13,8 @@ use super::device::Own;
 use super::{CPUS, MACHINE, Machine, all_stopped, machine, memory, stock};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, BootFacts, LoadedArchive, Memory};
-use crate::arch::{self, console, cpu_features, entry, isolation, mm, panic, percpu, vectors};
+use crate::arch::cpu_features::{self, Features};
+use crate::arch::{self, barriers, console, entry, isolation, mm, panic, percpu, vectors};
 use crate::emulate::CpuidPolicy;
 use crate::mm::buddy::FrameAllocator;
 use crate::mm::frame::FrameTable;
@@ -97,6 +98,7 @@ fn configure(archive: &Archive<'_>) {
         arch::set_debug_exit(port);
     }
     isolate(config.xpti);
+    keep_apart();
     // Copied, because the archive's memory is given back.
     let symbols = config.symbols.as_ref().and_then(|blob| archive.blob(blob).ok()).map(|bytes| bytes.to_vec().leak());
     if let Some(Ok(symbols)) = symbols.map(|bytes| Symbols::parse(bytes)) {
@@ -112,6 +114,20 @@ fn isolate(xpti: Xpti) {
         info!("cpu: guests run on page tables of their own, against Meltdown");
     } else if exposed {
         warn!("cpu: xpti is off: a hostile guest can read all memory");
+    }
+}
+
+/// Has the CPUs forget what a guest could learn of others from, as far as they can.
+fn keep_apart() {
+    let features = cpu_features::get();
+    if features.contains(Features::IBPB) {
+        barriers::enable_forgetting();
+        info!("cpu: branch predictors forget when another domain comes, against Spectre");
+    }
+    // Without MD_CLEAR too: where that isn't shown, the microcode may know it all the same.
+    if cpu_features::exposure().buffers {
+        barriers::enable_clearing();
+        info!("cpu: buffers are cleared on the way to a guest, against MDS");
     }
 }
 

@@ -11,7 +11,7 @@ use super::queues::{board, dismiss, put_back, queue, settle};
 use super::runner::Runner;
 use super::{Domain, descriptors, flush};
 use crate::arch::vcpu::CurrentSpace;
-use crate::arch::{self, percpu, time};
+use crate::arch::{self, barriers, percpu, time};
 use crate::bounce;
 use crate::domain::End;
 use crate::domain::areas::{write_clock, write_run_states};
@@ -138,6 +138,9 @@ fn enter_space(cpu: &mut Cpu, runner: &mut Runner) {
     if was_here && cpu.translations.as_ref().is_some_and(|(last, id)| Arc::ptr_eq(last, domain) && *id == vcpu.id) {
         arch::vcpu::load_root(vcpu.root());
         return;
+    }
+    if cpu.translations.as_ref().is_none_or(|(last, _)| !Arc::ptr_eq(last, domain)) {
+        barriers::forget_branches();
     }
     domain.cpus.insert(here);
     arch::vcpu::load_root(vcpu.root());

@@ -56,6 +56,10 @@ bitflags! {
         const HYPERVISOR = 1 << 20;
         /// Machine checks are reported by exception 18.
         const MACHINE_CHECK = 1 << 21;
+        /// The branch predictors can be made to forget (IBPB).
+        const IBPB = 1 << 22;
+        /// `verw` overwrites buffers that hold data of memory accesses.
+        const MD_CLEAR = 1 << 23;
     }
 }
 
@@ -79,8 +83,8 @@ enum Register {
 
 use Register::{Ebx, Ecx, Edx};
 
-/// Where each feature is found: leaf, register (subleaf 0), bit.
-const FOUND_AT: [(Features, u32, Register, u32); 22] = [
+/// Where each feature is found: leaf, register (subleaf 0), bit. One of several places is enough.
+const FOUND_AT: [(Features, u32, Register, u32); 25] = [
     (Features::NX, 0x8000_0001, Edx, 20),
     (Features::SYSCALL, 0x8000_0001, Edx, 11),
     (Features::FXSR, 1, Edx, 24),
@@ -103,6 +107,10 @@ const FOUND_AT: [(Features, u32, Register, u32); 22] = [
     (Features::RDTSCP, 0x8000_0001, Edx, 27),
     (Features::HYPERVISOR, 1, Ecx, 31),
     (Features::MACHINE_CHECK, 1, Edx, 7),
+    // Intel's bit and AMD's.
+    (Features::IBPB, 7, Edx, 26),
+    (Features::IBPB, 0x8000_0008, Ebx, 12),
+    (Features::MD_CLEAR, 7, Edx, 10),
 ];
 
 /// IA32_PAT, and the value that the guest ABI promises: WB WT UC- UC WC WP UC UC.
@@ -155,7 +163,9 @@ fn detect() -> Features {
             Ecx => answer.ecx,
             Edx => answer.edx,
         };
-        features.set(feature, word & 1 << bit != 0);
+        if word & 1 << bit != 0 {
+            features.insert(feature);
+        }
     }
     features
 }
@@ -215,12 +225,32 @@ pub struct Exposure {
     pub meltdown: bool,
     /// Ring 3 reads cached memory through page-table entries that are not present (CVE-2018-3620, CVE-2018-3646).
     pub l1tf: bool,
+    /// Ring 3 reads what others' memory accesses have left in the CPU's buffers (MDS: CVE-2018-12126 and relatives).
+    pub buffers: bool,
 }
+
+/// Bits of IA32_ARCH_CAPABILITIES: not exposed to Meltdown and L1TF; not to MDS; `verw` clears buffers that leak in other
+/// ways (MMIO stale data, RFDS). SDM volume 4, table 2-2.
+const RDCL_NO: u64 = 1 << 0;
+const MDS_NO: u64 = 1 << 5;
+const FB_CLEAR: u64 = 1 << 17;
+const RFDS_CLEAR: u64 = 1 << 28;
 
 /// What the running CPU is exposed to. A CPU of Intel's counts as exposed unless it says that it is not.
 pub fn exposure() -> Exposure {
-    let not_affected = is_amd() || says_not_affected();
-    Exposure { meltdown: !not_affected, l1tf: !not_affected }
+    if is_amd() {
+        return Exposure { meltdown: false, l1tf: false, buffers: false };
+    }
+    let says = arch_capabilities();
+    let meltdown = says & RDCL_NO == 0;
+    Exposure { meltdown, l1tf: meltdown, buffers: says & MDS_NO == 0 || says & (FB_CLEAR | RFDS_CLEAR) != 0 }
+}
+
+/// IA32_ARCH_CAPABILITIES; 0 where there is none.
+fn arch_capabilities() -> u64 {
+    let has_msr = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & 1 << 29 != 0;
+    // SAFETY: CPUID says that the register exists.
+    if has_msr { unsafe { Msr::new(ARCH_CAPABILITIES_MSR).read() } } else { 0 }
 }
 
 /// A CPU of AMD's, or of their design.
@@ -238,23 +268,19 @@ pub(super) fn keeps_error_pointers() -> bool {
     is_amd() && !restores()
 }
 
-/// RDCL_NO of IA32_ARCH_CAPABILITIES covers both; SDM volume 4, table 2-2.
-fn says_not_affected() -> bool {
-    let has_msr = __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & 1 << 29 != 0;
-    // SAFETY: CPUID says that the register exists.
-    has_msr && unsafe { Msr::new(ARCH_CAPABILITIES_MSR).read() } & 1 != 0
-}
-
 /// Logs what the CPU is, has and leaks.
 pub(super) fn report() {
     let features = get();
     log::info!("cpu: {}", Brand::read());
     log::info!("cpu: uses {}", Names(features & OPTIONAL_AND_USED));
-    let Exposure { meltdown, l1tf } = exposure();
+    let Exposure { meltdown, l1tf, buffers } = exposure();
     if meltdown || l1tf {
         log::info!("cpu: exposed to Meltdown and L1TF");
     } else {
         log::info!("cpu: not exposed to Meltdown or L1TF");
+    }
+    if buffers && !features.contains(Features::MD_CLEAR) {
+        log::warn!("cpu: may leak data of others from its buffers (MDS), and doesn't say that its microcode knows the remedy");
     }
 }
 
@@ -264,7 +290,9 @@ const OPTIONAL_AND_USED: Features = Features::SMEP
     .union(Features::X2APIC)
     .union(Features::TSC_DEADLINE)
     .union(Features::INVARIANT_TSC)
-    .union(Features::HUGE_PAGES);
+    .union(Features::HUGE_PAGES)
+    .union(Features::IBPB)
+    .union(Features::MD_CLEAR);
 
 /// The CPU's name.
 struct Brand([u8; 48]);

@@ -21,6 +21,7 @@ use core::cell::RefCell;
 
 use pv_abi::trap::{FLAT_RING3_CS32, FLAT_RING3_SS64};
 
+use super::barriers::clear_buffers;
 use super::isolation::{self, detour, from_shadow};
 use super::mm::{self, shadow};
 use super::percpu::{BLOCK_SIZE, CpuTop, STACK_GAP};
@@ -62,6 +63,7 @@ const WORDS: usize = size_of::<GuestRegisters>() / 8;
 const REGS_IN_TOP: usize = core::mem::offset_of!(CpuTop, regs);
 const SYSTEM: usize = core::mem::offset_of!(CpuTop, system) - REGS_IN_TOP;
 const ROOT: usize = core::mem::offset_of!(CpuTop, root) - REGS_IN_TOP;
+const DATA_SEGMENT: usize = core::mem::offset_of!(CpuTop, data_segment) - REGS_IN_TOP;
 // Bytes from the start of the CPU's block.
 const TOP_IN_BLOCK: usize = BLOCK_SIZE - size_of::<CpuTop>();
 const ROOT_IN_BLOCK: usize = TOP_IN_BLOCK + core::mem::offset_of!(CpuTop, root);
@@ -161,7 +163,9 @@ macro_rules! leave_fast {
     () => {
         concat!(
             load_arguments!(),
-            "; mov rcx, [rsp + {gap} + {rip}]; mov r11, [rsp + {gap} + {rflags}]; mov rsp, [rsp + {gap} + {rsp}]; sysretq"
+            "; ",
+            clear_buffers!("{gap}", "mov rcx, [rsp + {gap} + {rip}]"),
+            "; mov r11, [rsp + {gap} + {rflags}]; mov rsp, [rsp + {gap} + {rsp}]; sysretq"
         )
     };
 }
@@ -248,7 +252,8 @@ extern "C" fn page_fault() -> ! {
                 push_scratch!(),
                 "; sub rsp, {gap} + 6 * 8; call {follow_fault}; test al, al; jz 6f; ",
                 to_shadow!(),
-                "; add rsp, {gap} + 6 * 8; ",
+                // On a CPU that has no need for it, `verw` does nothing.
+                "; verw word ptr [rsp + {gap} + {data_segment}]; add rsp, {gap} + 6 * 8; ",
                 pop_scratch!(),
                 "; add rsp, 8; jmp {guest_iretq}; 6: add rsp, {gap} + 6 * 8; ",
                 pop_scratch!(),
@@ -268,6 +273,7 @@ extern "C" fn page_fault() -> ! {
         "call {page_fault_from_guest}",
         "jmp {leave}",
         gap = const STACK_GAP,
+        data_segment = const DATA_SEGMENT,
         cs = const CS,
         system = const SYSTEM,
         block_size = const BLOCK_SIZE,
@@ -310,6 +316,7 @@ extern "C" fn reflected_trap() -> ! {
         push_preserved!(),
         "jmp {from_hypervisor}",
         gap = const STACK_GAP,
+        data_segment = const DATA_SEGMENT,
         cs = const CS,
         block_size = const BLOCK_SIZE,
         root_in_block = const ROOT_IN_BLOCK,
@@ -429,9 +436,9 @@ extern "C" fn leave() -> ! {
         "2:",
         detour!(to_shadow!(), "add rsp, {gap}"),
         pop_general!(),
-        "add rsp, 8",
-        "jmp {guest_iretq}",
+        clear_buffers!("-15 * 8", "add rsp, 8; jmp {guest_iretq}"),
         gap = const STACK_GAP,
+        data_segment = const DATA_SEGMENT,
         rip = const RIP,
         rflags = const RFLAGS,
         rsp = const RSP,
@@ -500,7 +507,7 @@ pub extern "C" fn syscall() -> ! {
         "cmp eax, {full}",
         "jne 3f",
         load_arguments!(),
-        "mov rcx, [rsp + {gap} + {rcx}]",
+        clear_buffers!("{gap}", "mov rcx, [rsp + {gap} + {rcx}]"),
         "mov r11, [rsp + {gap} + {r11}]",
         "add rsp, {gap} + {rip}",
         "jmp {guest_iretq}",
@@ -512,6 +519,7 @@ pub extern "C" fn syscall() -> ! {
         "call {finish}",
         "jmp {leave}",
         gap = const STACK_GAP,
+        data_segment = const DATA_SEGMENT,
         root = const ROOT,
         full = const Exit::Full as u32,
         rcx = const RCX,

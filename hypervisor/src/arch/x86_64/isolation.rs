@@ -28,9 +28,13 @@ use crate::mm::flush::Stamp;
 
 /// Instructions, at least five bytes long in all, where a CPU with a shadow root makes a detour: `before` comes before them.
 ///
-/// Nothing jumps to the inside of what is replaced; the labels 781 to 783 are taken.
+/// Nothing jumps to the inside of what is replaced; the labels 781 to 783 are taken. `in`: the section that says where these
+/// are, for [`open`].
 macro_rules! detour {
     ($before:expr, $replaced:expr) => {
+        detour!(in ".detours", $before, $replaced)
+    };
+    (in $list:literal, $before:expr, $replaced:expr) => {
         concat!(
             "781: ",
             $replaced,
@@ -42,7 +46,9 @@ macro_rules! detour {
             $replaced,
             "\njmp 782b\n",
             ".popsection\n",
-            ".pushsection .detours, \"a\"\n",
+            ".pushsection ",
+            $list,
+            ", \"a\"\n",
             ".balign 4\n",
             ".long 781b - .\n",
             ".long 783b - .\n",
@@ -83,8 +89,18 @@ pub fn enable() {
     assert!(!ON.swap(true, Ordering::Relaxed), "a step of the start taken twice");
     // SAFETY: the linker script bounds the section with these symbols; only the macro puts something in it.
     let detours = unsafe { table(&raw const __detours_start, &raw const __detours_end) };
-    // SAFETY: no other CPU runs and interrupts are off, so nobody executes or writes anything else meanwhile. What is
-    // replaced is a whole number of our own instructions, into which nothing jumps. Changes of CR0 serialize.
+    // SAFETY: the caller, boot, calls this once, before other CPUs run.
+    unsafe { open(detours) };
+    prepare_this_cpu();
+}
+
+/// Makes the CPUs take these detours.
+///
+/// # Safety
+/// They are the macro's. No other CPU runs, and interrupts are off.
+pub(super) unsafe fn open(detours: &[[i32; 2]]) {
+    // SAFETY: nobody executes or writes anything else meanwhile. What is replaced is a whole number of our own instructions,
+    // into which nothing jumps. Changes of CR0 serialize.
     unsafe {
         Cr0::update(|cr0| cr0.remove(Cr0Flags::WRITE_PROTECT));
         for [site, target] in detours {
@@ -94,7 +110,6 @@ pub fn enable() {
         }
         Cr0::update(|cr0| cr0.insert(Cr0Flags::WRITE_PROTECT));
     }
-    prepare_this_cpu();
 }
 
 /// Makes this CPU's shadow root, if guests run on one. Its block and descriptor tables are complete.

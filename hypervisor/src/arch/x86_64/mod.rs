@@ -7,6 +7,7 @@
 
 pub mod acpi;
 pub mod apic;
+pub mod barriers;
 pub mod boot;
 pub mod console;
 pub mod cpu_features;

@@ -82,6 +82,8 @@ pub struct CpuTop {
     pub source: Cell<Source>,
     /// Something may be left on an interrupt stack.
     pub stacks_used: Cell<bool>,
+    /// A selector of a writable segment, with which `verw` is fastest ([`super::barriers`]).
+    pub data_segment: Cell<u16>,
 }
 
 /// From [`CpuTop::regs`] down to the main stack as compiled code uses it, which begins in the page below.

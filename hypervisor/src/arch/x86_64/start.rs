@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use pv_abi::trap::FLAT_RING3_SS64;
+
 use super::boot::BootFacts;
 use super::{cpu_features, descriptors, fpu, isolation, mm, percpu, smp, syscall};
 use crate::addr::CpuId;
@@ -21,6 +23,7 @@ pub fn enter_boot_block(entry: smp::Entry) -> ! {
 pub fn prepare_cpu(cpu: CpuId) {
     let block = mm::blocks::base(cpu);
     percpu::this().cpu.set(cpu.0);
+    percpu::this().data_segment.set(FLAT_RING3_SS64);
     let stub = mm::blocks::frame(cpu, percpu::SYSCALL_STUB_PAGE).expect("the block is mapped before its CPU starts");
     // SAFETY: the block is this CPU's, mapped and zeroed, and the frame is the one behind its stub page; interrupts are
     // off until the first guest runs. Our own page tables are loaded, and after the first line the IDT is, too.
