@@ -280,7 +280,9 @@ pub(super) fn report() {
         log::info!("cpu: not exposed to Meltdown or L1TF");
     }
     if buffers && !features.contains(Features::MD_CLEAR) {
-        log::warn!("cpu: may leak data of others from its buffers (MDS), and doesn't say that its microcode knows the remedy");
+        log::warn!(
+            "cpu: may leak data of others from its buffers (MDS), and doesn't say that its microcode knows the remedy"
+        );
     }
 }
 
