@@ -9,6 +9,10 @@ use crate::bounce::Exception;
 
 /// Numbers, from the SDM, volume 4.
 const APIC_BASE: u32 = 0x1b;
+/// On Intel's CPUs. Kernels write 0 before they read the microcode's revision here.
+const BIOS_SIGN_ID: u32 = 0x8b;
+/// On Intel's CPUs.
+const MISC_ENABLE: u32 = 0x1a0;
 const PAT: u32 = 0x277;
 const EFER: u32 = 0xc000_0080;
 const FS_BASE: u32 = 0xc000_0100;
@@ -25,6 +29,11 @@ const APIC_BASE_ENABLED: u64 = 0xfee0_0800;
 const APIC_BASE_BSP: u64 = 1 << 8;
 /// WB, WT, UC-, UC, WC, WP, UC, UC: the table that the ABI promises for all guests.
 const PAT_VALUE: u64 = 0x0501_0007_0406;
+/// The microcode's revision is not shown.
+const NO_REVISION: u64 = 0;
+/// `rep movs` and `rep stos` are fast (Linux does without them otherwise), branches are not traced (BTS), and neither are
+/// accesses (PEBS).
+const MISC_ENABLE_VALUE: u64 = 1 | 1 << 11 | 1 << 12;
 /// SCE, LME, LMA, NXE: as the hypervisor has set them for all.
 const EFER_VALUE: u64 = 1 | 1 << 8 | 1 << 10 | 1 << 11;
 
@@ -51,6 +60,8 @@ impl<C: GuestCpu> Context<'_, C> {
             APIC_BASE => APIC_BASE_ENABLED,
             EFER => EFER_VALUE,
             PAT => PAT_VALUE,
+            BIOS_SIGN_ID if self.cpu.cpuid_policy().is_intel() => NO_REVISION,
+            MISC_ENABLE if self.cpu.cpuid_policy().is_intel() => MISC_ENABLE_VALUE,
             _ => return None,
         })
     }
@@ -68,6 +79,8 @@ impl<C: GuestCpu> Context<'_, C> {
             // Kernels write what they read.
             EFER if value == EFER_VALUE => {}
             PAT => {}
+            BIOS_SIGN_ID if value == NO_REVISION && self.cpu.cpuid_policy().is_intel() => {}
+            MISC_ENABLE if value == MISC_ENABLE_VALUE && self.cpu.cpuid_policy().is_intel() => {}
             HYPERCALL_PAGE => return self.install_hypercall_page(value),
             _ => return Err(Refused),
         }

@@ -170,6 +170,12 @@ impl CpuidPolicy {
         self.xstate.mask()
     }
 
+    /// Is it one of Intel's?
+    pub fn is_intel(&self) -> bool {
+        let [_, ebx, ecx, edx] = self.vendor;
+        [ebx, edx, ecx].map(u32::to_le_bytes).as_flattened() == b"GenuineIntel"
+    }
+
     /// Is there an IA32_TSC_AUX register?
     pub fn has_tsc_aux(&self) -> bool {
         self.features.has(RDTSCP) || self.features.has(RDPID)

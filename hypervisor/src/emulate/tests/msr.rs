@@ -82,6 +82,24 @@ fn a_cpu_without_tsc_aux_is_not_asked_for_it() {
     guest.raises(GP);
 }
 
+/// Linux writes and reads them without a care on Intel's CPUs, and shows a backtrace when they fault.
+#[test]
+fn intels_own() {
+    let fast_strings_without_tracing = 0x1801;
+    assert_eq!(write(0x8b, 0).0, Outcome::Resume);
+    assert_eq!(read(0, 0x8b), Some(0));
+    assert_eq!(write(0x8b, 1).0, GP);
+    assert_eq!(read(0, 0x1a0), Some(fast_strings_without_tracing));
+    assert_eq!(write(0x1a0, fast_strings_without_tracing).0, Outcome::Resume);
+    assert_eq!(write(0x1a0, fast_strings_without_tracing | 1 << 22).0, GP);
+    for (msr, code) in [(0x8b, RDMSR), (0x8b, WRMSR), (0x1a0, RDMSR), (0x1a0, WRMSR)] {
+        let mut guest = Guest::kernel(&code);
+        guest.machine.policy = CpuidPolicy::new(cpuid::tests::old_host);
+        guest.regs.rcx = msr;
+        guest.raises(GP);
+    }
+}
+
 #[test]
 fn users_have_no_msrs() {
     for code in [RDMSR, WRMSR] {
@@ -94,7 +112,7 @@ fn users_have_no_msrs() {
 proptest! {
     #[test]
     fn unknown_msrs_fault(msr: u32) {
-        const KNOWN: [u32; 7] = [0x1b, 0x277, 0xc000_0080, 0xc000_0100, 0xc000_0101, 0xc000_0102, 0xc000_0103];
+        const KNOWN: [u32; 9] = [0x1b, 0x8b, 0x1a0, 0x277, 0xc000_0080, 0xc000_0100, 0xc000_0101, 0xc000_0102, 0xc000_0103];
         prop_assume!(!KNOWN.contains(&msr));
         prop_assert_eq!(read(0, msr), None);
     }
