@@ -1,6 +1,5 @@
-//! Bochs: an emulator that shares nothing with QEMU. Its CPUs are models of real ones, from before page-table entries had an
-//! NX bit for everyone to those with UMIP, and they are strict: a register or bit that a model lacks faults there, where
-//! QEMU's software CPU looks away. Time passes by instructions, whatever the host does.
+//! Bochs: an emulator that shares nothing with QEMU. Its CPUs are models of real ones, from the first Athlon 64 to
+//! Tiger Lake, and they are strict: a register or bit that a model lacks faults there, where QEMU's software CPU looks away. Time passes by instructions, whatever the host does.
 
 use crate::{machine::Memory, session::Session};
 use anyhow::{Context, Result, ensure};
