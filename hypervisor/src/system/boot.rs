@@ -10,7 +10,7 @@ use log::{LevelFilter, debug, error, info, warn};
 use super::archive::create_domains;
 use super::console::Input;
 use super::device::Own;
-use super::{CPUS, MACHINE, Machine, all_stopped, machine, memory, stock};
+use super::{CPUS, MACHINE, Machine, machine, memory, one_less, stock};
 use crate::addr::{CpuId, Mfn};
 use crate::arch::boot::{self, BootFacts, LoadedArchive, Memory};
 use crate::arch::cpu_features::{self, Features};
@@ -78,9 +78,7 @@ extern "C" fn boot_cpu(cpu: CpuId) -> ! {
     give_back(loaded);
     boot::phase("domains");
     report_phases();
-    if machine().domains.lock().is_empty() {
-        all_stopped();
-    }
+    one_less();
     entry::run_guests(CPUS.slot())
 }
 
@@ -148,7 +146,7 @@ fn make_machine(facts: &BootFacts, when_all_stopped: WhenAllStopped) {
         frames: frames.table,
         allocator: &frames.allocator,
         domains: SpinLock::new(Rank::Domains, Vec::new()),
-        untold: AtomicUsize::new(0),
+        untold: AtomicUsize::new(1),
         queues: (0..).map(CpuId).take(cpus).map(|cpu| SpinLock::new(Rank::Queue, RunQueue::new(cpu))).collect(),
         board: Board::new(),
         vcpus: AtomicUsize::new(0),

@@ -79,7 +79,7 @@ struct Machine {
     frames: FrameTable<'static>,
     allocator: &'static SpinLock<FrameAllocator>,
     domains: SpinLock<Vec<Arc<Domain>>>,
-    /// Domains that are there, or whose removal is still to be logged.
+    /// Domains that are there, or whose removal is still to be logged; and one more while boot creates domains.
     untold: AtomicUsize,
     /// The vCPUs that wait or sleep, by the CPU whose they are. Any CPU may take the lock, to wake one up.
     queues: Box<[SpinLock<RunQueue<Box<Runner>>>]>,
@@ -206,9 +206,15 @@ fn nudge(cpu: CpuId) {
     apic::send(cpu, vectors::KICK);
 }
 
-/// All domains have stopped: does what the machine file says.
-fn all_stopped() {
+/// A domain's end is told, or boot has created what it had to. With the last one all domains have stopped: does what the
+/// machine file says.
+///
+/// Not by the length of the list of domains: another CPU may be about to log what it took off, and boot may be at the next.
+fn one_less() {
     use crate::arch::{DebugExit, acpi, debug_exit};
+    if machine().untold.fetch_sub(1, Ordering::AcqRel) != 1 {
+        return;
+    }
     log::info!("all domains have stopped");
     match machine().when_all_stopped {
         WhenAllStopped::Stay => {}

@@ -10,7 +10,7 @@ use log::{Level, error, log};
 
 use super::memory::{self, Memory};
 use super::runner::Runner;
-use super::{Domain, all_stopped, console, control, flush, machine, park, stock};
+use super::{Domain, console, control, flush, machine, one_less, park, stock};
 use crate::arch::guest_frames::Tables;
 use crate::domain::link::VcpuLink;
 use crate::domain::vcpu::Vcpu;
@@ -228,8 +228,5 @@ fn forgotten(domain: &Domain) {
     let level = if domain.supervised { Level::Debug } else { Level::Info };
     log!(level, "{}: removed; {} MiB of {} MiB free", domain.id, free >> 8, total >> 8);
     console::domain_gone(domain.id);
-    // Not by the length of the list: another CPU may be about to log what it took off.
-    if machine().untold.fetch_sub(1, Ordering::AcqRel) == 1 {
-        all_stopped();
-    }
+    one_less();
 }

@@ -7,7 +7,7 @@ use crate::{
     suite::Test,
 };
 use anyhow::{Result, bail};
-use boot_archive::WhenAllStopped;
+use boot_archive::{Scheduling, WhenAllStopped};
 use xtask::machine::{Chipset, Domain, Firmware, Machine, Memory};
 
 /// The suite.
@@ -151,7 +151,19 @@ fn ends() -> impl Iterator<Item = Test> {
         Step::Expect(vec![logged(r"d1 \(alpha\) shut down: reboot"), logged("all domains have stopped")]),
     ];
     let stays = Scenario::new(ending(WhenAllStopped::Stay, Chipset::Q35), stays).test(SUITE, "stay");
-    powers_off.into_iter().chain([stays])
+    powers_off.into_iter().chain([stays, first_ends_early()])
+}
+
+/// The first domain has ended and is gone before the second is made, on another CPU: the machine goes on. (On a host where
+/// that CPU is very late the first may still be there.)
+fn first_ends_early() -> Test {
+    let second_cpu = Scheduling { cpus: 0b10, ..Scheduling::default() };
+    let first = Domain { scheduling: second_cpu, ..domain("first", "selftest", "story=hello", Memory::mib(16)) };
+    let second = domain("second", "demo", "name=second", Memory::mib(512));
+    let ready = vec![logged("d1: removed"), "second> ".into()];
+    let steps = vec![Step::Expect(ready), Step::Type("halt\r".to_owned()), Step::End(End::Clean)];
+    let machine = Machine { cpus: 2, memory: Memory::gib(1), ..machine(vec![first, second]) };
+    Scenario::new(machine, steps).test(SUITE, "first-ends-early".to_owned())
 }
 
 #[cfg(test)]
