@@ -29,8 +29,9 @@ const CHANGES: u32 = 10;
 const WHOLE: u64 = 384 << 10;
 const LITTLE: u64 = 256 << 10;
 
-/// CPUs of Bochs': exposed to Meltdown and L1TF, which Linux then knows, and not.
-const MODELS: [&str; 2] = ["corei7_skylake_x", "ryzen"];
+/// CPUs of Bochs', old and new: of AMD's, and of Intel's, which are exposed to Meltdown and L1TF, as Linux then knows.
+const MODELS: [&str; 6] =
+    ["athlon64_clawhammer", "zambezi", "ryzen", "p4_prescott_celeron_336", "corei7_haswell_4770", "corei7_skylake_x"];
 
 /// The kernel that hangs by itself; `docs/linux.md` says why.
 const REALTIME: &str = "rt-amd64";
